@@ -1,0 +1,104 @@
+"""Reverse-mode differentiation as graph maths: entries in, entries out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from raysym.errors import RuleError
+from raysym.graph import Entry, Graph, Node, apply, node_error, topological
+
+
+class Gradient(NamedTuple):
+    """Gradients of the requested entries (None: zero) and where backward nodes come from.
+
+    ``origin`` maps each backward node to the forward node whose gradient it computes.
+    """
+
+    grads: dict[Entry, Entry | None]
+    origin: dict[Node, Node]
+
+
+def differentiate(
+    graph: Graph, wrt: Sequence[Entry], head_grads: Sequence[Entry | None]
+) -> Gradient:
+    """The gradient of ``sum(head * head_grad)`` with respect to `wrt`.
+
+    A head without a head gradient contributes only if its op is a loss, which ignores it.
+    Contributions to one entry are summed in the order of its consumers in the graph.
+    """
+    contributions: dict[Entry, list[Entry]] = {}
+    for head, grad in zip(graph.outputs, head_grads, strict=True):
+        if grad is not None:
+            contributions.setdefault(head, []).append(grad)
+    losses = {head.node for head in graph.outputs if not head.node.op.needs_head_grad}
+    relevant = _depends_on(graph, wrt)
+    origin: dict[Node, Node] = {}
+    known = {*graph.nodes, *(grad.node for grad in head_grads if grad is not None)}
+    for node in reversed(graph.nodes):
+        if node.is_variable or node not in relevant:
+            continue
+        for entry, grad in _input_gradients(node, contributions, node in losses):
+            contributions.setdefault(entry, []).append(grad)
+            origin.update((new, node) for new in _new_nodes(grad, known))
+    grads = {entry: _total(contributions.get(entry, [])) for entry in wrt}
+    consumers = _first_consumers(graph)
+    for entry, total in grads.items():
+        if total is not None:
+            home = consumers.get(entry, entry.node)
+            origin.update((new, home) for new in _new_nodes(total, known))
+    return Gradient(grads, origin)
+
+
+def _input_gradients(
+    node: Node, contributions: Mapping[Entry, list[Entry]], is_loss_head: bool
+) -> Iterator[tuple[Entry, Entry]]:
+    outs = node.entries()
+    visible = outs[: node.op.n_visible()]
+    grads = [_total(contributions.get(entry, [])) for entry in visible]
+    if all(grad is None for grad in grads) and not is_loss_head:
+        return
+    filled = [grad or apply("zeros_like", out) for grad, out in zip(grads, visible, strict=True)]
+    try:
+        found = node.op.gradient(node.inputs, outs, filled)
+    except RuleError as error:
+        raise node_error(node, error) from None
+    for entry, grad in zip(node.inputs, found, strict=True):
+        if grad is not None:
+            yield entry, grad
+
+
+def _total(parts: Sequence[Entry]) -> Entry | None:
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    # The walk is backward, so the last consumer came first.
+    return apply("add_n", *reversed(parts), num_args=len(parts))
+
+
+def _depends_on(graph: Graph, wrt: Sequence[Entry]) -> set[Node]:
+    found = {entry.node for entry in wrt}
+    for node in graph.nodes:
+        if any(entry.node in found for entry in node.inputs):
+            found.add(node)
+    return found
+
+
+def _first_consumers(graph: Graph) -> dict[Entry, Node]:
+    return {entry: node for node in reversed(graph.nodes) for entry in node.inputs}
+
+
+def _new_nodes(grad: Entry, known: set[Node]) -> list[Node]:
+    new, stack = [], [grad.node]
+    while stack:
+        node = stack.pop()
+        if node not in known:
+            known.add(node)
+            new.append(node)
+            stack.extend(entry.node for entry in node.inputs)
+    return new
+
+
+def needed_head_grads(outputs: Sequence[Entry], placeholders: Sequence[Entry | None]) -> set[int]:
+    """Positions of the head gradients that `outputs` really depend on."""
+    reached = set(topological(entry.node for entry in outputs))
+    return {i for i, p in enumerate(placeholders) if p is not None and p.node in reached}

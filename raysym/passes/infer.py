@@ -1,0 +1,145 @@
+"""Shape and dtype inference in both directions, by alternating sweeps over the graph."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from raysym.errors import MXNetError, RuleError
+from raysym.graph import Entry, Graph, Node, entry_name, node_error, node_names
+from raysym.params import parse_literal
+from raysym.types import (
+    DTYPE_OF_CODE,
+    PartialDType,
+    PartialShape,
+    TensorType,
+    is_known,
+    unify,
+    unify_dtypes,
+)
+
+Facts: TypeAlias = dict[Entry, Any]
+Rule: TypeAlias = Callable[[Node, Sequence[Any], Sequence[Any]], tuple[Sequence[Any], Sequence[Any]]]
+
+
+def infer_shapes(graph: Graph, known: Mapping[Entry, PartialShape]) -> dict[Entry, PartialShape]:
+    """All that follows from the known shapes; entries may stay partly unknown (0 or None)."""
+    facts: Facts = {**_declared(graph, "__shape__", _shape_attr), **known}
+
+    def rule(node: Node, ins: Sequence[Any], outs: Sequence[Any]) -> Any:
+        return node.op.infer_shape(ins, outs)
+
+    return _sweep(graph, facts, rule, unify, is_known)
+
+
+def infer_dtypes(graph: Graph, known: Mapping[Entry, PartialDType]) -> dict[Entry, PartialDType]:
+    """All that follows from the known dtypes; entries may stay unknown (None)."""
+    facts: Facts = {**_declared(graph, "__dtype__", _dtype_attr), **known}
+
+    def rule(node: Node, ins: Sequence[Any], outs: Sequence[Any]) -> Any:
+        return node.op.infer_dtype(ins, outs)
+
+    def merge(a: PartialDType, b: PartialDType) -> PartialDType:
+        return unify_dtypes((a, b))
+
+    return _sweep(graph, facts, rule, merge, lambda dtype: dtype is not None)
+
+
+def infer(graph: Graph, known: Mapping[Entry, TensorType]) -> dict[Entry, TensorType]:
+    """The type of every entry; MXNetError naming the first entries that stay undecided."""
+    shapes = infer_shapes(graph, {entry: t.shape for entry, t in known.items()})
+    dtypes = infer_dtypes(graph, {entry: t.dtype for entry, t in known.items()})
+    entries = [entry for node in graph.nodes for entry in node.entries()]
+    undecided = [e for e in entries if not is_known(shapes.get(e)) or dtypes.get(e) is None]
+    if undecided:
+        raise undecided_error(graph, undecided, shapes, dtypes)
+    return {e: TensorType(shapes[e] or (), str(dtypes[e])) for e in entries}
+
+
+def undecided_error(
+    graph: Graph,
+    undecided: Sequence[Entry],
+    shapes: Mapping[Entry, PartialShape],
+    dtypes: Mapping[Entry, PartialDType],
+) -> MXNetError:
+    """The error that lists what inference could not decide: arguments first, at most ten."""
+    names = node_names(graph)
+    ranked = sorted(undecided, key=lambda entry: not entry.node.is_variable)[:10]
+    words = [f"{entry_name(e, names)}: {shapes.get(e)} {dtypes.get(e) or '?'}" for e in ranked]
+    return MXNetError(f"cannot decide shapes or dtypes of {'; '.join(words)}")
+
+
+# ----- the engine
+
+
+def _sweep(
+    graph: Graph, facts: Facts, rule: Rule, merge: Callable[..., Any], known: Callable[..., bool]
+) -> Facts:
+    order, before = list(graph.nodes), (-1, -1)
+    while order:
+        for node in order:
+            _visit(node, facts, rule, merge)
+        order = [n for n in order if not all(known(facts.get(e)) for e in _around(n))][::-1]
+        unknown = sum(_doubt(facts.get(entry)) for node in order for entry in _around(node))
+        # A forward sweep may wait for a backward one: give up after two sweeps without news.
+        if (unknown, unknown) == before:
+            break
+        before = (before[1], unknown)
+    return facts
+
+
+def _around(node: Node) -> list[Entry]:
+    return [*node.inputs, *node.entries()]
+
+
+def _doubt(fact: Any) -> int:
+    return 100 if fact is None else fact.count(0) if isinstance(fact, tuple) else 0
+
+
+def _visit(node: Node, facts: Facts, rule: Rule, merge: Callable[..., Any]) -> None:
+    ins = [facts.get(entry) for entry in node.inputs]
+    outs = [facts.get(entry) for entry in node.entries()]
+    try:
+        new_ins, new_outs = rule(node, ins, outs)
+        slots = node.op.input_names()
+        for i, (entry, new) in enumerate(zip(node.inputs, new_ins, strict=True)):
+            facts[entry] = _merged(merge, facts.get(entry), new, slots, i)
+        for entry, new in zip(node.entries(), new_outs, strict=True):
+            facts[entry] = merge(facts.get(entry), new)
+    except RuleError as error:
+        raise node_error(node, error, _provenance(node, facts)) from None
+
+
+def _merged(
+    merge: Callable[..., Any], old: Any, new: Any, slots: Sequence[str], position: int
+) -> Any:
+    try:
+        return merge(old, new)
+    except RuleError:
+        slot = slots[position] if position < len(slots) else str(position)
+        raise RuleError(f"{slot} does not fit", got=old, expected=new) from None
+
+
+def _provenance(node: Node, facts: Facts) -> list[str]:
+    parts = [f"{e.node.name or e.node.op.name}: {facts.get(e)}" for e in node.inputs]
+    return [f"inputs are {', '.join(parts)}"] if parts else []
+
+
+# ----- what variables declare
+
+
+def _declared(graph: Graph, key: str, parse: Callable[[str], Any]) -> Facts:
+    return {
+        Entry(node): parse(node.attrs[key]) for node in graph.variables() if key in node.attrs
+    }
+
+
+def _shape_attr(text: str) -> PartialShape:
+    value = ast.literal_eval(text)
+    dims = (value,) if isinstance(value, int) else tuple(value or ())
+    return tuple(max(int(dim), 0) for dim in dims) or None
+
+
+def _dtype_attr(text: str) -> PartialDType:
+    return DTYPE_OF_CODE.get(int(parse_literal(text)), None)

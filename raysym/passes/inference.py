@@ -1,0 +1,24 @@
+"""Inference as a rewrite: each op is replaced by what it means when nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from raysym.graph import Entry, Graph, Node
+
+
+def for_inference(graph: Graph) -> tuple[Graph, dict[Node, Node]]:
+    """The graph with training-only behaviour taken out, and the old node of each new one."""
+    origin: dict[Node, Node] = {}
+
+    def visit(node: Node, inputs: tuple[Entry, ...]) -> Sequence[Entry]:
+        replaced = node.op.for_inference(inputs)
+        if replaced is None:
+            kept = node.with_inputs(inputs)
+            origin.setdefault(kept, node)
+            return kept.entries()
+        for entry in replaced:
+            origin.setdefault(entry.node, node)
+        return replaced
+
+    return graph.map(visit), origin
