@@ -87,3 +87,9 @@ def cpu_shared(device_id: int = 0) -> Context:
 def current_context() -> Context:
     """The context of the innermost ``with`` block, or cpu(0)."""
     return _current.stack[-1] if _current.stack else cpu()
+
+
+def of_worker(name: str) -> Context:
+    """The context that a worker name such as ``gpu:1`` stands for."""
+    kind, _, number = name.partition(":")
+    return Context(kind, int(number))

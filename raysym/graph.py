@@ -89,12 +89,22 @@ class Graph:
         """The variable nodes in order."""
         return [node for node in self.nodes if node.is_variable]
 
-    def map(self, visit: Callable[[Node, tuple[Entry, ...]], Sequence[Entry]]) -> Graph:
-        """Rebuild the graph: `visit(node, new inputs)` returns the entries that replace its own."""
+    def map(
+        self,
+        visit: Callable[[Node, tuple[Entry, ...]], Sequence[Entry]],
+        old_of: dict[Node, Node] | None = None,
+    ) -> Graph:
+        """Rebuild the graph: `visit(node, new inputs)` returns the entries that replace its own.
+
+        `old_of`, if given, receives for every new node the old one that it replaces.
+        """
         new: dict[Entry, Entry] = {}
         for node in self.nodes:
             replaced = visit(node, tuple(new[entry] for entry in node.inputs))
             new.update(zip(node.entries(), replaced, strict=False))
+            if old_of is not None:
+                for entry in replaced:
+                    old_of.setdefault(entry.node, node)
         return Graph.of(new[entry] for entry in self.outputs)
 
     def __str__(self) -> str:
@@ -142,12 +152,21 @@ def entry_name(entry: Entry, names: Mapping[Node, str]) -> str:
     return f"{name}.{entry.index}" if entry.index else name
 
 
-def node_names(graph: Graph, origin: Mapping[Node, Node] | None = None) -> dict[Node, str]:
-    """A unique name for every node: its own, or one made from its forward node or its op."""
-    taken: dict[str, int] = {}
-    names: dict[Node, str] = {}
+def node_names(
+    graph: Graph,
+    origin: Mapping[Node, Node] | None = None,
+    fixed: Mapping[Node, str] | None = None,
+    reserved: Iterable[str] = (),
+) -> dict[Node, str]:
+    """A unique name for every node: its own, or one made from its forward node or its op.
+
+    `fixed` names are kept as they are and `reserved` ones are not given out.
+    """
+    names = dict(fixed or {})
+    taken = dict.fromkeys([*reserved, *names.values()], 0)
     for node in graph.nodes:
-        names[node] = _free(_wish(node, names, origin or {}), taken)
+        if node not in names:
+            names[node] = _free(_wish(node, names, origin or {}), taken)
     return names
 
 

@@ -17,7 +17,7 @@ from raysym.params import REQUIRED, DType, Param, to_text
 from raysym.types import PartialDType, PartialShape, TensorType, dtype_name, unify_all, unify_dtypes
 
 if TYPE_CHECKING:  # entries belong to graph.py, which is built on this module
-    from raysym.graph import Entry
+    from raysym.graph import Entry, Graph
 
 Shapes: TypeAlias = Sequence[PartialShape]
 DTypes: TypeAlias = Sequence[PartialDType]
@@ -108,6 +108,14 @@ class Op:
     def variable_attrs(self, slot: str) -> dict[str, str]:
         """Extra attributes of the variable that is made for an unfilled input slot."""
         return {}
+
+    def subgraphs(self) -> tuple[Graph, ...]:
+        """Graphs that this op runs: the bodies of loops and branches."""
+        return ()
+
+    def with_subgraphs(self, graphs: Sequence[Graph]) -> Op:
+        """The same op with the graphs that were stored beside it in a file."""
+        return self
 
     # ----- rules
 

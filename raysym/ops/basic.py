@@ -91,7 +91,7 @@ class ones_like(Op):  # noqa: N801
         return apply("_ones", shape=types[0].shape, dtype=types[0].dtype)
 
 
-class _Fill(Op):
+class Fill(Op):
     """Shared by ops that make an array from nothing but parameters."""
 
     inputs = ()
@@ -114,7 +114,7 @@ class _Fill(Op):
 
 
 @register
-class _zeros(_Fill):
+class _zeros(Fill):
     """An array of zeros."""
 
     def forward(self, xp: Any) -> Any:

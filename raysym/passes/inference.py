@@ -9,16 +9,10 @@ from raysym.graph import Entry, Graph, Node
 
 def for_inference(graph: Graph) -> tuple[Graph, dict[Node, Node]]:
     """The graph with training-only behaviour taken out, and the old node of each new one."""
-    origin: dict[Node, Node] = {}
+    old_of: dict[Node, Node] = {}
 
     def visit(node: Node, inputs: tuple[Entry, ...]) -> Sequence[Entry]:
         replaced = node.op.for_inference(inputs)
-        if replaced is None:
-            kept = node.with_inputs(inputs)
-            origin.setdefault(kept, node)
-            return kept.entries()
-        for entry in replaced:
-            origin.setdefault(entry.node, node)
-        return replaced
+        return node.with_inputs(inputs).entries() if replaced is None else replaced
 
-    return graph.map(visit), origin
+    return graph.map(visit, old_of), old_of

@@ -1,0 +1,188 @@
+"""bind and simple_bind: check what the user gave, fix types and placement, make the Executor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import scheduler
+from raysym.context import Context
+from raysym.errors import MXNetError
+from raysym.executor import Executor
+from raysym.graph import Entry, Graph, Node, node_names
+from raysym.nd.creation import zeros
+from raysym.ndarray import NDArray
+from raysym.op import in_words
+from raysym.passes.infer import infer
+from raysym.planning.partition import place_by_group, place_by_scheduler
+from raysym.planning.step import Bound
+from raysym.runtime import open_runtime
+from raysym.session import Session
+from raysym.types import TensorType
+
+REQUESTS = ("null", "write", "add")
+
+
+class Where(NamedTuple):
+    """Where a bound graph runs: MXNet's contexts, or a cluster with a policy, and the runtime.
+
+    ``cluster``: a number of CPU workers, a `scheduler.Cluster`, or the path of its TOML file.
+    ``runtime``: "local", "ray" or a Runtime; by default "ray" when a cluster is given.
+    ``threads``: how many threads one worker's matrix products use; the bits depend on it.
+    """
+
+    ctx: Context
+    group2ctx: Mapping[str, Context]
+    cluster: Any = None
+    policy: str | Callable[..., Any] = "contiguous"
+    runtime: Any = None
+    threads: int = 1
+
+
+class Arrays(NamedTuple):
+    """The arrays of a bound graph, in the order of its lists."""
+
+    args: list[NDArray]
+    grads: list[NDArray | None]
+    aux: list[NDArray]
+
+
+def where(
+    ctx: Any, group2ctx: Mapping[str, Context] | None, options: Mapping[str, Any]
+) -> Where:
+    """Collect the placement arguments of bind; TypeError for what is no Context."""
+    groups = dict(group2ctx or {})
+    for name, value in (("ctx", ctx), *groups.items()):
+        if not isinstance(value, Context):
+            raise TypeError(f"bind: Context type error: {name}: got {value!r}, expected a Context")
+    unknown = sorted(set(options) - set(Where._fields))
+    if unknown:
+        raise TypeError(f"bind: unknown argument {unknown[0]}: expected {in_words(Where._fields)}")
+    return Where(ctx, groups, **options)
+
+
+def make_executor(
+    symbol: Any, arrays: Arrays, requests: Sequence[str], place: Where, rebind: Any
+) -> Executor:
+    """Fix types and placement, open the runtime and compile the first mode."""
+    graph: Graph = symbol.graph
+    arg_nodes, aux_nodes = split_variables(graph)
+    bound = _bound(graph, arg_nodes, aux_nodes, arrays, requests)
+    placement, schedule, memory = _place(bound, place)
+    outputs = _outputs(bound, dict(zip(arg_nodes, arrays.args, strict=True)))
+    homes = _homes(bound, arg_nodes, aux_nodes, arrays, outputs)
+    workers = sorted(set(placement.values()))
+    _check_contexts(homes, place, workers)
+    runtime = open_runtime(place.runtime or ("ray" if place.cluster else "local"), place.threads)
+    session = Session(bound, placement, runtime, homes, memory)
+    try:
+        session.mode("training")
+    except BaseException:
+        runtime.close()
+        raise
+    return Executor(
+        symbol, session, rebind, arrays.args, arrays.grads, arrays.aux, outputs, schedule
+    )
+
+
+def split_variables(graph: Graph) -> tuple[list[Node], list[Node]]:
+    """Argument nodes and auxiliary nodes in graph order."""
+    aux = {node.inputs[slot].node for node in graph.nodes for slot in node.aux_slots()}
+    variables = graph.variables()
+    return [n for n in variables if n not in aux], [n for n in variables if n in aux]
+
+
+def type_of(array: NDArray) -> TensorType:
+    """Shape and dtype of an array."""
+    return TensorType(tuple(array.shape), array.data.dtype.name)
+
+
+def _bound(
+    graph: Graph,
+    arg_nodes: Sequence[Node],
+    aux_nodes: Sequence[Node],
+    arrays: Arrays,
+    requests: Sequence[str],
+) -> Bound:
+    known = {
+        Entry(node): type_of(array)
+        for node, array in zip(
+            [*arg_nodes, *aux_nodes], [*arrays.args, *arrays.aux], strict=True
+        )
+    }
+    asked = {
+        Entry(node): request
+        for node, request, grad in zip(arg_nodes, requests, arrays.grads, strict=True)
+        if request != "null" and grad is not None
+    }
+    return Bound(graph, node_names(graph), known, infer(graph, known), asked)
+
+
+def _place(
+    bound: Bound, place: Where
+) -> tuple[dict[Node, str], scheduler.Schedule | None, dict[str, float]]:
+    if place.cluster is None:
+        return place_by_group(bound.graph, place.group2ctx, place.ctx), None, {}
+    cluster = _cluster(place.cluster)
+    memory = {device.name: device.memory for device in cluster.devices}
+    placement, schedule = place_by_scheduler(bound, cluster, place.policy, place.group2ctx)
+    return placement, schedule, memory
+
+
+def _cluster(given: Any) -> scheduler.Cluster:
+    if isinstance(given, scheduler.Cluster):
+        return given
+    if isinstance(given, int) and given > 0:
+        return scheduler.Cluster.uniform(given)
+    if isinstance(given, (str, Path)):
+        return scheduler.Cluster.load(given)
+    raise TypeError(
+        f"bind: cluster: got {given!r}, expected a number of workers, a Cluster or a TOML file"
+    )
+
+
+def _outputs(bound: Bound, arg_of: Mapping[Node, NDArray]) -> list[NDArray]:
+    """One array per head; a head that is a bound variable is that variable's array."""
+    made = []
+    for entry in bound.graph.outputs:
+        kind = bound.types[entry]
+        own = arg_of.get(entry.node)
+        made.append(zeros(kind.shape, dtype=kind.dtype) if own is None else own)
+    return made
+
+
+def _homes(
+    bound: Bound,
+    arg_nodes: Sequence[Node],
+    aux_nodes: Sequence[Node],
+    arrays: Arrays,
+    outputs: Sequence[NDArray],
+) -> dict[str, NDArray]:
+    homes: dict[str, NDArray] = {}
+    for node, array, grad in zip(arg_nodes, arrays.args, arrays.grads, strict=True):
+        homes[bound.names[node]] = array
+        if grad is not None:
+            _check_grad(bound, node, array, grad)
+            homes[f"grad:{bound.names[node]}"] = grad
+    homes.update(
+        {bound.names[node]: array for node, array in zip(aux_nodes, arrays.aux, strict=True)}
+    )
+    homes.update({f"output:{i}": array for i, array in enumerate(outputs)})
+    return homes
+
+
+def _check_grad(bound: Bound, node: Node, array: NDArray, grad: NDArray) -> None:
+    if type_of(grad) != type_of(array):
+        raise MXNetError(
+            f"bind: gradient array of '{node.name}': got {type_of(grad)}, expected {type_of(array)}"
+        )
+
+
+def _check_contexts(homes: Mapping[str, NDArray], place: Where, workers: Sequence[str]) -> None:
+    """Without groups or a cluster, all arrays belong to the one context that was given."""
+    if place.group2ctx or place.cluster is not None or len(workers) != 1:
+        return
+    for name, array in homes.items():
+        if not name.startswith("output:") and array.context != place.ctx:
+            raise MXNetError(f"bind: '{name}' is on {array.context}, expected {place.ctx}")

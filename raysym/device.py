@@ -1,0 +1,84 @@
+"""The one door to CuPy: which array library a context computes with, and moves between them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from contextlib import AbstractContextManager
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from raysym.context import Context
+from raysym.errors import MXNetError
+
+
+def array_module(ctx: Context) -> Any:
+    """numpy for a CPU context, cupy for a GPU; MXNetError where there is no such device."""
+    if ctx.device_type != "gpu":
+        return np
+    cupy = _cupy()
+    if cupy is None:
+        raise MXNetError(
+            f"{ctx}: CuPy is not installed. Install raysym[cuda12] or raysym[cuda13], or use cpu()"
+        )
+    count = _device_count()
+    if ctx.device_id >= count:
+        found = f"only {count} CUDA devices" if count else "no CUDA device"
+        raise MXNetError(f"{ctx}: {found} on this machine")
+    return cupy
+
+
+def has_device(ctx: Context) -> bool:
+    """Whether arrays can live on `ctx` in this process."""
+    return ctx.device_type != "gpu" or ctx.device_id < _device_count()
+
+
+def on_device(ctx: Context) -> AbstractContextManager[Any]:
+    """A block in which new cupy arrays are made on the GPU of `ctx`; nothing on a CPU."""
+    if ctx.device_type != "gpu":
+        return contextlib.nullcontext()
+    device: AbstractContextManager[Any] = array_module(ctx).cuda.Device(ctx.device_id)
+    return device
+
+
+def to_numpy(array: Any) -> np.ndarray[Any, Any]:
+    """The array in host memory: itself if it is there already."""
+    return array if isinstance(array, np.ndarray) else np.asarray(array.get())
+
+
+def place(array: Any, ctx: Context) -> Any:
+    """A C-contiguous copy of a numpy or cupy array in the memory of `ctx`, owned by it."""
+    xp = array_module(ctx)
+    with on_device(ctx):
+        return xp.array(to_numpy(array) if xp is np else array, order="C", copy=True)
+
+
+def import_dlpack(source: Any) -> tuple[Any, Context]:
+    """An array over the memory that `source` exports by DLPack, and the context it lives on."""
+    kind, number = source.__dlpack_device__()
+    ctx = Context("gpu", number) if int(kind) == _DLPACK_CUDA else Context("cpu")
+    return array_module(ctx).from_dlpack(source), ctx
+
+
+_DLPACK_CUDA = 2
+
+
+@lru_cache(maxsize=1)
+def _cupy() -> Any:
+    try:
+        return importlib.import_module("cupy")
+    except ImportError:
+        return None
+
+
+@lru_cache(maxsize=1)
+def _device_count() -> int:
+    cupy = _cupy()
+    if cupy is None:
+        return 0
+    try:
+        return int(cupy.cuda.runtime.getDeviceCount())
+    except cupy.cuda.runtime.CUDARuntimeError:  # a machine without a driver
+        return 0

@@ -1,0 +1,102 @@
+"""The imperative side: NDArray, its creation and files, and every op as a function.
+
+``nd.exp(x)``, ``nd.FullyConnected(x, w, b, num_hidden=10)``; functions of ops are made from the
+registry when first used and carry the page's signature and documentation.
+"""
+
+from raysym.nd import _internal, contrib, image, linalg, op, random, sparse
+from raysym.nd.creation import (
+    arange,
+    array,
+    empty,
+    eye,
+    from_dlpack,
+    from_numpy,
+    full,
+    linspace,
+    ones,
+    to_dlpack_for_read,
+    to_dlpack_for_write,
+    zeros,
+)
+from raysym.nd.files import load, load_frombuffer, save
+from raysym.nd.functions import (
+    add,
+    concatenate,
+    divide,
+    equal,
+    greater,
+    greater_equal,
+    histogram,
+    lesser,
+    lesser_equal,
+    logical_and,
+    logical_or,
+    logical_xor,
+    maximum,
+    minimum,
+    modulo,
+    moveaxis,
+    multiply,
+    not_equal,
+    onehot_encode,
+    power,
+    split_v2,
+    subtract,
+    true_divide,
+    waitall,
+)
+from raysym.nd.generate import lazy_functions
+from raysym.ndarray import NDArray
+
+__all__ = [
+    "NDArray",
+    "_internal",
+    "add",
+    "arange",
+    "array",
+    "concatenate",
+    "contrib",
+    "divide",
+    "empty",
+    "equal",
+    "eye",
+    "from_dlpack",
+    "from_numpy",
+    "full",
+    "greater",
+    "greater_equal",
+    "histogram",
+    "image",
+    "lesser",
+    "lesser_equal",
+    "linalg",
+    "linspace",
+    "load",
+    "load_frombuffer",
+    "logical_and",
+    "logical_or",
+    "logical_xor",
+    "maximum",
+    "minimum",
+    "modulo",
+    "moveaxis",
+    "multiply",
+    "not_equal",
+    "onehot_encode",
+    "ones",
+    "op",
+    "power",
+    "random",
+    "save",
+    "sparse",
+    "split_v2",
+    "subtract",
+    "to_dlpack_for_read",
+    "to_dlpack_for_write",
+    "true_divide",
+    "waitall",
+    "zeros",
+]
+
+__getattr__, __dir__ = lazy_functions(globals(), "")

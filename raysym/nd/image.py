@@ -1,0 +1,5 @@
+"""Image operators."""
+
+from raysym.nd.generate import lazy_functions
+
+__getattr__, __dir__ = lazy_functions(globals(), "image")

@@ -1,0 +1,49 @@
+"""Dtype rules that kernels share: wider arithmetic for narrow types, scalars as C casts them.
+
+Integers take part in real functions as float64 and float16 as float32; results are cast back,
+toward zero. Sums of float16 are accumulated in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from raysym.errors import RuleError
+from raysym.types import PartialDType
+
+
+def wide_dtype(dtype: Any) -> Any:
+    """The floating dtype in which real functions of `dtype` are evaluated."""
+    if dtype == np.float16:
+        return np.float32
+    return dtype if dtype.kind == "f" else np.float64
+
+
+def widen(x: Any) -> Any:
+    """`x` in the dtype in which real functions are evaluated."""
+    return x.astype(wide_dtype(x.dtype), copy=False)
+
+
+def sum_dtype(dtype: Any) -> Any:
+    """The dtype in which values of `dtype` are accumulated."""
+    return np.float32 if dtype == np.float16 else dtype
+
+
+def scalar_of(dtype: Any, value: float) -> Any:
+    """`value` as a scalar of `dtype`; integers drop the fraction and wrap around, as in C."""
+    dtype = np.dtype(dtype)
+    if dtype.kind == "f" or dtype == np.bool_:
+        return dtype.type(value)
+    whole = int(value) if math.isfinite(value) else np.iinfo(dtype).min
+    return np.int64(whole % 2**64 - 2**64 * (whole % 2**64 >= 2**63)).astype(dtype)
+
+
+def refuse_bool(dtypes: Sequence[PartialDType]) -> None:
+    """RuleError if one of the dtypes is bool, for ops that are arithmetic."""
+    if "bool" in dtypes:
+        raise RuleError("no arithmetic on this dtype", got="bool", expected="a number type",
+                        fix="Cast it first")

@@ -1,0 +1,395 @@
+"""Pooling: windows reduced to their maximum, mean, sum or p-norm, axis by axis.
+
+A maximum (or sum) over a box is the maximum (sum) over its columns and then its rows, so k1 + k2
+passes do for k1 k2 taps, and a global pool is an ordinary window as large as the data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from raysym.errors import RuleError
+from raysym.graph import Entry, apply
+from raysym.op import Cost, DTypes, Entries, Grads, Op, Shapes, Types, register, total_bytes
+from raysym.ops.windows import (
+    Window,
+    channels_first,
+    channels_last,
+    crop_spatial,
+    final,
+    first,
+    pad_spatial,
+    wide,
+)
+from raysym.params import Dims, param
+from raysym.types import PartialShape, Shape, unify_dtypes
+
+LAYOUTS = ("NCW", "NCHW", "NCDHW", "NWC", "NHWC", "NDHWC")
+
+
+class Pool(Op):
+    """Parameters and geometry that Pooling and its gradients share."""
+
+    kernel: Dims = param((), low=1, doc="Window size: (w,), (h, w) or (d, h, w).")
+    pool_type: str = param(
+        "max", choices=("avg", "lp", "max", "sum"), doc="What a window is reduced to."
+    )
+    global_pool: bool = param(False, doc="One window over everything; kernel, pad, stride unused.")
+    cudnn_off: bool = param(False, doc="Accepted for compatibility; not used.")
+    pooling_convention: str = param(
+        "valid",
+        choices=("full", "same", "valid"),
+        doc="Number of windows: valid rounds down, full rounds up, same is ceil(size / stride).",
+    )
+    stride: Dims = param((), low=1, doc="Step between windows; 1 on every axis if left out.")
+    pad: Dims = param((), low=0, doc="Padding on both sides of each axis; 0 if left out.")
+    p_value: int | None = param(
+        None, low=1, high=3, doc="p of the lp pool: 1, 2 or 3; required there."
+    )
+    count_include_pad: bool | None = param(
+        None, doc="Whether padding counts in the divisor of an average; None means it does."
+    )
+    layout: str | None = param(
+        None, choices=LAYOUTS, doc="Order of the axes; None is NCW, NCHW or NCDHW."
+    )
+
+    dilate = ()
+
+    def check(self) -> None:
+        if not self.global_pool:
+            Window.of(self).check()
+        if self.pool_type == "lp" and self.p_value is None:
+            raise RuleError("p_value is missing", expected="1, 2 or 3 with pool_type='lp'")
+        if self.pooling_convention == "same":
+            self._check_same()
+
+    def _check_same(self) -> None:
+        if self.pool_type != "max" or len(self.kernel) != 1 or any(self.pad):
+            raise RuleError(
+                "pooling_convention 'same' is not supported here",
+                got=f"pool_type={self.pool_type}, kernel={self.kernel}, pad={self.pad}",
+                expected="max pooling of one axis without pad",
+            )
+
+    def is_channel_last(self) -> bool:
+        """True for NHWC and its kin."""
+        return self.layout is not None and self.layout.endswith("C")
+
+    def window(self, spatial: Sequence[int]) -> Window:
+        """The window for data of these spatial sizes."""
+        if not self.global_pool:
+            return Window.of(self)
+        ones = (1,) * len(spatial)
+        return Window(tuple(spatial), ones, ones, (0,) * len(spatial))
+
+    def sizes(self, spatial: Sequence[int]) -> Dims:
+        """Number of windows on each axis; 0 where the size is unknown."""
+        if self.global_pool:
+            return (1,) * len(spatial)
+        window = Window.of(self)
+        valid = window.sizes(spatial)  # also refuses kernels larger than the data
+        if self.pooling_convention == "valid":
+            return valid
+        if self.pooling_convention == "same":
+            return tuple(-(-n // s) for n, s in zip(spatial, window.stride, strict=True))
+        rows = zip(spatial, window.padded(spatial), window.kernel, window.stride, strict=True)
+        return tuple(1 - (k - m) // s if n else 0 for n, m, k, s in rows)
+
+    def shape_first(self, shape: PartialShape) -> Any:
+        """A data shape as (batch, channel, *spatial) once its rank is found right."""
+        wanted = {len(self.kernel) + 2} if self.kernel and not self.global_pool else {3, 4, 5}
+        if shape is not None and len(shape) not in wanted:
+            ranks = " or ".join(map(str, sorted(wanted)))
+            raise RuleError("data has a wrong rank", got=shape, expected=f"{ranks} axes")
+        return channels_first(shape, self.is_channel_last())
+
+    def infer_dtype(self, ins: DTypes, outs: DTypes) -> tuple[DTypes, DTypes]:
+        dtype = unify_dtypes([*ins, *outs])
+        if dtype is not None and not dtype.startswith("float"):
+            raise RuleError("pooling is for floating point data", got=dtype, expected="a float")
+        return [dtype] * len(ins), [dtype] * len(outs)
+
+    def divisors(self, xp: Any, spatial: Dims, sizes: Dims) -> Any:
+        """Cells that each window's mean is taken over: a number, or an array of all windows."""
+        window, include = self.window(spatial), self.count_include_pad is not False
+        if self.pooling_convention == "valid" and (include or not any(window.pad)):
+            return math.prod(window.kernel)
+        total: Any = 1
+        for axis, (size, n) in enumerate(zip(spatial, sizes, strict=True)):
+            count = _clipped(xp, window, axis, size, n, include)
+            total = total * count.reshape(-1, *(1,) * (len(sizes) - axis - 1))
+        return total
+
+    def given_geometry(self) -> dict[str, Any]:
+        """Parameters for the gradient ops."""
+        return {key: value for key, value in self.given().items() if key != "cudnn_off"}
+
+
+def _clipped(xp: Any, window: Window, axis: int, size: int, n: int, include: bool) -> Any:
+    # Windows end at the padded edge at most; those that lie outside altogether count one cell.
+    pad = window.pad[axis]
+    start = xp.arange(n) * window.stride[axis] - pad
+    end = xp.minimum(start + window.kernel[axis], size + pad)
+    if not include:
+        start, end = xp.maximum(start, 0), xp.minimum(end, size)
+    return xp.maximum(end - start, 1)
+
+
+# ----- kernels on (batch, channel, *spatial)
+
+
+def _padded(xp: Any, x: Any, window: Window, sizes: Dims, fill: Any) -> Any:
+    return pad_spatial(xp, x, window.pad, _overhang(x.shape[2:], window, sizes), fill)
+
+
+def _overhang(spatial: Sequence[int], window: Window, sizes: Dims) -> Dims:
+    rows = zip(spatial, window.kernel, window.stride, window.pad, sizes, strict=True)
+    return tuple(max(0, (m - 1) * s + k - n - p) for n, k, s, p, m in rows)
+
+
+def _places(window: Window, axis: int, n: int) -> Iterator[tuple[slice, ...]]:
+    """Slices of all windows' first, second, ... cells along one spatial axis."""
+    stride = window.stride[axis]
+    for tap in range(window.kernel[axis]):
+        lead = (slice(None),) * (axis + 2)
+        yield (*lead, slice(tap, tap + stride * (n - 1) + 1, stride))
+
+
+def _reduce(xp: Any, x: Any, window: Window, sizes: Dims, axes: Sequence[int], how: Any) -> Any:
+    """Windows of a padded array combined by a ufunc along some axes, one after the other."""
+    for axis in axes:
+        places = list(_places(window, axis, sizes[axis]))
+        total = x[places[0]].copy()
+        for place in places[1:]:
+            how(total, x[place], out=total)
+        x = total
+    return x
+
+
+def _spread(xp: Any, g: Any, window: Window, spatial: Dims, sizes: Dims) -> Any:
+    """The adjoint of summing windows: every cell receives the sum of its windows' values."""
+    over = _overhang(spatial, window, sizes)
+    full = [n + p + o for n, p, o in zip(spatial, window.pad, over, strict=True)]
+    for axis in reversed(range(len(sizes))):
+        x = xp.zeros((*g.shape[: axis + 2], full[axis], *g.shape[axis + 3 :]), g.dtype)
+        for place in _places(window, axis, sizes[axis]):
+            x[place] += g
+        g = x
+    return crop_spatial(g, window.pad, spatial)
+
+
+def _stages(xp: Any, x: Any, window: Window, sizes: Dims) -> list[tuple[int, Any, Any]]:
+    """Maxima along the last axis, then the one before, ...: (axis, what went in, what came out).
+
+    Read backward these lead to the first maximum in row-major order: first the row, then the cell.
+    """
+    data = _padded(xp, x, window, sizes, lowest(xp, x))
+    stages = []
+    for axis in reversed(range(len(sizes))):
+        made = _reduce(xp, data, window, sizes, [axis], xp.maximum)
+        stages.append((axis, data, made))
+        data = made
+    return stages
+
+
+def _hits(xp: Any, stage: tuple[int, Any, Any], window: Window, n: int) -> Iterator[Any]:
+    """For each tap its place and where it holds the first maximum of its window."""
+    axis, data, made = stage
+    free = xp.ones(made.shape, bool)
+    for place in _places(window, axis, n):
+        hit = (data[place] == made) & free
+        free &= ~hit
+        yield place, hit
+
+
+def lowest(xp: Any, x: Any) -> Any:
+    """What the maximum of no cells is: the lowest finite number."""
+    return xp.finfo(x.dtype).min
+
+
+# ----- the pages
+
+
+@register
+class Pooling(Pool):
+    """``y[n,c,p] = max, mean, sum or p-norm of x[n,c,s]`` over the window of p.
+
+    Shapes: data ``(N, C, *S)``, output ``(N, C, *P)``, S of one to three axes. Valid convention:
+    ``P = floor((S + 2 pad - kernel) / stride) + 1``, full: ``ceil`` instead. A maximum never sees the
+    padding and its gradient goes to the first maximum. A mean divides by the part of the window
+    inside the padded data, or inside the data without ``count_include_pad``. The p-norm is
+    ``(sum x^p)^(1/p)`` with signs kept, as MXNet computes it.
+    """
+
+    def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
+        data = self.shape_first(ins[0])
+        if data is None:
+            return ins, outs
+        made = (*data[:2], *self.sizes(data[2:]))
+        return ins, [channels_last(made, self.is_channel_last())]
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        data = first(x, self.is_channel_last())
+        spatial = data.shape[2:]
+        sizes, window = self.sizes(spatial), self.window(spatial)
+        if self.pool_type == "max":
+            y = _padded(xp, data, window, sizes, lowest(xp, data))
+            y = _reduce(xp, y, window, sizes, range(len(sizes)), xp.maximum)
+        else:
+            y = self._sum(xp, wide(xp, data), window, sizes)
+        return final(y.astype(x.dtype, copy=False), self.is_channel_last())
+
+    def _sum(self, xp: Any, data: Any, window: Window, sizes: Dims) -> Any:
+        if self.pool_type == "lp" and self.p_value != 1:
+            data = data**self.p_value
+        y = _padded(xp, data, window, sizes, 0)
+        y = _reduce(xp, y, window, sizes, range(len(sizes)), xp.add)
+        if self.pool_type == "avg":
+            return (y / self.divisors(xp, data.shape[2:], sizes)).astype(y.dtype, copy=False)
+        if self.pool_type == "lp" and self.p_value != 1:
+            return xp.sqrt(y) if self.p_value == 2 else xp.cbrt(y)
+        return y
+
+    def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
+        given = self.given_geometry()
+        if self.pool_type == "max":
+            return [apply("_backward_Pooling_max", grads[0], ins[0], **given)]
+        if self.pool_type == "lp":
+            return [apply("_backward_Pooling_lp", grads[0], ins[0], outs[0], **given)]
+        return [apply("_backward_Pooling_sum", grads[0], ins[0], **given)]
+
+    def cost(self, ins: Types, outs: Types) -> Cost:
+        data = channels_first(ins[0].shape, self.is_channel_last())
+        return Cost(outs[0].size * math.prod(self.window(data[2:]).kernel), total_bytes(ins, outs))
+
+
+class _PoolGradient(Pool):
+    """What the gradients share: the result is like the data."""
+
+    internal = True
+    inputs = ("grad", "data")
+
+    def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
+        return ins, [ins[1]]
+
+    def cost(self, ins: Types, outs: Types) -> Cost:
+        return Cost(2 * outs[0].size, total_bytes(ins, outs))
+
+    def spread(self, xp: Any, g: Any, spatial: Shape) -> Any:
+        """Every cell receives the sum of what its windows hold."""
+        return _spread(xp, g, self.window(spatial), tuple(spatial), g.shape[2:])
+
+
+@register
+class _backward_Pooling_sum(_PoolGradient):
+    """Gradient of sum and mean pooling: every cell receives from all windows that it is in.
+
+    Shapes: grad ``(N, C, *P)``, result ``(N, C, *S)``, the shape of data.
+    """
+
+    shape_only = ("data",)
+    spatial: Dims = param((), doc="S, known once types are; the input data is then not needed.")
+
+    def input_names(self) -> tuple[str, ...]:
+        return ("grad",) if self.spatial else ("grad", "data")
+
+    def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
+        if not self.spatial:
+            return ins, [ins[1]]
+        grad = channels_first(ins[0], self.is_channel_last())
+        if grad is None:
+            return ins, outs
+        return ins, [channels_last((*grad[:2], *self.spatial), self.is_channel_last())]
+
+    def forward(self, xp: Any, grad: Any, like: Any = None) -> Any:
+        last = self.is_channel_last()
+        g = wide(xp, first(grad, last))
+        spatial = self.spatial or first(like, last).shape[2:]
+        if self.pool_type == "avg":
+            g = (g / self.divisors(xp, spatial, g.shape[2:])).astype(g.dtype, copy=False)
+        return final(self.spread(xp, g, spatial).astype(grad.dtype, copy=False), last)
+
+    def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
+        given = self.given_geometry()
+        given.pop("spatial", None)
+        return [apply("Pooling", grads[0], **given), None][: len(ins)]
+
+    def specialize(self, ins: Entries, types: Types, outs: Types) -> Entry | None:
+        if self.spatial:
+            return None
+        spatial = self.shape_first(types[1].shape)[2:]
+        return apply(self.name, ins[0], **self.given(), spatial=spatial)
+
+
+@register
+class _backward_Pooling_lp(_PoolGradient):
+    """Gradient of p-norm pooling: ``x^(p-1) sum(g / y^(p-1))`` over the windows of each cell.
+
+    Windows whose norm is 0 give nothing. Shapes as those of Pooling.
+    """
+
+    inputs = ("grad", "data", "output")
+
+    def forward(self, xp: Any, grad: Any, data: Any, output: Any) -> Any:
+        last, power = self.is_channel_last(), (self.p_value or 1) - 1
+        g, x, y = (wide(xp, first(array, last)) for array in (grad, data, output))
+        y = xp.where(y == 0, xp.inf, y).astype(y.dtype, copy=False)
+        dx = self.spread(xp, g / y**power if power else g, x.shape[2:])
+        dx = dx * x**power if power else dx
+        return final(dx.astype(data.dtype, copy=False), last)
+
+
+@register
+class _backward_Pooling_max(_PoolGradient):
+    """Gradient of max pooling: the first maximum of each window, in row-major order, gets all.
+
+    Shapes: grad ``(N, C, *P)``, data and result ``(N, C, *S)``.
+    """
+
+    def forward(self, xp: Any, grad: Any, data: Any) -> Any:
+        last = self.is_channel_last()
+        g, x = first(grad, last), first(data, last)
+        sizes, window = g.shape[2:], self.window(x.shape[2:])
+        for stage in reversed(_stages(xp, x, window, sizes)):
+            spread = xp.zeros(stage[1].shape, g.dtype)
+            for place, hit in _hits(xp, stage, window, sizes[stage[0]]):
+                spread[place] += xp.where(hit, g, 0)
+            g = spread
+        return final(crop_spatial(g, window.pad, x.shape[2:]), last)
+
+    def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
+        return [apply("_pool_select", grads[0], ins[1], **self.given_geometry()), None]
+
+
+@register
+class _pool_select(_PoolGradient):
+    """The first input's values where the second has the first maximum of each window.
+
+    Shapes: values and data ``(N, C, *S)``, result ``(N, C, *P)``.
+    """
+
+    inputs = ("values", "data")
+
+    def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
+        data = self.shape_first(ins[1])
+        if data is None:
+            return ins, outs
+        made = (*data[:2], *self.sizes(data[2:]))
+        return [ins[1], ins[1]], [channels_last(made, self.is_channel_last())]
+
+    def forward(self, xp: Any, values: Any, data: Any) -> Any:
+        last = self.is_channel_last()
+        u, x = first(values, last), first(data, last)
+        sizes, window = self.sizes(x.shape[2:]), self.window(x.shape[2:])
+        u = _padded(xp, u, window, sizes, 0)
+        for stage in _stages(xp, x, window, sizes):
+            picked = xp.zeros(stage[2].shape, u.dtype)
+            for place, hit in _hits(xp, stage, window, sizes[stage[0]]):
+                picked += xp.where(hit, u[place], 0)
+            u = picked
+        return final(u, last)
+
+    def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
+        return [apply("_backward_Pooling_max", grads[0], ins[1], **self.given_geometry()), None]

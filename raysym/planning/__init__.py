@@ -1,0 +1,1 @@
+"""Planning: from a bound graph to a flat text plan for every worker."""

@@ -1,0 +1,40 @@
+"""The straight line: bound graph -> joint step -> plan, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from raysym.graph import Node
+from raysym.planning.check import check
+from raysym.planning.lower import lower
+from raysym.planning.plan import Plan
+from raysym.planning.step import (
+    Bound,
+    Step,
+    inference_backward_step,
+    inference_step,
+    training_step,
+)
+
+STEPS: Mapping[str, Callable[[Bound, bool], Step]] = {
+    "training": training_step,
+    "inference": inference_step,
+    "inference_backward": inference_backward_step,
+}
+
+
+def compile_plan(
+    bound: Bound,
+    placement: Mapping[Node, str],
+    mode: str,
+    memory: Mapping[str, float] | None = None,
+    tidy: bool = True,
+) -> tuple[Step, Plan]:
+    """The step and the checked plan of one mode.
+
+    `tidy` off keeps every node of the user's graph in sight, for monitors.
+    """
+    step = STEPS[mode](bound, tidy)
+    plan = lower(step, bound, placement)
+    check(plan, memory)
+    return step, plan

@@ -1,0 +1,217 @@
+"""Lowering: a step and a placement become a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from raysym.graph import Entry, Node, entry_name, node_names
+from raysym.op import make_op
+from raysym.planning.plan import Free, Instruction, Plan, Recv, Run, Send
+from raysym.planning.step import Bound, Step, Store, phase_of
+from raysym.types import TensorType
+
+
+def lower(step: Step, bound: Bound, placement: Mapping[Node, str]) -> Plan:
+    """The plan of `step`; `placement` maps the user's nodes to workers.
+
+    Gradients run where their forward node runs; a variable's copies on other workers are sent
+    anew in every phase, since users may write to it between phases.
+    """
+    return _Lowering(step, bound, placement).plan()
+
+
+class _Lowering:
+    """The state of one lowering: programs grow instruction by instruction."""
+
+    def __init__(self, step: Step, bound: Bound, placement: Mapping[Node, str]) -> None:
+        self.step = step
+        homes = [store.home for store in step.stores]
+        fixed = {node: bound.names[node] for node in step.graph.variables() if node in bound.names}
+        held = {node: home for home, node in step.accumulators.items()}
+        self.names = node_names(
+            step.graph, step.origin, {**fixed, **held}, [h for h in homes if h not in held.values()]
+        )
+        self.where = self._places(bound, placement)
+        self.workers = sorted(set(placement.values()), key=_worker_order)
+        self.home = self._homes(bound, placement)
+        self.present: dict[Entry, set[str]] = {}
+        self.programs: dict[str, dict[str, list[Instruction]]] = {w: {} for w in self.workers}
+
+    def _places(self, bound: Bound, placement: Mapping[Node, str]) -> dict[Node, str]:
+        heads = {node: bound.graph.outputs[i].node for i, node in self.step.head_grads.items()}
+        owners = {f"grad:{bound.names[e.node]}": e.node for e in bound.grad_req}
+        for home, node in self.step.accumulators.items():
+            heads[node] = owners[home]
+        return {
+            node: placement[heads.get(node, self.step.origin.get(node, node))]
+            for node in self.step.graph.nodes
+        }
+
+    def _homes(self, bound: Bound, placement: Mapping[Node, str]) -> dict[str, str]:
+        homes = {self.names[node]: self.where[node] for node in self.step.graph.variables()}
+        owner = {bound.names[node]: placement[node] for node in bound.graph.variables()}
+        for store in self.step.stores:
+            kind, _, rest = store.home.partition(":")
+            if kind == "output":
+                homes[store.home] = placement[bound.graph.outputs[int(rest)].node]
+            else:
+                homes.setdefault(store.home, owner[rest if kind == "grad" else store.home])
+        return homes
+
+    # ----- emitting
+
+    def plan(self) -> Plan:
+        first = phase_of(self.step)
+        for phase in self.step.phases:
+            nodes = [n for n in self.step.graph.nodes if first.get(n) == phase]
+            self._phase(phase, [n for n in nodes if not n.is_variable])
+        self._free()
+        programs = {
+            worker: {phase: tuple(body) for phase, body in phases.items()}
+            for worker, phases in self.programs.items()
+        }
+        return Plan(programs, self.home, self._types())
+
+    def _phase(self, phase: str, nodes: list[Node]) -> None:
+        stores = [store for store in self.step.stores if store.phase == phase]
+        wanted = self._wanted(nodes, stores)
+        for worker in self.workers:
+            self.programs[worker][phase] = []
+        for entry in list(self.present):
+            if entry.node.is_variable:
+                del self.present[entry]
+        self._early_sends(phase, nodes, wanted)
+        due: dict[Node, list[Store]] = {}
+        for store in stores:
+            if not store.late and not store.entry.node.is_variable:
+                due.setdefault(store.entry.node, []).append(store)
+        made = set(nodes)
+        for node in nodes:
+            self._run(phase, node, wanted)
+            for store in due.get(node, ()):
+                self._store(phase, store)
+        for store in stores:
+            if store.late or store.entry.node not in made:
+                self._store(phase, store)
+
+    def _wanted(self, nodes: list[Node], stores: list[Store]) -> dict[Entry, list[str]]:
+        """Workers that read each entry in this phase, apart from its own."""
+        found: dict[Entry, list[str]] = {}
+        reads = [(e, self.where[node]) for node in nodes for e in node.inputs]
+        reads += [(store.entry, self.home[store.home]) for store in stores]
+        for entry, worker in reads:
+            readers = found.setdefault(entry, [])
+            if worker != self.where[entry.node] and worker not in readers:
+                readers.append(worker)
+        return found
+
+    def _early_sends(
+        self, phase: str, nodes: list[Node], wanted: Mapping[Entry, list[str]]
+    ) -> None:
+        made = set(nodes)
+        for entry, readers in wanted.items():
+            if entry.node not in made:
+                self._send(phase, entry, readers)
+
+    def _send(self, phase: str, entry: Entry, readers: list[str]) -> None:
+        for worker in readers:
+            if worker not in self.present.get(entry, ()):
+                self._emit(self.where[entry.node], phase, Send(self._name(entry), worker))
+
+    def _run(self, phase: str, node: Node, wanted: Mapping[Entry, list[str]]) -> None:
+        worker = self.where[node]
+        for entry in node.inputs:
+            self._receive(phase, entry, worker)
+        outs = tuple(self._name(entry) for entry in node.entries())
+        args = tuple(self._name(entry) for entry in node.inputs)
+        self._emit(worker, phase, Run(outs, node.op, args))
+        for entry in node.entries():
+            self._send(phase, entry, wanted.get(entry, []))
+
+    def _receive(self, phase: str, entry: Entry, worker: str) -> None:
+        source, present = self.where[entry.node], self.present.setdefault(entry, set())
+        if worker != source and worker not in present:
+            self._emit(worker, phase, Recv(self._name(entry), source))
+            present.add(worker)
+
+    def _store(self, phase: str, store: Store) -> None:
+        worker = self.home[store.home]
+        self._receive(phase, store.entry, worker)
+        run = Run((store.home,), make_op("_copy", {}), (self._name(store.entry),))
+        self._emit(worker, phase, run)
+
+    def _emit(self, worker: str, phase: str, instruction: Instruction) -> None:
+        self.programs[worker][phase].append(instruction)
+
+    def _name(self, entry: Entry) -> str:
+        return entry_name(entry, self.names)
+
+    # ----- lifetimes
+
+    def _free(self) -> None:
+        """Name unused outputs `_` and free every value after its last use.
+
+        What a later phase reads stays until the next step overwrites it, so that backward may run
+        again.
+        """
+        for worker in self.workers:
+            phases = self.programs[worker]
+            later: set[str] = set()
+            for phase in reversed(self.step.phases):
+                used = _uses(phases[phase])
+                phases[phase] = self._with_frees(phases[phase], later)
+                later |= used
+
+    def _with_frees(self, body: list[Instruction], later: set[str]) -> list[Instruction]:
+        done: list[Instruction] = []
+        seen: set[str] = set(later)
+        made = _made(body) - set(self.home)
+        for instruction in reversed(body):
+            used = sorted(_uses([instruction]) & made - seen)
+            done += [Free(name) for name in reversed(used)]
+            done.append(self._without_unused(instruction, seen))
+            seen.update(used)
+        return done[::-1]
+
+    def _without_unused(self, instruction: Instruction, seen: set[str]) -> Instruction:
+        if type(instruction) is not Run:
+            return instruction
+        first = 1 if instruction.op.random else 0  # the first name is also the key of its draws
+        outs = tuple(
+            out if out in seen or out in self.home or i < first else "_"
+            for i, out in enumerate(instruction.outs)
+        )
+        return Run(outs, instruction.op, instruction.args)
+
+    def _types(self) -> dict[str, TensorType]:
+        types = {self._name(entry): t for entry, t in self.step.types.items()}
+        for store in self.step.stores:
+            types[store.home] = self.step.types[store.entry]
+        named = set(self.home)
+        for phases in self.programs.values():
+            for body in phases.values():
+                named.update(out for i in body if type(i) is Run for out in i.outs)
+        return {name: t for name, t in types.items() if name in named}
+
+
+def _uses(body: list[Instruction]) -> set[str]:
+    found: set[str] = set()
+    for instruction in body:
+        if type(instruction) is Run:
+            found.update(instruction.args)
+        elif type(instruction) is Send:
+            found.add(instruction.entry)
+    return found
+
+
+def _made(body: list[Instruction]) -> set[str]:
+    runs = [instruction for instruction in body if type(instruction) is Run]
+    received = {instruction.entry for instruction in body if type(instruction) is Recv}
+    return received | {out for run in runs for out in run.outs}
+
+
+def _worker_order(name: str) -> tuple[str, int]:
+    kind, _, number = name.partition(":")
+    return kind, int(number)
+
+

@@ -1,0 +1,29 @@
+"""Runtimes: they read plans and nothing else. `local` runs in-process, `ray` on actors."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from raysym.errors import MXNetError
+from raysym.runtime.local import LocalRuntime
+from raysym.runtime.protocol import Runtime
+
+
+def open_runtime(wanted: Any, threads: int = 1) -> Runtime:
+    """The runtime "local" or "ray", or `wanted` itself when it is a runtime.
+
+    Ray is imported when it is first asked for, so that everything else works without it.
+    """
+    if wanted == "local":
+        return LocalRuntime(threads)
+    if wanted == "ray":
+        made: Runtime = importlib.import_module("raysym.runtime.ray").RayRuntime(threads)
+        return made
+    if hasattr(wanted, "run") and hasattr(wanted, "load"):
+        given: Runtime = wanted
+        return given
+    raise MXNetError(f"unknown runtime: got {wanted!r}, expected 'local', 'ray' or a Runtime")
+
+
+__all__ = ["LocalRuntime", "Runtime", "open_runtime"]

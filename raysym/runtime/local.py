@@ -1,0 +1,109 @@
+"""The reference runtime: all workers of a plan in this process, taking turns."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from raysym.context import of_worker
+from raysym.device import array_module, on_device, place, to_numpy
+from raysym.errors import PlanError
+from raysym.planning.plan import Plan, Program
+from raysym.runtime.interpreter import Worker, run_program
+from raysym.runtime.protocol import Arrays, StepKey, Tap
+from raysym.runtime.threads import pinned
+
+
+class LocalRuntime:
+    """Workers share the process; a message is a copy in the receiver's memory."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self._threads = threads
+        self._workers: dict[str, Worker] = {}
+        self._programs: dict[str, dict[str, Program]] = {}
+        self._home_of: dict[str, str] = {}
+
+    @property
+    def shares_memory(self) -> bool:
+        """Resident entries are the arrays given to `load`."""
+        return True
+
+    def load(self, plan: Plan, arrays: Arrays) -> None:
+        """Add the plan's phases; arrays are aliased, not copied."""
+        for name in plan.workers:
+            if name not in self._workers:
+                self._workers[name] = Worker(name, array_module(of_worker(name)))
+            self._programs.setdefault(name, {}).update(plan.programs[name])
+        self._home_of.update(plan.homes)
+        for entry, array in arrays.items():
+            worker = self._workers[self._home_of[entry]]
+            worker.values[entry] = array
+            worker.homes.add(entry)
+
+    def run(self, phase: str, key: StepKey, tap: Tap | None = None) -> None:
+        """Let each worker run until it waits for a message, round after round."""
+        mail: dict[tuple[str, str, str], deque[Any]] = {}
+        at = {name: 0 for name, programs in self._programs.items() if programs.get(phase)}
+        with pinned(self._threads):
+            while at:
+                before = dict(at)
+                for name in list(at):
+                    at[name] = self._advance(name, phase, key, at[name], mail, tap)
+                    if at[name] == len(self._programs[name][phase]):
+                        del at[name]
+                if at == before:
+                    raise PlanError(f"{phase}: all workers wait: {', '.join(at)}")
+
+    def _advance(
+        self,
+        name: str,
+        phase: str,
+        key: StepKey,
+        start: int,
+        mail: dict[tuple[str, str, str], deque[Any]],
+        tap: Tap | None,
+    ) -> int:
+        box = _Box(name, mail, self._workers)
+        with on_device(of_worker(name)):
+            worker, program = self._workers[name], self._programs[name][phase]
+            return run_program(worker, program, box, key, start, tap)
+
+    def push(self, arrays: Arrays) -> None:
+        """Overwrite resident entries in place."""
+        for entry, array in arrays.items():
+            self._workers[self._home_of[entry]].values[entry][...] = array
+
+    def fetch(self, names: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
+        """Content of resident entries as host arrays (aliases on the CPU)."""
+        return {n: to_numpy(self._workers[self._home_of[n]].values[n]) for n in names}
+
+    def timings(self) -> dict[str, dict[str, float]]:
+        """Seconds by worker; a waiting worker gives way to another, so nobody waits long."""
+        return {name: worker.clock.as_dict() for name, worker in self._workers.items()}
+
+    def close(self) -> None:
+        """Forget programs and arrays."""
+        self._workers.clear()
+        self._programs.clear()
+
+
+class _Box:
+    """Messages between workers of one process: a queue for each (source, target, entry)."""
+
+    def __init__(
+        self, name: str, mail: dict[tuple[str, str, str], deque[Any]], workers: dict[str, Worker]
+    ) -> None:
+        self._name, self._mail, self._workers = name, mail, workers
+
+    def send(self, to: str, entry: str, array: Any) -> None:
+        copy = place(array, of_worker(to))
+        self._mail.setdefault((self._name, to, entry), deque()).append(copy)
+
+    def recv(self, source: str, entry: str) -> Any:
+        queue = self._mail.get((source, self._name, entry))
+        return queue.popleft() if queue else None
+
+

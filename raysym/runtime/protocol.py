@@ -1,0 +1,45 @@
+"""What every runtime offers, and the key under which a step draws its random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from raysym.planning.plan import Plan, Run
+
+Arrays: TypeAlias = Mapping[str, Any]
+# Called with every Run that finished, what went in and what came out, for monitors.
+Tap: TypeAlias = Callable[[Run, Sequence[Any], Sequence[Any]], None]
+
+
+class StepKey(NamedTuple):
+    """Seed and number of a step: with a node's name they fix every random number."""
+
+    seed: int
+    step: int
+
+
+class Runtime(Protocol):
+    """Runs the phases of plans on workers that keep resident entries between calls."""
+
+    def load(self, plan: Plan, arrays: Arrays) -> None:
+        """Give each worker its programs and the first content of its resident entries."""
+
+    def run(self, phase: str, key: StepKey, tap: Tap | None = None) -> None:
+        """Run one phase on all workers; raises what a worker raised."""
+
+    def push(self, arrays: Arrays) -> None:
+        """Overwrite resident entries."""
+
+    def fetch(self, names: Iterable[str]) -> dict[str, Any]:
+        """Content of resident entries as host arrays."""
+
+    @property
+    def shares_memory(self) -> bool:
+        """True when resident entries are the very arrays given to `load`."""
+
+    def timings(self) -> dict[str, dict[str, float]]:
+        """Seconds that each worker spent computing, communicating and waiting so far."""
+
+    def close(self) -> None:
+        """Let go of everything; always returns quickly; may be called twice."""

@@ -1,0 +1,107 @@
+"""A session keeps an executor's arrays and its workers' resident entries the same.
+
+It compiles each mode when it is first used, pushes arrays that the user wrote to, and marks those
+that a phase wrote as newer on the workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from raysym.errors import WorkerError
+from raysym.graph import Node
+from raysym.nd.creation import zeros
+from raysym.ndarray import NDArray
+from raysym.planning.compile import compile_plan
+from raysym.planning.plan import Plan
+from raysym.planning.step import Bound, Step
+from raysym.runtime.protocol import Runtime, StepKey, Tap
+
+MODE_OF_PHASE = {
+    "forward": "training",
+    "backward": "training",
+    "inference": "inference",
+    "inference_backward": "inference_backward",
+}
+
+
+@dataclass
+class Session:
+    """One bound graph on one runtime."""
+
+    bound: Bound
+    placement: Mapping[Node, str]
+    runtime: Runtime
+    arrays: dict[str, NDArray]  # resident entry -> the array that users see
+    memory: Mapping[str, float] = field(default_factory=dict)
+    modes: dict[str, tuple[Step, Plan]] = field(default_factory=dict)
+    tap: Tap | None = None
+    _pushed: dict[str, int] = field(default_factory=dict)
+
+    def mode(self, name: str) -> tuple[Step, Plan]:
+        """The step and plan of a mode, compiled and loaded when first asked for."""
+        if name not in self.modes:
+            tidy = self.tap is None
+            step, plan = compile_plan(self.bound, self.placement, name, self.memory, tidy)
+            self.modes[name] = step, plan
+            self._load(plan)
+        return self.modes[name]
+
+    def _load(self, plan: Plan) -> None:
+        for home in plan.homes:
+            if home not in self.arrays:  # head gradients are internal
+                kind = plan.types[home]
+                self.arrays[home] = zeros(kind.shape, dtype=kind.dtype)
+        fresh = {home for home in plan.homes if home not in self._pushed}
+        self.runtime.load(plan, {home: self._read(home) for home in fresh})
+        self._pushed.update({home: self.arrays[home].chunk.version for home in fresh})
+
+    def _read(self, home: str) -> Any:
+        array = self.arrays[home]
+        array.chunk.read()
+        return array.data
+
+    def watch(self, tap: Tap | None) -> None:
+        """Call `tap` with every value that a phase computes; None ends it."""
+        if (tap is None) != (self.tap is None):
+            self.modes.clear()  # watched modes keep nodes that others simplify away
+        self.tap = tap
+
+    def run(self, phase: str, key: StepKey) -> None:
+        """Push what changed here, run a phase, mark what changed there."""
+        plan = self.mode(MODE_OF_PHASE[phase])[1]
+        self._push(plan.homes)
+        self.runtime.run(phase, key, self.tap)
+        self._mark(plan.written(phase))
+
+    def _push(self, homes: Iterable[str]) -> None:
+        changed = [h for h in homes if self._pushed[h] != self.arrays[h].chunk.version]
+        if changed and not self.runtime.shares_memory:
+            self.runtime.push({home: self._read(home) for home in changed})
+        for home in changed:
+            self._read(home)
+            self._pushed[home] = self.arrays[home].chunk.version
+
+    def _mark(self, homes: Iterable[str]) -> None:
+        for home in homes:
+            array = self.arrays[home]
+            if self.runtime.shares_memory:
+                array.chunk.version += 1
+            elif array.size == array.chunk.data.size:
+                array.chunk.mark_stale(self._pull(home))
+            else:  # a part of a larger block: other parts must stay
+                array[...] = self.runtime.fetch([home])[home]
+            self._pushed[home] = array.chunk.version
+
+    def _pull(self, home: str) -> Callable[[], Any]:
+        return lambda: self.runtime.fetch([home])[home]
+
+    def close(self) -> None:
+        """Bring home what only the workers hold, then let them go."""
+        with suppress(WorkerError):  # of a dead worker nothing can be brought home
+            for array in self.arrays.values():
+                array.chunk.read()
+        self.runtime.close()

@@ -1,0 +1,26 @@
+"""Symbolic functions made from op pages, with their real signatures and manual pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from raysym.op import Op
+from raysym.opdoc import doc_of, signature_of
+from raysym.symbol import Symbol, create
+
+Function: TypeAlias = Callable[..., Any]
+
+
+def function_of(python_name: str, page: type[Op]) -> Function:
+    """The function that composes the op of `page`; nodes are named after the name it is called by."""
+
+    def compose(*args: Any, name: Any = None, attr: Any = None, **kwargs: Any) -> Symbol:
+        kwargs.pop("out", None)
+        return create(page, python_name, args, kwargs, name, attr)
+
+    compose.__name__ = compose.__qualname__ = python_name
+    compose.__module__ = "raysym.sym"
+    compose.__doc__ = doc_of(page, "Symbol")
+    compose.__signature__ = signature_of(page, "name", "attr", "out")  # type: ignore[attr-defined]
+    return compose

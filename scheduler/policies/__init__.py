@@ -1,0 +1,1 @@
+"""One file per policy: each turns (graph, cluster) into device positions or times."""

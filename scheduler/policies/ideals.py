@@ -1,0 +1,49 @@
+"""split(): the best contiguous split by largest load, exact where the graph's ideals are few."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..cluster import Cluster
+from ..errors import ScheduleError
+from ..graph import Array, TaskGraph
+from ..schedule import Bound, Schedule, nbytes
+from ..splitting.problem import Translation, pose
+from ..splitting.search import Effort, Found, best_split
+from ..timeline import from_placement
+from ..units import condense, largest
+
+
+def split(
+    graph: TaskGraph | tuple[TaskGraph, Cluster],
+    cluster: Cluster | None = None,
+    effort: Effort = Effort(),
+) -> Schedule:
+    """A contiguous split with the smallest largest load; `graph` may be an Instance (graph, cluster).
+
+    The devices' forward parts can be ordered so that edges only go to later devices; a task tied to
+    another (`together` = its id) sits with it. The bound is over contiguous splits. Raises
+    ScheduleError when no contiguous split fits the devices' memory and pins.
+    """
+    graph, cluster = graph if isinstance(graph, tuple) else (graph, cluster)
+    if cluster is None:
+        raise ScheduleError("split needs a cluster: got none")
+    problem, translation = pose(graph, cluster, condense(graph, cluster))
+    found = best_split(problem, effort)
+    if found is None:
+        raise ScheduleError(
+            f"no contiguous split fits: the tasks keep {nbytes(float(graph.memory.sum()))}, the "
+            f"devices have {', '.join(f'{d.name} {nbytes(d.memory)}' for d in cluster.devices)}. "
+            f"Largest kept: {largest(graph, list(range(len(graph))))}"
+        )
+    reason = "every contiguous split searched" if found.exact else "contiguous splits below searched"
+    where = _devices(translation, found)[translation.unit_of_task]
+    bound = Bound(found.proved, reason)
+    return from_placement(graph, cluster, where, "ideals", "load", bound)
+
+
+def _devices(translation: Translation, found: Found) -> Array:
+    """Device position of each unit: pieces take the devices of their type in turn."""
+    free = [list(devices) for devices in translation.devices_of_type]
+    chosen = np.array([free[kind].pop(0) for kind in found.types], dtype=np.int64)
+    return chosen[found.piece] if chosen.size else np.zeros(len(found.piece), dtype=np.int64)

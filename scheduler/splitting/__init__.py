@@ -1,0 +1,1 @@
+"""Contiguous splits: chains of ideals (down-sets) of the unit graph, searched exactly when few."""

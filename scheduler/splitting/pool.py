@@ -1,0 +1,95 @@
+"""Pools of ideals for graphs with too many of them: prefixes of several orders, then neighbours."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..graph import Array
+from .chain import Chain, cheapest_chain
+from .facts import Facts
+from .ideals import Stock
+from .problem import Problem
+
+
+def seed_pool(problem: Problem, stock: Stock, orders: int = 8, most: int = 6000) -> Array:
+    """Prefixes of depth-first, breadth-first and random topological orders, bool[N, U]."""
+    n = len(problem)
+    rng = np.random.default_rng(0)
+    depth = _longest(problem)
+    keys = [np.arange(n), depth, -_longest_back(problem)]
+    keys += [depth + rng.random(n) * (2 + i) for i in range(orders - 3)]
+    rows = [_prefixes(_order(problem, key), most // orders) for key in keys]
+    return np.unique(np.concatenate(rows), axis=0)
+
+
+def improve(
+    problem: Problem, stock: Stock, chain: Chain, rounds: int = 40
+) -> Chain:
+    """Grow the pool around the chain's boundaries until no better chain appears."""
+    above, below = _closures(problem)
+    for _ in range(rounds):
+        boundaries = np.cumsum(chain.pieces, axis=0).astype(bool)[:-1]
+        near = _neighbours(boundaries, above, below)
+        edge = np.zeros((2, len(problem)), dtype=bool)
+        edge[1] = True
+        grown = np.unique(np.concatenate([near, boundaries, edge]), axis=0)
+        better = cheapest_chain(
+            problem, stock, Facts.of(problem, stock, grown), chain.load * (1 + 1e-12)
+        )
+        if better is None or better.load >= chain.load * (1 - 1e-9):
+            return chain
+        chain = better
+    return chain
+
+
+def _neighbours(boundaries: Array, above: Array, below: Array) -> Array:
+    rows = [boundaries]
+    for row in boundaries:
+        rows.append(np.unique(row | above[~row], axis=0))
+        rows.append(np.unique(row & ~below[row], axis=0))
+    return np.concatenate(rows)
+
+
+def _closures(problem: Problem) -> tuple[Array, Array]:
+    """Each unit with its ancestors, and with its descendants, bool[U, U] each."""
+    above = np.eye(len(problem), dtype=bool)
+    for v, preds in enumerate(problem.preds):
+        for p in preds:
+            above[v] |= above[p]
+    return above, above.T.copy()
+
+
+def _longest(problem: Problem) -> Array:
+    depth = np.zeros(len(problem))
+    for v, preds in enumerate(problem.preds):
+        depth[v] = max((depth[p] + 1 for p in preds), default=0)
+    return depth
+
+
+def _longest_back(problem: Problem) -> Array:
+    height = np.zeros(len(problem))
+    for v in reversed(range(len(problem))):
+        for p in problem.preds[v]:
+            height[p] = max(height[p], height[v] + 1)
+    return height
+
+
+def _order(problem: Problem, key: Array) -> Array:
+    """A topological order that takes the ready unit with the smallest key (ties by number)."""
+    rank = np.lexsort((np.arange(len(key)), key))
+    place = np.empty(len(key), dtype=np.int64)
+    place[rank] = np.arange(len(key))
+    # keys along an edge need not rise, so push every unit behind its predecessors
+    late = place.astype(np.float64)
+    for v, preds in enumerate(problem.preds):
+        for p in preds:
+            late[v] = max(late[v], late[p] + 1e-6)
+    return np.lexsort((np.arange(len(key)), late))
+
+
+def _prefixes(order: Array, most: int) -> Array:
+    n = len(order)
+    place = np.empty(n, dtype=np.int64)
+    place[order] = np.arange(n)
+    ends = np.unique(np.linspace(0, n, min(n + 1, most)).astype(np.int64))
+    return place[None, :] < ends[:, None]
