@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from raysym.binding import REQUESTS, Arrays, Where, make_executor, split_variables, where
-from raysym.context import Context
+from raysym.context import Context, cpu
 from raysym.errors import MXNetError, did_you_mean
 from raysym.executor import Executor
 from raysym.graph import Entry, Graph, Node
@@ -150,6 +150,8 @@ def simple_bind(
 
 
 def _context(node: Node, place: Where) -> Context:
+    if place.is_remote:  # the driver's side of a remote array is in host memory
+        return cpu()
     return place.group2ctx.get(node.attrs.get(GROUP, ""), place.ctx)
 
 

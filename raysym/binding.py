@@ -39,6 +39,11 @@ class Where(NamedTuple):
     runtime: Any = None
     threads: int = 1
 
+    @property
+    def is_remote(self) -> bool:
+        """True when workers are other processes."""
+        return (self.runtime or ("ray" if self.cluster else "local")) != "local"
+
 
 class Arrays(NamedTuple):
     """The arrays of a bound graph, in the order of its lists."""
@@ -181,7 +186,7 @@ def _check_grad(bound: Bound, node: Node, array: NDArray, grad: NDArray) -> None
 
 def _check_contexts(homes: Mapping[str, NDArray], place: Where, workers: Sequence[str]) -> None:
     """Without groups or a cluster, all arrays belong to the one context that was given."""
-    if place.group2ctx or place.cluster is not None or len(workers) != 1:
+    if place.group2ctx or place.is_remote or place.cluster is not None or len(workers) != 1:
         return
     for name, array in homes.items():
         if not name.startswith("output:") and array.context != place.ctx:

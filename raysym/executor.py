@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +13,7 @@ from raysym.monitor import make_tap
 from raysym.nd.creation import array
 from raysym.ndarray import NDArray
 from raysym.op import in_words
+from raysym.pictures.of_executor import draw_executor
 from raysym.planning.plan import Plan
 from raysym.random_state import next_draw
 from raysym.runtime.protocol import StepKey
@@ -224,6 +226,19 @@ class Executor:
         training = self._last in ("", "forward") and bool(self._session.bound.grad_req)
         return self._session.mode("training" if training else "inference")[1]
 
+    def draw(self, path: str | Path | None = None, title: str = "") -> str:
+        """`plan` as an SVG picture, written to `path` if one is given.
+
+        The smallest arrays show their content, as far as it is here and not on a worker.
+        """
+        arrays = self._session.arrays
+        here = {home: array for home, array in arrays.items() if not array.chunk.is_stale}
+        values = {home: _in_figures(array) for home, array in here.items() if array.size <= 3}
+        picture = draw_executor(self.plan, title, values)
+        if path is not None:
+            Path(path).write_text(picture, encoding="utf-8")
+        return picture
+
     def debug_str(self) -> str:
         """The plan as text, and the peak bytes of each worker."""
         from_step, plan = self._session.mode("training")
@@ -258,3 +273,7 @@ class Executor:
 
     def __repr__(self) -> str:
         return f"<Executor of {self.symbol!r}: {len(self.arg_arrays)} arguments>"
+
+
+def _in_figures(array: NDArray) -> str:
+    return ", ".join(f"{value:g}" for value in array.asnumpy().ravel())

@@ -103,8 +103,7 @@ class Graph:
             replaced = visit(node, tuple(new[entry] for entry in node.inputs))
             new.update(zip(node.entries(), replaced, strict=False))
             if old_of is not None:
-                for entry in replaced:
-                    old_of.setdefault(entry.node, node)
+                _claim(node, replaced, old_of)
         return Graph.of(new[entry] for entry in self.outputs)
 
     def __str__(self) -> str:
@@ -112,6 +111,16 @@ class Graph:
         lines = [_line(node, names) for node in self.nodes]
         heads = ", ".join(entry_name(entry, names) for entry in self.outputs)
         return "\n".join([*lines, f"return {heads}"])
+
+
+def _claim(old: Node, replaced: Iterable[Entry], old_of: dict[Node, Node]) -> None:
+    """Enter every new node behind `replaced`: one old node may become several."""
+    stack = [entry.node for entry in replaced]
+    while stack:
+        node = stack.pop()
+        if node not in old_of:
+            old_of[node] = old
+            stack.extend(entry.node for entry in node.inputs)
 
 
 def topological(heads: Iterable[Node]) -> Iterator[Node]:

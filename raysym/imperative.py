@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from raysym.context import Context
+from raysym.context import Context, current_context
 from raysym.device import array_module, on_device
 from raysym.errors import MXNetError, RuleError, sentence
 from raysym.graph import Entry, Graph, Node, variable
@@ -159,8 +159,19 @@ def _error(op: Op, ins: Types, wrong: str) -> MXNetError:
     return MXNetError(f"{op.name}: {wrong}" + (f"\n  inputs are {given}" if given else ""))
 
 
-def parse_context(text: str) -> Context:
-    """The context that an op's `ctx` parameter names: ``cpu(0)``."""
+def context_of(op: Op, inputs: Sequence[Context], wanted: Context | None) -> Context:
+    """Where `op` runs: where its inputs live, which must be one place, else as it says itself."""
+    if not inputs:
+        named = getattr(op, "ctx", "")
+        return wanted or (_parse_context(named) if named else current_context())
+    for other in inputs:
+        if other != inputs[0]:
+            wrong = sentence("inputs live on different contexts", f"{inputs[0]} and {other}")
+            raise MXNetError(f"{op.name}: {wrong}. Use as_in_context")
+    return inputs[0]
+
+
+def _parse_context(text: str) -> Context:
     kind, _, number = text.rstrip(")").partition("(")
     if kind not in Context.devstr2type or not number.isdigit():
         raise MXNetError(sentence("invalid context", repr(text), "a text like 'cpu(0)'"))

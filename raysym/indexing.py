@@ -73,6 +73,8 @@ def _only_ints(parts: list[Any]) -> bool:
 
 def _check_ints(parts: list[Any], shape: Shape) -> None:
     """Refuse ints out of range and make them nonnegative, in place."""
+    if sum(part is Ellipsis for part in parts) > 1:
+        raise IndexError("cannot use more than one ellipsis (`...`) for indexing")
     consumed = sum(_rank(part) for part in _used(parts))
     if consumed > len(shape):
         raise IndexError(f"too many indices ({consumed}) for array with {len(shape)} dimensions")
@@ -115,6 +117,10 @@ def shape_argument(shape: tuple[Any, ...], kwargs: dict[str, Any]) -> Shape:
     wanted = shape or kwargs.pop("shape", None)
     if wanted is None or kwargs:
         raise TypeError(f"reshape: got {kwargs or 'nothing'}, expected a shape and reverse=")
-    if isinstance(wanted, tuple) and len(wanted) == 1 and not isinstance(wanted[0], numbers.Real):
+    if (
+        isinstance(wanted, tuple)
+        and len(wanted) == 1
+        and not isinstance(wanted[0], int | np.integer)
+    ):
         wanted = wanted[0]
-    return (int(wanted),) if isinstance(wanted, numbers.Real) else tuple(map(int, wanted))
+    return (int(wanted),) if isinstance(wanted, int | np.integer) else tuple(map(int, wanted))

@@ -12,7 +12,7 @@ class InPlace(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def _binary(self, other: Any, op: str, scalar_op: str, out: Any) -> Any:
+    def _binary(self, other: Any, op: str, scalar_op: str, out: Any) -> Self:
         """Run `op` with an array or `scalar_op` with a number and write the result into `out`."""
 
     def __iadd__(self, other: Any) -> Self:

@@ -9,17 +9,19 @@ from typing import Any, NoReturn
 import numpy as np
 
 from raysym.arithmetic import Arithmetic
+from raysym.calls import sort_call, split_v2_params
 from raysym.chunk import Chunk
 from raysym.context import Context, cpu, current_context
+from raysym.convert import checked_dtype, host_array
 from raysym.device import array_module, has_device, on_device, place, to_numpy
 from raysym.errors import MXNetError, RuleError, sentence
 from raysym.fluent import Fluent
-from raysym.imperative import parse_context, run_op
+from raysym.imperative import context_of, run_op
 from raysym.indexing import covers_all, is_advanced, new_shape, plain_key, shape_argument
 from raysym.inplace import InPlace
 from raysym.ndarray_file import dump_array, parse_array
 from raysym.op import Op, make_op
-from raysym.types import DTYPE_CODES, Shape, TensorType, dtype_name
+from raysym.types import Shape, TensorType
 
 # The op that takes over when two operands differ in shape.
 _BROADCAST = {
@@ -103,7 +105,8 @@ class NDArray(Arithmetic, InPlace, Fluent):
     @property
     def T(self) -> NDArray:
         """A copy with all axes reversed."""
-        return invoke("transpose", [self])
+        made: NDArray = invoke("transpose", [self])
+        return made
 
     @property
     def grad(self) -> None:
@@ -262,14 +265,7 @@ class NDArray(Arithmetic, InPlace, Fluent):
         """`value` as an array of this dtype on this context."""
         if isinstance(value, NDArray):
             return value._on(self.context)
-        try:
-            host = np.asarray(value)
-            # Python ints wrap around as in C, where numpy would refuse them.
-            with np.errstate(all="ignore"):
-                host = host.astype(self.dtype, copy=False)
-        except (ValueError, TypeError):
-            kind = type(value).__name__
-            raise TypeError(f"NDArray[...] = : got {kind} {value!r}, expected numbers") from None
+        host = host_array(value, self.dtype, "NDArray[...] = value: value")
         return host if array_module(self.context) is np else place(host, self.context)
 
     def _write(self, key: tuple[Any, ...], value: Any) -> None:
@@ -285,21 +281,40 @@ class NDArray(Arithmetic, InPlace, Fluent):
         """The content as an array on `ctx`, without a copy if it is there."""
         return self.data if ctx == self.context else place(self.data, ctx)
 
-    # ----- operators (see arithmetic.py)
+    # ----- ops as methods and operators (see fluent.py and arithmetic.py)
+
+    def _fluent(
+        self, page: type[Op], name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Any:
+        return call(page, (self, *args), kwargs)
+
+    def split_v2(
+        self,
+        indices_or_sections: int | tuple[int, ...],
+        axis: int = 0,
+        squeeze_axis: bool = False,
+    ) -> Any:
+        """Parts along `axis`: so many equal ones, or cut before the given indices."""
+        params = split_v2_params(indices_or_sections, axis, squeeze_axis)
+        return invoke("_split_v2", [self], params)
 
     def _combine(self, other: Any, hint: str, op: str, scalar_hint: str, scalar_op: str) -> NDArray:
         return self._binary(other, op, scalar_op, None)
 
     def _binary(self, other: Any, op: str, scalar_op: str, out: NDArray | None) -> NDArray:
+        made: NDArray
         if isinstance(other, NDArray):
-            same = other.shape == self.shape
-            return invoke(op if same else _BROADCAST[op], [self, other], out=out)
+            name = op if other.shape == self.shape else _BROADCAST[op]
+            made = invoke(name, [self, other], out=out)
+            return made
         if isinstance(other, numbers.Real | np.bool_):
-            return invoke(scalar_op, [self], {"scalar": float(other)}, out=out)
+            made = invoke(scalar_op, [self], {"scalar": float(other)}, out=out)
+            return made
         raise TypeError(f"{op}: got {type(other).__name__}, expected an NDArray or a number")
 
     def __abs__(self) -> NDArray:
-        return invoke("abs", [self])
+        made: NDArray = invoke("abs", [self])
+        return made
 
 
 # ----- running ops
@@ -321,7 +336,7 @@ def invoke(
         op = make_op(op_name, params or {})
     except RuleError as error:
         raise MXNetError(f"{op_name}: {error}") from None
-    where = _context_of(op, inputs, ctx)
+    where = context_of(op, [x.context for x in inputs], ctx)
     targets = [out] if isinstance(out, NDArray) else list(out or ())
     if targets and len(targets) != op.n_visible():
         wrong = sentence("wrong number of outputs in out", len(targets), op.n_visible())
@@ -338,16 +353,10 @@ def invoke(
     return made[0] if len(made) == 1 else made
 
 
-def _context_of(op: Op, inputs: Sequence[NDArray], ctx: Context | None) -> Context:
-    if not inputs:
-        named = getattr(op, "ctx", "")
-        return ctx or (parse_context(named) if named else current_context())
-    first = inputs[0].context
-    for other in inputs:
-        if other.context != first:
-            wrong = sentence("inputs live on different contexts", f"{first} and {other.context}")
-            raise MXNetError(f"{op.name}: {wrong}. Use as_in_context")
-    return first
+def call(page: type[Op], args: Sequence[Any], kwargs: Mapping[str, Any], out: Any = None) -> Any:
+    """Run the op of `page` on arguments as a user gives them (see `calls.sort_call`)."""
+    inputs, params, target = sort_call(page, args, kwargs, NDArray)
+    return invoke(page.name, inputs, params, out=target if out is None else out)
 
 
 # ----- making arrays
@@ -365,22 +374,8 @@ def array(source_array: Any, ctx: Context | None = None, dtype: Any = None) -> N
         raise TypeError(f"array: ctx: got {where!r}, expected a Context")
     if isinstance(source_array, NDArray):
         return source_array.as_in_context(where).astype(dtype or source_array.dtype)
-    wanted = checked_dtype(dtype or np.float32)
-    try:
-        with np.errstate(all="ignore"):
-            host = np.asarray(source_array).astype(wanted, order="C")
-    except (ValueError, TypeError):
-        kind = type(source_array).__name__
-        raise TypeError(f"array: source_array must be array like: got {kind}") from None
+    host = host_array(source_array, checked_dtype(dtype or np.float32), "array: source_array")
     return NDArray(Chunk(host if where.device_type != "gpu" else place(host, where), where))
-
-
-def checked_dtype(dtype: Any) -> np.dtype[Any]:
-    """The numpy dtype; TypeError if it is none, KeyError if arrays cannot have it."""
-    name = dtype_name(dtype)
-    if name not in DTYPE_CODES:
-        raise KeyError(f"dtype: got {name}, expected one of {', '.join(DTYPE_CODES)}")
-    return np.dtype(name)
 
 
 def _unpickled(block: bytes) -> NDArray:

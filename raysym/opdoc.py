@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from inspect import Parameter, Signature
-from typing import Final
+from typing import Any, Final
 
 import raysym.ops  # noqa: F401  (fills the registry)
+from raysym.errors import did_you_mean
 from raysym.op import REGISTRY, Op
 from raysym.params import REQUIRED, Param
 
@@ -130,7 +131,8 @@ def _input_text(page: type[Op], name: str, kind: str) -> str:
     if page.variadic:
         return f"*{name} : {kind}, as many as wanted"
     roles = [("auxiliary state", page.aux), ("label", page.labels), ("type only", page.shape_only)]
-    said = [role for role, names in roles if name in names]
+    # Where the inputs depend on parameters, so does this, and a page cannot tell.
+    said = [role for role, names in roles if isinstance(names, tuple) and name in names]
     return f"{name} : {kind}{''.join(f', {role}' for role in said)}"
 
 
@@ -158,3 +160,28 @@ def _notes(page: type[Op]) -> list[str]:
     if len(names) > 1:
         notes.append(f"Also called {', '.join(names[1:])}.")
     return notes
+
+
+# ----- namespaces
+
+
+def lazily(
+    names: dict[str, Any], namespace: str, make: Callable[[str, type[Op]], Any]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of a module whose functions are made when first used.
+
+    `names` is the module's own dict, where a function stays once ``make(name, page)`` made it.
+    """
+
+    def get(name: str) -> Any:
+        page = None if name.startswith("__") else functions_below(namespace).get(name)
+        if page is None:
+            hint = did_you_mean(name, functions_below(namespace))
+            raise AttributeError(f"module '{names['__name__']}' has no attribute '{name}'. {hint}")
+        names[name] = make(name, page)
+        return names[name]
+
+    def listed() -> list[str]:
+        return sorted({*names, *functions_below(namespace)})
+
+    return get, listed

@@ -19,6 +19,7 @@ from raysym.graph import Entry, Graph, Node, call_site, topological, variable
 from raysym.names import HIDDEN_KEYS
 from raysym.ndarray import NDArray
 from raysym.op import Op, find_op, in_words, is_dunder, make_op
+from raysym.pictures.of_symbol import draw_symbol
 from raysym.symbol_types import infer_shape, infer_type
 from raysym.types import DTYPE_CODES, dtype_name
 
@@ -261,6 +262,13 @@ class Symbol(Arithmetic, Fluent):
         for node in self.graph.nodes:
             lines += _debug_lines(node)
         return "\n".join(lines) + "\n"
+
+    def draw(self, path: str | Path | None = None, title: str = "") -> str:
+        """The graph as an SVG picture, written to `path` if one is given."""
+        picture = draw_symbol(self.graph, title)
+        if path is not None:
+            Path(path).write_text(picture, encoding="utf-8")
+        return picture
 
     # ----- numbers
 

@@ -1,12 +1,13 @@
 """scheduler: weighted DAG + cluster model -> certified schedule. Pure Python and numpy, no Ray."""
 
+from .bounds import Bound
 from .cluster import Cluster, Device, Link
 from .errors import ScheduleError
 from .graph import Task, TaskGraph
 from .instances import Instance, load_instance
 from .place import POLICIES, place
 from .policies.ideals import split
-from .schedule import Bound, Schedule, Slot
+from .schedule import Schedule, Slot
 
 __all__ = [
     "POLICIES",

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from .cluster import Cluster
 from .graph import Array, TaskGraph
-from .schedule import Bound
+
+
+class Bound(NamedTuple):
+    """No schedule has a smaller objective than `value` seconds, and why."""
+
+    value: float
+    reason: str
 
 
 def best_bound(graph: TaskGraph, cluster: Cluster, objective: str) -> Bound:

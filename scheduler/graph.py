@@ -35,8 +35,8 @@ class Task:
 class TaskGraph:
     """Tasks in topological order and edges (source id, target id, bytes).
 
-    All edges out of a task carry the same value: it is moved once to each device that needs it,
-    and the largest of its edges counts. Raises ScheduleError for a repeated id, an unknown end of
+    All edges out of a task carry the same value: it is moved once to each device that needs it, and
+    the largest edge to that device counts. Raises ScheduleError for a repeated id, an unknown end of
     an edge, or an edge that runs against the order.
     """
 
@@ -82,11 +82,11 @@ class TaskGraph:
         return np.array([task.memory for task in self.tasks], dtype=np.float64)
 
     @cached_property
-    def value_nbytes(self) -> Array:
-        """Bytes of the value that each task sends, float64[N]; 0 where nobody reads it."""
-        values = np.zeros(len(self.tasks))
-        np.maximum.at(values, self.src, self.nbytes)
-        return values
+    def least_nbytes(self) -> Array:
+        """Bytes on the smallest edge out of each task, float64[N]; 0 where nobody reads it."""
+        least = np.full(len(self.tasks), np.inf)
+        np.minimum.at(least, self.src, self.nbytes)
+        return np.where(np.isfinite(least), least, 0.0)
 
     @cached_property
     def preds(self) -> list[list[int]]:

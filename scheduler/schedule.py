@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
+
+from .bounds import Bound, best_bound
 from .cluster import Cluster
-from .graph import TaskGraph
+from .graph import Array, TaskGraph
+from .loads import kept, loads
+from .text import nbytes, seconds
 
 
 class Slot(NamedTuple):
@@ -20,29 +24,20 @@ class Slot(NamedTuple):
     finish: float
 
 
-class Bound(NamedTuple):
-    """No schedule has a smaller objective than `value` seconds, and why."""
-
-    value: float
-    reason: str
-
-
 @dataclass(frozen=True)
 class Schedule:
-    """Slots in order of start. `loads` and `peak_memory` are per device name (seconds, bytes).
+    """Slots in order of start, over the graph and the cluster that they were made for.
 
-    A load is what a device spends computing, plus moving each of its values out once and each
-    foreign value in once. `bound` is a lower bound on `objective` over all placements.
+    `known` is a bound that the policy proved, over the schedules of its kind (for `ideals`: the
+    contiguous splits). Everything else is computed from these fields when asked for.
     """
 
     slots: tuple[Slot, ...]
-    loads: Mapping[str, float]
-    peak_memory: Mapping[str, float]
-    bound: Bound
     policy: str
     objective: str
     graph: TaskGraph = field(repr=False, compare=False)
     cluster: Cluster = field(repr=False, compare=False)
+    known: Bound | None = None
 
     @cached_property
     def placement(self) -> dict[str, str]:
@@ -51,9 +46,33 @@ class Schedule:
         return {task.id: where[task.id] for task in self.graph.tasks}
 
     @cached_property
+    def positions(self) -> Array:
+        """Device position of each task, int64[N]."""
+        index = self.cluster.index
+        return np.array([index[name] for name in self.placement.values()], dtype=np.int64)
+
+    @cached_property
     def makespan(self) -> float:
         """Seconds from the first start to the last finish (starts begin at 0)."""
         return max((slot.finish for slot in self.slots), default=0.0)
+
+    @cached_property
+    def loads(self) -> dict[str, float]:
+        """Seconds per device: compute, plus each of its values out and each foreign value in, once."""
+        return self._per_device(loads(self.graph, self.cluster, self.positions))
+
+    @cached_property
+    def peak_memory(self) -> dict[str, float]:
+        """Bytes kept on each device."""
+        return self._per_device(kept(self.graph, self.cluster, self.positions))
+
+    @cached_property
+    def bound(self) -> Bound:
+        """The largest known lower bound on `value`, and what binds."""
+        general = best_bound(self.graph, self.cluster, self.objective)
+        if self.known is None or self.known.value < general.value:
+            return general
+        return self.known
 
     @property
     def load(self) -> float:
@@ -78,6 +97,9 @@ class Schedule:
     def on(self, device: str) -> tuple[Slot, ...]:
         """The slots of one device in order of start."""
         return tuple(slot for slot in self.slots if slot.device == device)
+
+    def _per_device(self, numbers: Array) -> dict[str, float]:
+        return dict(zip(self.cluster.index, numbers.tolist(), strict=True))
 
     def __str__(self) -> str:
         return "\n".join([*gantt(self), summary(self)])
@@ -106,19 +128,3 @@ def gantt(schedule: Schedule, width: int = 64) -> list[str]:
         f" memory {nbytes(schedule.peak_memory[name])}"
         for name, row in rows.items()
     ]
-
-
-def seconds(value: float) -> str:
-    """`0.00123` -> `1.23 ms`."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if value >= size:
-            return f"{value / size:.4g} {unit}"
-    return f"{value / 1e-9:.4g} ns"
-
-
-def nbytes(value: float) -> str:
-    """`2_000_000` -> `2 MB`."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= size:
-            return f"{value / size:.4g} {unit}"
-    return f"{value:.0f} B"

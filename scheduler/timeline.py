@@ -1,4 +1,4 @@
-"""From a placement to a Schedule: start and finish of every task, loads, memory, bound."""
+"""From a placement to a Schedule: start and finish of every task in the order of the graph."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .bounds import best_bound
+from .bounds import Bound
 from .cluster import Cluster
 from .graph import Array, TaskGraph
-from .schedule import Bound, Schedule, Slot
+from .schedule import Schedule, Slot
 
 
 def from_placement(
@@ -18,45 +18,34 @@ def from_placement(
     where: Sequence[int] | Array,
     policy: str,
     objective: str,
-    bound: Bound | None = None,
+    known: Bound | None = None,
 ) -> Schedule:
     """Run the tasks of each device in the order of the graph, each as early as its inputs allow.
 
-    `where[i]` is the device position of task i. A `bound` known to the policy is used when it is
-    better than the general ones.
+    `where[i]` is the device position of task i; `known` is a bound that the policy proved.
     """
     spots = np.asarray(where, dtype=np.int64)
     starts, finishes = earliest(graph, cluster, spots)
-    return from_times(graph, cluster, spots, starts, finishes, policy, objective, bound)
+    return from_times(graph, cluster, spots.tolist(), starts, finishes, policy, objective, known)
 
 
 def from_times(
     graph: TaskGraph,
     cluster: Cluster,
-    where: Array,
-    starts: Sequence[float],
-    finishes: Sequence[float],
+    where: list[int],
+    starts: list[float],
+    finishes: list[float],
     policy: str,
     objective: str,
-    bound: Bound | None = None,
+    known: Bound | None = None,
 ) -> Schedule:
     """Wrap known device positions, starts and finishes (one per task) as a Schedule."""
     names = [device.name for device in cluster.devices]
     ids = [task.id for task in graph.tasks]
+    devices = [names[spot] for spot in where]
+    slots = list(map(Slot, ids, devices, starts, finishes))
     order = np.lexsort((np.arange(len(ids)), finishes, starts)).tolist()
-    slots = tuple(Slot(ids[i], names[where[i]], starts[i], finishes[i]) for i in order)
-    general = best_bound(graph, cluster, objective)
-    bounds = [general] if bound is None else [bound, general]
-    return Schedule(
-        slots=slots,
-        loads=dict(zip(names, loads(graph, cluster, where).tolist(), strict=True)),
-        peak_memory=dict(zip(names, kept(graph, cluster, where).tolist(), strict=True)),
-        bound=max(bounds, key=lambda bound: bound.value),
-        policy=policy,
-        objective=objective,
-        graph=graph,
-        cluster=cluster,
-    )
+    return Schedule(tuple([slots[i] for i in order]), policy, objective, graph, cluster, known)
 
 
 def earliest(graph: TaskGraph, cluster: Cluster, where: Array) -> tuple[list[float], list[float]]:
@@ -77,35 +66,11 @@ def earliest(graph: TaskGraph, cluster: Cluster, where: Array) -> tuple[list[flo
     return starts, finishes
 
 
-def loads(graph: TaskGraph, cluster: Cluster, where: Array) -> Array:
-    """Seconds of each device: compute, values out (once each), foreign values in (once each)."""
-    n, k = len(graph), len(cluster.devices)
-    own = cluster.seconds(graph)[np.arange(n), where]
-    total = np.bincount(where, weights=own, minlength=k)
-    crossing = where[graph.src] != where[graph.dst]
-    pairs = np.unique(graph.src[crossing] * k + where[graph.dst[crossing]])
-    source, target = pairs // k, pairs % k
-    home = where[source]
-    moved = cluster.latency_s[home, target]
-    moved = moved + graph.value_nbytes[source] * cluster.s_per_byte[home, target]
-    moves = np.bincount(target, weights=moved, minlength=k)
-    out = np.zeros(n)
-    np.maximum.at(out, source, moved)
-    moves += np.bincount(where, weights=out, minlength=k)
-    return total + moves * [device.pays_transfers for device in cluster.devices]
-
-
-def kept(graph: TaskGraph, cluster: Cluster, where: Array) -> Array:
-    """Bytes kept on each device."""
-    return np.bincount(where, weights=graph.memory, minlength=len(cluster.devices))
-
-
 def _timed_edges(
     graph: TaskGraph, cluster: Cluster, where: Array
 ) -> list[list[tuple[int, float]]]:
     a, b = where[graph.src], where[graph.dst]
-    delays = cluster.latency_s[a, b]
-    delays = delays + graph.value_nbytes[graph.src] * cluster.s_per_byte[a, b]
+    delays = cluster.latency_s[a, b] + graph.nbytes * cluster.s_per_byte[a, b]
     outgoing: list[list[tuple[int, float]]] = [[] for _ in range(len(graph))]
     for i, j, delay in zip(graph.src.tolist(), graph.dst.tolist(), delays.tolist(), strict=True):
         outgoing[i].append((j, delay))

@@ -10,7 +10,7 @@ from .bounds import allowed_seconds
 from .cluster import Cluster
 from .errors import ScheduleError
 from .graph import Array, TaskGraph
-from .schedule import nbytes
+from .text import nbytes
 
 
 @dataclass(frozen=True)

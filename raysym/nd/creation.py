@@ -9,9 +9,10 @@ import numpy as np
 
 from raysym.chunk import Chunk
 from raysym.context import Context, cpu
+from raysym.convert import checked_dtype
 from raysym.device import import_dlpack, place
 from raysym.errors import MXNetError, sentence
-from raysym.ndarray import NDArray, array, checked_dtype, invoke
+from raysym.ndarray import NDArray, array, invoke
 
 
 def zeros(

@@ -131,20 +131,12 @@ def _axes(axes: int | Sequence[int], rank: int) -> list[int]:
 
 def split_v2(
     ary: NDArray,
-    indices_or_sections: int | Sequence[int],
+    indices_or_sections: int | tuple[int, ...],
     axis: int = 0,
     squeeze_axis: bool = False,
 ) -> Any:
     """Parts of `ary` along `axis`: so many equal ones, or cut before the given indices."""
-    params: dict[str, Any] = {"axis": axis, "squeeze_axis": squeeze_axis}
-    if isinstance(indices_or_sections, int):
-        params["sections"] = indices_or_sections
-    elif isinstance(indices_or_sections, tuple):
-        params["indices"] = (0, *indices_or_sections)
-    else:
-        kind = type(indices_or_sections).__name__
-        raise ValueError(f"split_v2: indices_or_sections: got {kind}, expected an int or a tuple")
-    return invoke("_split_v2", [ary], params)
+    return ary.split_v2(indices_or_sections, axis, squeeze_axis)
 
 
 def histogram(

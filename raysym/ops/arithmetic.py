@@ -1,6 +1,7 @@
 """Kernels of two numbers that ops with two inputs and ops with a number share.
 
-Either operand may be a scalar of the other's dtype that lives on the host.
+Either operand may be a scalar of the other's dtype that lives on the host, so they are written
+with functions of `xp`: an operator would ask the scalar first.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 def divide(xp: Any, a: Any, b: Any) -> Any:
     """a / b; integers are divided toward zero, and by zero give zero."""
     if a.dtype.kind == "f":
-        return a / b
+        return xp.true_divide(a, b)
     safe = _without_zero(b)
     quotient = xp.floor_divide(a, safe)
     inexact = xp.multiply(quotient, safe) != a
@@ -31,14 +32,14 @@ def _without_zero(b: Any) -> Any:
 
 def both(xp: Any, a: Any, b: Any) -> Any:
     """True where a and b are both nonzero."""
-    return (a != 0) & (b != 0)
+    return xp.logical_and(a != 0, b != 0)
 
 
 def either(xp: Any, a: Any, b: Any) -> Any:
     """True where a or b is nonzero."""
-    return (a != 0) | (b != 0)
+    return xp.logical_or(a != 0, b != 0)
 
 
 def one_of(xp: Any, a: Any, b: Any) -> Any:
     """True where exactly one of a and b is nonzero."""
-    return (a != 0) ^ (b != 0)
+    return xp.logical_xor(a != 0, b != 0)

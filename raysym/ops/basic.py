@@ -20,7 +20,7 @@ from raysym.types import unify, unify_dtypes
 
 
 @register
-class add_n(Op):  # noqa: N801  (MXNet's spelling, as everywhere in ops/)
+class add_n(Op):
     """Sum of all inputs, which have the same shape, added from left to right."""
 
     aliases = ("ElementWiseSum", "elementwise_sum", "_element_wise_sum")
@@ -66,10 +66,11 @@ class BlockGrad(Op):
 
 
 @register
-class zeros_like(Op):  # noqa: N801
+class zeros_like(Op):
     """Zeros of the input's shape and dtype."""
 
     zero_gradient = True
+    shape_only = ("data",)
 
     def forward(self, xp: Any, data: Any) -> Any:
         return xp.zeros_like(data)
@@ -79,10 +80,11 @@ class zeros_like(Op):  # noqa: N801
 
 
 @register
-class ones_like(Op):  # noqa: N801
+class ones_like(Op):
     """Ones of the input's shape and dtype."""
 
     zero_gradient = True
+    shape_only = ("data",)
 
     def forward(self, xp: Any, data: Any) -> Any:
         return xp.ones_like(data)
@@ -121,7 +123,6 @@ class _zeros(Fill):
         return xp.zeros(self.shape, self.dtype)
 
 
-
 @register
 class _constant(Op):
     """A small array that was computed while the graph was compiled."""
@@ -150,6 +151,7 @@ class _sum_like(Op):
 
     internal = True
     inputs = ("data", "like")
+    shape_only = ("like",)
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
         shape = unify(ins[1], outs[0])
@@ -208,6 +210,3 @@ class _no_gradient(Op):
 
     def forward(self, xp: Any, data: Any) -> Any:
         raise RuleError(self.reason)
-
-
-

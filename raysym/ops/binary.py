@@ -60,8 +60,11 @@ def _broadcast_dim(m: int, n: int, a: Sequence[int], b: Sequence[int]) -> int:
     if m == 1:
         return n
     if m and n:
-        raise RuleError("operands could not be broadcast together", got=f"{a} and {b}",
-                        expected="equal dimensions, or 1 in one of them")
+        raise RuleError(
+            "operands could not be broadcast together",
+            got=f"{a} and {b}",
+            expected="equal dimensions, or 1 in one of them",
+        )
     return m or n  # next to a known dim > 1, an unknown one turns out equal to it or 1
 
 
@@ -111,7 +114,8 @@ def _gradient(pair: tuple[Derivative, Derivative] | None, broadcasts: int) -> Ca
     def gradient(self: Op, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         if pair is None:
             return [None, None]
-        full = [derivative(do, *ins, outs[0], grads[0]) for derivative in pair]
+        a, b = ins
+        full = [derivative(do, a, b, outs[0], grads[0]) for derivative in pair]
         if not broadcasts:
             return full
         return [sum_like(grad, entry) for grad, entry in zip(full, ins, strict=True)]

@@ -31,7 +31,7 @@ def _stretched(shape: PartialShape, target: PartialShape) -> PartialShape:
 
 
 @register
-class broadcast_to(Op):  # noqa: N801  (MXNet's spelling, as everywhere in ops/)
+class broadcast_to(Op):
     """The input repeated along its axes of length 1 until it has `shape`.
 
     The rank stays; a 0 in `shape` keeps the input's dimension.
@@ -60,7 +60,7 @@ class broadcast_to(Op):  # noqa: N801  (MXNet's spelling, as everywhere in ops/)
 
 
 @register
-class broadcast_axis(Op):  # noqa: N801
+class broadcast_axis(Op):
     """The input repeated along the axes `axis`, which have length 1, `size` times."""
 
     aliases = ("broadcast_axes",)
@@ -97,7 +97,7 @@ class broadcast_axis(Op):  # noqa: N801
 
 
 @register
-class broadcast_like(Op):  # noqa: N801
+class broadcast_like(Op):
     """The first input repeated until it has the shape of the second.
 
     With `lhs_axes` and `rhs_axes` only these axes take the length of their partners. Without
@@ -112,8 +112,11 @@ class broadcast_like(Op):  # noqa: N801
     def check(self) -> None:
         lengths = {None if axes is None else len(axes) for axes in (self.lhs_axes, self.rhs_axes)}
         if len(lengths) > 1 or lengths == {0}:
-            raise RuleError("lhs_axes and rhs_axes do not match", got=self.lhs_axes,
-                            expected=f"as many as {self.rhs_axes}")
+            raise RuleError(
+                "lhs_axes and rhs_axes do not match",
+                got=self.lhs_axes,
+                expected=f"as many as {self.rhs_axes}",
+            )
 
     def _target(self, data: tuple[int, ...], like: tuple[int, ...]) -> tuple[int, ...]:
         if self.lhs_axes is None or self.rhs_axes is None:
@@ -129,7 +132,7 @@ class broadcast_like(Op):  # noqa: N801
             return ins, outs
         target = self._target(data, like)
         extra = len(target) - len(data)
-        return ins, [target[:max(extra, 0)] + (_stretched(data, target[max(extra, 0):]) or ())]
+        return ins, [target[: max(extra, 0)] + (_stretched(data, target[max(extra, 0) :]) or ())]
 
     def infer_dtype(self, ins: DTypes, outs: DTypes) -> tuple[DTypes, DTypes]:
         dtype = unify_dtypes([ins[0], outs[0]])

@@ -58,16 +58,17 @@ class _cast_like(Op):
 
 
 @register
-class amp_cast(Op):  # noqa: N801  (MXNet's spelling, as everywhere in ops/)
-    """A floating input in another floating dtype; any other input as it is."""
+class amp_cast(Op):
+    """A float16 or float32 input in another dtype; any other input as it is."""
 
     dtype: DType = param(doc="The dtype of the result.")
 
     def infer_dtype(self, ins: DTypes, outs: DTypes) -> tuple[DTypes, DTypes]:
-        return ins, [self.dtype if is_floating(ins[0]) else ins[0]]
+        return ins, [self.dtype if ins[0] in ("float16", "float32") else ins[0]]
 
     def forward(self, xp: Any, data: Any) -> Any:
-        return data.astype(self.dtype, copy=False) if data.dtype.kind == "f" else data
+        casts = data.dtype.name in ("float16", "float32")
+        return data.astype(self.dtype, copy=False) if casts else data
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         return [apply("_cast_like", grads[0], ins[0])]
@@ -79,7 +80,7 @@ def is_floating(dtype: PartialDType) -> bool:
 
 
 @register
-class amp_multicast(Op):  # noqa: N801
+class amp_multicast(Op):
     """All inputs in the widest (or the narrowest) floating dtype among them; shapes stay."""
 
     variadic = "num_outputs"
@@ -97,8 +98,11 @@ class amp_multicast(Op):  # noqa: N801
         if None in ins:
             return ins, outs
         if not all(is_floating(dtype) for dtype in ins):
-            raise RuleError("inputs are not all floating", got=", ".join(map(str, ins)),
-                            expected="float16, float32 or float64")
+            raise RuleError(
+                "inputs are not all floating",
+                got=", ".join(map(str, ins)),
+                expected="float16, float32 or float64",
+            )
         pick = min if self.cast_narrow else max
         return ins, [pick(ins, key=lambda dtype: np.dtype(dtype).itemsize)] * len(outs)
 

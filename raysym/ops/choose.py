@@ -8,11 +8,11 @@ from raysym.graph import apply
 from raysym.op import DTypes, Entries, Grads, Op, Shapes, register
 from raysym.ops.maths import zeros
 from raysym.params import param
-from raysym.types import PartialShape, unify, unify_all, unify_dtypes
+from raysym.types import PartialShape, Shape, unify, unify_all, unify_dtypes
 
 
 @register
-class where(Op):  # noqa: N801  (MXNet's spelling, as everywhere in ops/)
+class where(Op):
     """x where the condition is nonzero, y elsewhere.
 
     Shapes: x and y alike; the condition likewise, or ``(n,)`` to choose whole rows of axis 0.
@@ -27,11 +27,9 @@ class where(Op):  # noqa: N801  (MXNet's spelling, as everywhere in ops/)
             condition = self._condition(condition, shape)
         return [condition, shape, shape], [shape]
 
-    def _condition(self, condition: PartialShape, shape: PartialShape) -> PartialShape:
-        assert condition is not None and shape is not None
-        if len(condition) == 1 != len(shape):
-            return unify(condition, shape[:1], "condition")
-        return unify(condition, shape, "condition")
+    def _condition(self, condition: Shape, shape: Shape) -> PartialShape:
+        by_row = len(condition) == 1 != len(shape)
+        return unify(condition, shape[:1] if by_row else shape, "condition")
 
     def infer_dtype(self, ins: DTypes, outs: DTypes) -> tuple[DTypes, DTypes]:
         dtype = unify_dtypes([*ins[1:], outs[0]])
@@ -48,7 +46,7 @@ class where(Op):  # noqa: N801  (MXNet's spelling, as everywhere in ops/)
 
 
 @register
-class all_finite(Op):  # noqa: N801
+class all_finite(Op):
     """1 if no element is infinite or NaN, else 0; float32 of shape ``(1,)``."""
 
     init_output: bool = param(True, doc="Accepted for compatibility; the result starts at 1.")
@@ -65,7 +63,7 @@ class all_finite(Op):  # noqa: N801
 
 
 @register
-class multi_all_finite(all_finite):  # noqa: N801
+class multi_all_finite(all_finite):
     """1 if no element of any input is infinite or NaN, else 0; float32 of shape ``(1,)``."""
 
     variadic = "num_arrays"

@@ -183,9 +183,10 @@ def product(xp: Any, a: Any, b: Any) -> Any:
 
 @register
 class Convolution(Convolving):
-    """``y[n,f,p] = b[f] + sum_{c,k} x[n,c,p*stride - pad + k*dilate] w[f,c,k]`` (cross-correlation).
+    """``y[n,f,p] = b[f] + sum_{c,k} x[n,c,p*stride - pad + k*dilate] w[f,c,k]``.
 
-    Shapes: data ``(N, C, *S)``, weight ``(num_filter, C/num_group, *kernel)``, bias
+    This is a cross-correlation: the kernel is not flipped. Shapes: data ``(N, C, *S)``, weight
+    ``(num_filter, C/num_group, *kernel)``, bias
     ``(num_filter,)``, output ``(N, num_filter, *P)`` with
     ``P = floor((S + 2 pad - dilate (kernel - 1) - 1) / stride) + 1``; S has one to three axes. With
     layout NHWC or NDHWC: data ``(N, *S, C)``, weight ``(num_filter, *kernel, C/num_group)``.

@@ -35,7 +35,9 @@ class _full(Fill):
 class _zeros_without_dtype(Fill):
     """An array of zeros whose dtype may be left open."""
 
-    dtype: int = param(-1, doc="Code of the data type; -1: float32 unless the users say more.")
+    dtype: int = param(  # type: ignore[assignment]  # a code here, a name elsewhere
+        -1, doc="Code of the data type; -1: float32 unless the users say more."
+    )
 
     def _name(self) -> str:
         return DTYPE_OF_CODE.get(self.dtype, "float32")
@@ -86,8 +88,14 @@ class _arange(Op):
             return None
         count = -(-outs[0].size // self.repeat)
         open_end = self.start + (count - 0.5) * self.step
-        return apply("_arange", start=self.start, stop=open_end, step=self.step, 
-                     repeat=self.repeat, dtype=self.dtype)
+        return apply(
+            "_arange",
+            start=self.start,
+            stop=open_end,
+            step=self.step,
+            repeat=self.repeat,
+            dtype=self.dtype,
+        )
 
     def forward(self, xp: Any) -> Any:
         first, count = self._first_and_count()
@@ -176,7 +184,7 @@ class _contrib_arange_like(Op):
 
 
 @register
-class shape_array(Op):  # noqa: N801  (MXNet's spelling, as everywhere in ops/)
+class shape_array(Op):
     """The shape of the input as an int64 array ``(rank,)``."""
 
     zero_gradient = True
@@ -193,7 +201,7 @@ class shape_array(Op):  # noqa: N801  (MXNet's spelling, as everywhere in ops/)
 
 
 @register
-class size_array(Op):  # noqa: N801
+class size_array(Op):
     """The number of elements of the input as an int64 array ``(1,)``."""
 
     zero_gradient = True

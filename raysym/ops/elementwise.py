@@ -32,9 +32,11 @@ class Unary(Op):
     """An elementwise op of one input."""
 
     flops_each = 1
+    takes_bool = False
 
     def infer_dtype(self, ins: DTypes, outs: DTypes) -> tuple[DTypes, DTypes]:
-        refuse_bool([*ins, *outs])
+        if not self.takes_bool:
+            refuse_bool([*ins, *outs])
         return super().infer_dtype(ins, outs)
 
     def cost(self, ins: Types, outs: Types) -> Cost:
@@ -48,6 +50,7 @@ def unary(
     *,
     flops: int = 1,
     exact: bool = False,
+    takes_bool: bool = False,
     internal: bool = False,
     aliases: tuple[str, ...] = (),
     doc: str,
@@ -67,6 +70,7 @@ def unary(
         "aliases": aliases,
         "internal": internal,
         "flops_each": flops,
+        "takes_bool": takes_bool,
         "zero_gradient": derivative is None,
         "forward": forward,
         "gradient": gradient,
@@ -102,6 +106,7 @@ unary(
     lambda xp, x: x == 0,
     None,
     exact=True,
+    takes_bool=True,
     doc="1 where the element is zero, 0 elsewhere.",
 )
 

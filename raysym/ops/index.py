@@ -84,9 +84,6 @@ class Embedding(_Lookup):
 class _contrib_SparseEmbedding(Embedding):
     """`Embedding` whose gradient the reference keeps sparse; here it is dense."""
 
-    aliases = ()
-    deterministic: bool = param(True, doc="Accepted; gradients are always added in one order.")
-
 
 @register
 class take(_Lookup):

@@ -79,18 +79,17 @@ def _off_front(shape: Sequence[int], transposed: bool) -> tuple[int, Sequence[in
 
 
 def product_gradients(
-    op: str, a: Entry, b: Entry, g: Entry, transpose_a: bool, transpose_b: bool
+    op: str, a: Entry, b: Entry, g: Entry, transpose_a: bool, transpose_b: bool, **params: Any
 ) -> list[Entry]:
     """Gradients of both matrix factors of ``op(a, b)``, through the same op."""
-    if transpose_a:
-        da = apply(op, b, g, transpose_a=transpose_b, transpose_b=True)
-    else:
-        da = apply(op, g, b, transpose_b=not transpose_b)
-    if transpose_b:
-        db = apply(op, g, a, transpose_a=True, transpose_b=transpose_a)
-    else:
-        db = apply(op, a, g, transpose_a=not transpose_a)
-    return [da, db]
+
+    def product(x: Entry, y: Entry, turn_x: bool, turn_y: bool) -> Entry:
+        return apply(op, x, y, transpose_a=turn_x, transpose_b=turn_y, **params)
+
+    return [
+        product(b, g, transpose_b, True) if transpose_a else product(g, b, False, not transpose_b),
+        product(g, a, True, transpose_a) if transpose_b else product(a, g, not transpose_a, False),
+    ]
 
 
 @register

@@ -201,8 +201,8 @@ class LayerNorm(_Normalization):
 class GroupNorm(_Normalization):
     """``y = gamma (x - mean) / sqrt(var + eps) + beta`` per sample and group of channels.
 
-    Shapes: data ``(N, C, ...)``, gamma and beta ``(num_groups,)``, as in MXNet 1.9. Outputs: output,
-    mean and ``std = sqrt(var + eps)``, both ``(N, num_groups)``. Source: arXiv:1803.08494.
+    Shapes: data ``(N, C, ...)``, gamma and beta ``(num_groups,)``, as in MXNet 1.9. Outputs:
+    output, mean and ``std = sqrt(var + eps)``, both ``(N, num_groups)``. Source: arXiv:1803.08494.
     """
 
     kind, spread = "group", "std"

@@ -45,5 +45,6 @@ def scalar_of(dtype: Any, value: float) -> Any:
 def refuse_bool(dtypes: Sequence[PartialDType]) -> None:
     """RuleError if one of the dtypes is bool, for ops that are arithmetic."""
     if "bool" in dtypes:
-        raise RuleError("no arithmetic on this dtype", got="bool", expected="a number type",
-                        fix="Cast it first")
+        raise RuleError(
+            "no arithmetic on this dtype", got="bool", expected="a number type", fix="Cast it first"
+        )

@@ -41,7 +41,7 @@ class _Arg(Op):
 
 
 @register
-class argmax(_Arg):  # noqa: N801  (MXNet's spelling, as everywhere in ops/)
+class argmax(_Arg):
     """Index of the largest element along an axis, the first of equals, in the input's dtype."""
 
     def forward(self, xp: Any, data: Any) -> Any:
@@ -49,7 +49,7 @@ class argmax(_Arg):  # noqa: N801  (MXNet's spelling, as everywhere in ops/)
 
 
 @register
-class argmin(_Arg):  # noqa: N801
+class argmin(_Arg):
     """Index of the smallest element along an axis, the first of equals, in the input's dtype."""
 
     def forward(self, xp: Any, data: Any) -> Any:
@@ -57,7 +57,7 @@ class argmin(_Arg):  # noqa: N801
 
 
 @register
-class argmax_channel(Op):  # noqa: N801
+class argmax_channel(Op):
     """Index of the largest element along axis 1, in the input's dtype. Not differentiable."""
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
@@ -109,7 +109,7 @@ class _Ordering(Op):
 
 
 @register
-class sort(_Ordering):  # noqa: N801
+class sort(_Ordering):
     """The elements in order along an axis; a hidden second output holds where they came from.
 
     Shape: that of the input; with axis None ``(size,)``.
@@ -117,7 +117,6 @@ class sort(_Ordering):  # noqa: N801
 
     outputs = ("output0", "output1")
     hidden = 1
-    axis: int | None = param(-1, doc="The axis to sort along; None: all elements in row order.")
     is_ascend: bool = param(True, doc="Whether the smallest element comes first.")
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
@@ -137,11 +136,10 @@ class sort(_Ordering):  # noqa: N801
 
 
 @register
-class argsort(_Ordering):  # noqa: N801
+class argsort(_Ordering):
     """Indices that would sort the input along an axis; shape as for `sort`."""
 
     zero_gradient = True
-    axis: int | None = param(-1, doc="The axis to sort along; None: all elements in row order.")
     is_ascend: bool = param(True, doc="Whether the smallest element comes first.")
     dtype: DType = param("float32", doc="Data type of the indices.")
 
@@ -156,14 +154,13 @@ class argsort(_Ordering):  # noqa: N801
 
 
 @register
-class topk(_Ordering):  # noqa: N801
+class topk(_Ordering):
     """The k largest (or smallest) elements along an axis, in order.
 
     `ret_typ`: their ``value``, their ``indices``, ``both``, or a ``mask`` in the input's shape
     with 1 where they are. k below 1 means all. Values and mask have the input's dtype.
     """
 
-    axis: int | None = param(-1, doc="The axis to search along; None: all elements in row order.")
     k: int = param(1, doc="How many elements; below 1: all of the axis.")
     ret_typ: str = param(
         "indices", choices=("both", "indices", "mask", "value"), doc="What to return."

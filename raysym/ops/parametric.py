@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from raysym.graph import apply
-from raysym.op import Entries, Grads, Op, register
+from raysym.op import Entries, Grads, register
 from raysym.ops.elementwise import Unary, sign
 from raysym.ops.maths import above, mul, plus, times
 from raysym.ops.numeric import scalar_of, widen
@@ -14,7 +14,7 @@ from raysym.params import param
 
 
 @register
-class clip(Unary):  # noqa: N801  (MXNet's spelling, as everywhere in ops/)
+class clip(Unary):
     """Every element moved into the interval [a_min, a_max]; the gradient passes inside it."""
 
     a_min: float = param(doc="Smallest value of the result.")
@@ -37,7 +37,7 @@ def _edge(scale: float) -> float:
 
 
 @register
-class smooth_l1(Unary):  # noqa: N801
+class smooth_l1(Unary):
     """(s x)^2 / 2 where |x| < 1/s^2, else |x| - 1/(2 s^2): quadratic near 0, linear beyond.
 
     Source: Girshick, Fast R-CNN (2015).
@@ -76,7 +76,7 @@ class _smooth_l1_slope(Unary):
 
 
 @register
-class hard_sigmoid(Unary):  # noqa: N801
+class hard_sigmoid(Unary):
     """alpha x + beta, cut off below 0 and above 1; the gradient is 0 outside and at both ends."""
 
     flops_each = 4

@@ -1,4 +1,4 @@
-"""Ops whose gradient is not their derivative: scaled, passed straight through, or by another type."""
+"""Ops whose gradient is not their derivative: multiplied, or passed straight through."""
 
 from __future__ import annotations
 

@@ -217,8 +217,8 @@ class Pooling(Pool):
     """``y[n,c,p] = max, mean, sum or p-norm of x[n,c,s]`` over the window of p.
 
     Shapes: data ``(N, C, *S)``, output ``(N, C, *P)``, S of one to three axes. Valid convention:
-    ``P = floor((S + 2 pad - kernel) / stride) + 1``, full: ``ceil`` instead. A maximum never sees the
-    padding and its gradient goes to the first maximum. A mean divides by the part of the window
+    ``P = floor((S + 2 pad - kernel) / stride) + 1``, full: ``ceil`` instead. A maximum never sees
+    the padding and its gradient goes to the first maximum. A mean divides by the part of the window
     inside the padded data, or inside the data without ``count_include_pad``. The p-norm is
     ``(sum x^p)^(1/p)`` with signs kept, as MXNet computes it.
     """

@@ -16,7 +16,7 @@ from raysym.op import Cost, DTypes, Entries, Grads, Op, Shapes, Types, register,
 from raysym.ops.maths import div, mul, over, spread, spread_mean, where, zeros
 from raysym.ops.numeric import sum_dtype, widen
 from raysym.params import Dims, param
-from raysym.types import PartialShape, normal_axis, unify_dtypes
+from raysym.types import normal_axis, unify_dtypes
 
 
 def reduced_axes(axis: Dims | None, rank: int, exclude: bool = False) -> Dims:
@@ -80,7 +80,9 @@ def reduction(
     """Register a reduction. In rows: x input, y output spread over x, g gradient spread over x."""
 
     def forward(self: Reduction, xp: Any, data: Any) -> Any:
-        y = kernel(xp, data, self.axes(data.ndim))
+        axes = self.axes(data.ndim)
+        # Not every array library reduces over no axes: make one of length 1 for it.
+        y = kernel(xp, data, axes) if axes else kernel(xp, data[None], (0,))
         return self.reshape(xp.asarray(y), data.shape).astype(data.dtype, copy=False)
 
     def gradient(self: Reduction, ins: Entries, outs: Entries, grads: Entries) -> Grads:

@@ -36,6 +36,7 @@ def scalar_op(
     *,
     aliases: tuple[str, ...],
     real: bool = False,
+    takes_bool: bool = False,
     flops: int = 1,
     doc: str,
 ) -> type[Op]:
@@ -54,6 +55,7 @@ def scalar_op(
         "__module__": __name__,
         "aliases": aliases,
         "flops_each": flops,
+        "takes_bool": takes_bool,
         "zero_gradient": derivative is None,
         "forward": forward,
         "gradient": gradient,
@@ -90,7 +92,7 @@ scalar_op(
 )
 scalar_op(
     "_rminus_scalar",
-    lambda xp, x, s: s - x,
+    lambda xp, x, s: xp.subtract(s, x),
     lambda c, x, y, g: neg(g),
     aliases=("_RMinusScalar",),
     doc="scalar - x.",
@@ -196,6 +198,7 @@ for _name, (_kernel, _words) in _CONDITIONS.items():
         _kernel,
         None,
         aliases=(f"_{_name.title().replace('_', '')}Scalar",),
+        takes_bool=True,
         doc=f"1 where {_words}, 0 elsewhere.",
     )
 

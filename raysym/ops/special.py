@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from raysym.graph import Entry, apply
-from raysym.ops.elementwise import unary
+from raysym.op import register
+from raysym.ops.elementwise import Unary, unary
 from raysym.ops.maths import exp, mul, neg, square, times
 
 
@@ -127,6 +128,7 @@ def gamma(xp: Any, x: Any) -> Any:
     odd = xp.remainder(xp.floor(x), 2)
     lower = math.pi / (_sin_pi(xp, x) * (1 - 2 * odd) * upper)
     lower = xp.where((x < 0) & (x == xp.floor(x)), math.nan, lower)
+    upper = xp.where((x == xp.floor(x)) & (x < 18), xp.rint(upper), upper)  # factorials
     return xp.where(x < 0.5, lower, xp.where(x > 171.7, math.inf, upper))
 
 
@@ -217,15 +219,12 @@ unary(
 )
 
 
-def _no_third_derivative(x: Entry, y: Entry, g: Entry) -> Entry:
-    return apply("_no_gradient", x, reason="trigamma has no gradient here")
+@register
+class _trigamma(Unary):
+    """Derivative of the digamma function of every element. Not differentiable any further."""
 
+    internal = True
+    flops_each = 60
 
-unary(
-    "_trigamma",
-    trigamma,
-    _no_third_derivative,
-    internal=True,
-    flops=60,
-    doc="Derivative of the digamma function of every element.",
-)
+    def forward(self, xp: Any, data: Any) -> Any:
+        return trigamma(xp, data).astype(data.dtype, copy=False)

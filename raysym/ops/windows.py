@@ -1,7 +1,7 @@
 """Sliding windows over the spatial axes of arrays: sizes, taps, and columns of windows both ways.
 
-Axes are ``(batch, channel, *spatial)``. A tap is one position inside the kernel: all windows' values
-at that tap are one strided slice of the padded array.
+Axes are ``(batch, channel, *spatial)``. A tap is one position inside the kernel: the values of all
+windows at that tap are one strided slice of the padded array.
 """
 
 from __future__ import annotations

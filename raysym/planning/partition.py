@@ -83,7 +83,7 @@ def _task(node: Node, bound: Bound, pins: Mapping[str, Context]) -> scheduler.Ta
     factor = 3.0 if bound.grad_req else 1.0
     kept = sum(t.nbytes for t in outs)
     kept += sum(bound.types[e].nbytes for e in node.inputs if e.node.is_variable)
-    group = node.attrs.get(GROUP)
+    group = node.attrs.get(GROUP, "")
     return scheduler.Task(
         bound.names[node],
         flops=cost.flops * factor,

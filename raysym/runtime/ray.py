@@ -83,8 +83,7 @@ class Mail:
         return place(array, of_worker(self.name))
 
 
-@ray.remote(max_restarts=0, max_task_retries=0)
-class Actor:
+class Host:
     """A worker process: holds its arrays, runs its programs, takes messages meanwhile."""
 
     def __init__(self, name: str, threads: int) -> None:
@@ -128,6 +127,10 @@ class Actor:
             return _pickled(error), seen, self._worker.clock.as_dict()
         return None, seen, self._worker.clock.as_dict()
 
+    def pid(self) -> int:
+        """The process, for those who look after it."""
+        return os.getpid()
+
     @ray.method(concurrency_group="mail")
     def post(self, turn: int, source: str, entry: str, array: Any) -> None:
         """Take a message from a peer."""
@@ -137,6 +140,10 @@ class Actor:
     def abort(self, turn: int) -> None:
         """Give a phase up."""
         self._mail.abort(turn)
+
+
+# Nothing is restarted or retried by Ray: a fresh process would have lost its arrays.
+Actor: Any = ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={"mail": 1})(Host)
 
 
 def _pickled(error: BaseException) -> bytes:
@@ -205,7 +212,6 @@ class RayRuntime:
             num_cpus=need["CPU"],
             num_gpus=need.get("GPU", 0),
             scheduling_strategy=where,
-            concurrency_groups={"mail": 1},
         ).remote(name, self._threads)
 
     # ----- running
@@ -222,8 +228,9 @@ class RayRuntime:
         results = self._collect(calls, phase)
         for name, (_, seen, seconds) in results.items():
             self._seconds[name] = seconds
-            for what in seen if tap is not None else ():
-                tap(*what)
+            if tap is not None:
+                for what in seen:
+                    tap(*what)
 
     def _collect(self, calls: Mapping[str, Any], phase: str) -> dict[str, Any]:
         """All results; the first failure makes the other workers give up, then is raised."""
@@ -273,7 +280,7 @@ class RayRuntime:
             raise WorkerError(f"this executor cannot go on: {self._broken}")
 
     def _wait(self, calls: Mapping[str, Any], timeout_s: float, what: str) -> dict[str, Any]:
-        results = {}
+        results: dict[str, Any] = {}
         deadline = time.monotonic() + timeout_s
         for name, ref in calls.items():
             try:

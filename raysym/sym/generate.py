@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from raysym.op import Op
-from raysym.opdoc import doc_of, signature_of
+from raysym.opdoc import doc_of, lazily, signature_of
 from raysym.symbol import Symbol, create
 
 Function: TypeAlias = Callable[..., Any]
@@ -24,3 +24,10 @@ def function_of(python_name: str, page: type[Op]) -> Function:
     compose.__doc__ = doc_of(page, "Symbol")
     compose.__signature__ = signature_of(page, "name", "attr", "out")  # type: ignore[attr-defined]
     return compose
+
+
+def lazy_functions(
+    names: dict[str, Any], namespace: str
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of a module of symbolic functions (see `opdoc`)."""
+    return lazily(names, namespace, function_of)

@@ -10,7 +10,7 @@ import numpy as np
 from ..cluster import Cluster
 from ..errors import ScheduleError
 from ..graph import Array, TaskGraph
-from ..schedule import nbytes
+from ..text import nbytes
 from ..units import Units, condense, largest
 
 

@@ -7,7 +7,9 @@ import numpy as np
 from ..cluster import Cluster
 from ..errors import ScheduleError
 from ..graph import Array, TaskGraph
-from ..schedule import Bound, Schedule, nbytes
+from ..bounds import Bound
+from ..schedule import Schedule
+from ..text import nbytes
 from ..splitting.problem import Translation, pose
 from ..splitting.search import Effort, Found, best_split
 from ..timeline import from_placement

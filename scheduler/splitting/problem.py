@@ -50,7 +50,7 @@ def pose(graph: TaskGraph, cluster: Cluster, units: Units) -> tuple[Problem, Tra
     """Build the problem. Order binds the forward tasks only: those not tied to another task's id.
 
     Units in a cycle of forward edges can only share a device, so they become one. Where links
-    differ, the cheapest counts: the answer is then a bound first and a split second.
+    or the edges of a value differ, the cheapest counts: the answer is then a bound first and a split second.
     """
     forward = _forward_edges(graph, units)
     merged, preds = strong_components(len(units), forward)
@@ -102,7 +102,7 @@ def _values(
     sums: dict[tuple[int, ...], float] = {}
     for i, readers in enumerate(graph.succs):
         touched = tuple(sorted({int(of[i]), *(int(of[j]) for j in readers)}))
-        cost = float(latency + graph.value_nbytes[i] * per_byte)
+        cost = float(latency + graph.least_nbytes[i] * per_byte)
         if len(touched) > 1 and cost > 0:
             sums[touched] = sums.get(touched, 0.0) + cost
     return np.array(list(sums.values())), tuple(sums)

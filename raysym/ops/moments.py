@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from raysym.errors import RuleError
@@ -15,7 +16,7 @@ from raysym.types import normal_axis, unify
 
 
 @register
-class norm(Op):  # noqa: N801  (MXNet's spelling, as everywhere in ops/)
+class norm(Op):
     """The L2 norm sqrt(sum x^2), or the L1 norm sum |x|, over axes.
 
     Shapes as for `sum`. The gradient of the L2 norm is x/norm: NaN where the norm is 0.
@@ -69,7 +70,7 @@ class _square_sum(Reduction):
 
 
 @register
-class moments(Op):  # noqa: N801
+class moments(Op):
     """Mean and (biased) variance over axes, two outputs; shapes as for `sum`."""
 
     outputs = ("output0", "output1")
@@ -113,10 +114,7 @@ class _Running(Op):
             normal_axis(self.axis, len(shape))
             shape = unify(shape, outs[0])
             return [shape], [shape]
-        size = 1
-        for n in shape:
-            size *= n
-        return ins, [(size,)]
+        return ins, [(math.prod(shape),)]
 
 
 @register
@@ -128,7 +126,6 @@ class _np_cumsum(_Running):
 
     aliases = ("cumsum",)
     inputs = ("a",)
-    axis: int | None = param(None, doc="The axis to add along; None: all elements in row order.")
     dtype: DType | None = param(None, doc="Data type of the result; None: as the input.")
 
     def infer_dtype(self, ins: DTypes, outs: DTypes) -> tuple[DTypes, DTypes]:
@@ -209,5 +206,6 @@ class _histogram(Op):
         return counts.astype("int64"), edges
 
     def _edges(self, xp: Any, dtype: Any) -> Any:
-        assert self.range is not None and self.bin_cnt is not None
+        assert self.range is not None
+        assert self.bin_cnt is not None
         return xp.linspace(*self.range, self.bin_cnt + 1).astype(dtype)

@@ -1,0 +1,53 @@
+"""raysym: MXNet's Symbol API as a distributed dataflow executor on Ray. ``import raysym as mx``."""
+
+from raysym import model, nd, random, sym
+from raysym import names as name
+from raysym.context import Context, cpu, cpu_pinned, cpu_shared, current_context, gpu
+from raysym.errors import (
+    MXNetError,
+    NotImplementedForSymbol,
+    PlacementError,
+    PlanError,
+    StallError,
+    WorkerError,
+)
+from raysym.executor import Executor
+from raysym.names import AttrScope
+from raysym.nd import NDArray
+from raysym.sym import Group, Symbol, Variable
+
+# MXNet's long names of the same things.
+symbol = sym
+ndarray = nd
+attribute = name
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AttrScope",
+    "Context",
+    "Executor",
+    "Group",
+    "MXNetError",
+    "NDArray",
+    "NotImplementedForSymbol",
+    "PlacementError",
+    "PlanError",
+    "StallError",
+    "Symbol",
+    "Variable",
+    "WorkerError",
+    "attribute",
+    "cpu",
+    "cpu_pinned",
+    "cpu_shared",
+    "current_context",
+    "gpu",
+    "model",
+    "name",
+    "nd",
+    "ndarray",
+    "random",
+    "sym",
+    "symbol",
+]

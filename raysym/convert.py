@@ -1,0 +1,35 @@
+"""From what users hand over to host arrays of dtypes that arrays can have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from raysym.types import DTYPE_CODES, dtype_name
+
+
+def checked_dtype(dtype: Any) -> np.dtype[Any]:
+    """The numpy dtype; TypeError if it is none, KeyError if arrays cannot have it."""
+    name = dtype_name(dtype)
+    if name not in DTYPE_CODES:
+        raise KeyError(f"dtype: got {name}, expected one of {', '.join(DTYPE_CODES)}")
+    return np.dtype(name)
+
+
+def host_array(source: Any, dtype: Any, what: str) -> np.ndarray[Any, Any]:
+    """A C-contiguous copy of anything array-like; TypeError, naming `what`, if it is not.
+
+    Numbers are cast as in C: fractions are dropped and integers wrap around.
+    """
+    try:
+        with np.errstate(all="ignore"):
+            return np.asarray(source).astype(dtype, order="C")
+    except (ValueError, TypeError):
+        kind = type(source).__name__
+        raise TypeError(f"{what} must be array like: got {kind} {_short(source)}") from None
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,248 @@
+"""Ops that rearrange images and matrices: Pad, Crop, depth to space, diagonals, assigned slices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from raysym.errors import RuleError
+from raysym.graph import apply
+from raysym.op import Cost, DTypes, Entries, Grads, Op, Shapes, Types, register, total_bytes
+from raysym.ops.joining import sum_axes
+from raysym.ops.slicing import Cut, IntoZeros, slice_
+from raysym.params import Dims, param
+from raysym.types import PartialShape, normal_axis, unify_dtypes
+
+_MODES = ("constant", "edge", "reflect")
+
+
+@register
+class Pad(Op):
+    """Images and volumes with a border: a constant, the edge repeated, or mirrored at the edge.
+
+    Shapes: ``(n, c, h, w)`` or ``(n, c, d, h, w)``; the first two axes cannot be padded.
+    """
+
+    aliases = ("pad",)
+    mode: str = param(choices=_MODES, doc="What the border is made of.")
+    pad_width: Dims = param(low=0, doc="Width before and after each axis, one pair an axis.")
+    constant_value: float = param(0.0, doc="The value of a constant border.")
+
+    def check(self) -> None:
+        if len(self.pad_width) not in (8, 10) or any(self.pad_width[:4]):
+            raise RuleError(
+                "pad_width needs a pair for each of 4 or 5 axes, zeros for the first two",
+                got=self.pad_width,
+            )
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """Widths before and after every axis."""
+        return list(zip(self.pad_width[::2], self.pad_width[1::2], strict=True))
+
+    def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
+        return ins, [self._grown(ins[0])]
+
+    def _grown(self, data: PartialShape) -> PartialShape:
+        if data is None:
+            return None
+        if len(data) != len(self.pad_width) // 2:
+            raise RuleError("pad_width does not fit the rank", got=data, expected=self.pad_width)
+        for dim, widths in zip(data, self.pairs(), strict=True):
+            if self.mode == "reflect" and dim and max(widths) >= dim:
+                raise RuleError("a mirrored border is narrower than the axis", got=widths,
+                                expected=f"less than {dim}")  # fmt: skip
+        return tuple(
+            dim and before + dim + after
+            for dim, (before, after) in zip(data, self.pairs(), strict=True)
+        )
+
+    def forward(self, xp: Any, data: Any) -> Any:
+        if self.mode == "constant":
+            fill = {"constant_values": self.constant_value}
+            return xp.pad(data, self.pairs(), mode="constant", **fill)
+        return xp.pad(data, self.pairs(), mode=self.mode)
+
+    def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
+        return [apply("_backward_Pad", grads[0], mode=self.mode, pad_width=self.pad_width)]
+
+    def cost(self, ins: Types, outs: Types) -> Cost:
+        return Cost(0.0, total_bytes(ins, outs))
+
+
+@register
+class _backward_Pad(Pad):
+    """The head gradient without the border, whose gradients go to where its values came from."""
+
+    aliases = ()
+    internal = True
+    inputs = ("grad",)
+
+    def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
+        grad = ins[0]
+        if grad is None:
+            return ins, outs
+        return ins, [
+            tuple(dim and dim - sum(pair) for dim, pair in zip(grad, self.pairs(), strict=True))
+        ]
+
+    def forward(self, xp: Any, grad: Any) -> Any:
+        for axis, (before, after) in enumerate(self.pairs()):
+            if before or after:
+                grad = self._fold(xp, grad.swapaxes(0, axis), before, after).swapaxes(0, axis)
+        return grad
+
+    def _fold(self, xp: Any, grad: Any, before: int, after: int) -> Any:
+        """`grad` with the border along axis 0 added to its sources."""
+        end = grad.shape[0] - after
+        inner, head, tail = grad[before:end].copy(), grad[:before], grad[end:]
+        if self.mode == "edge":
+            inner[0] += sum_axes(xp, head, 0)
+            inner[-1] += sum_axes(xp, tail, 0)
+        elif self.mode == "reflect":
+            last = inner.shape[0] - 1
+            inner[1 : before + 1] += head[::-1]
+            inner[last - after : last] += tail[::-1]
+        return inner
+
+    def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
+        return [apply("Pad", grads[0], mode=self.mode, pad_width=self.pad_width)]
+
+
+@register
+class Crop(Op):
+    """A window of an image: of size `h_w`, or as high and wide as the second input.
+
+    Shapes: ``(n, c, h, w)``; the window begins at `offset` or lies in the middle.
+    """
+
+    inputs = ("data",)
+    variadic = "num_args"
+    num_args: int = param(low=1, high=2, doc="Number of inputs: data, and maybe one for the size.")
+    offset: Dims = param((0, 0), low=0, doc="First row and column of the window.")
+    h_w: Dims = param((0, 0), low=0, doc="Height and width of the window with one input.")
+    center_crop: bool = param(False, doc="Take the middle of the image instead of offset.")
+
+    @property
+    def shape_only(self) -> tuple[str, ...]:  # type: ignore[override]  # depends on num_args
+        return self.input_names()[1:]
+
+    def check(self) -> None:
+        if len(self.offset) != 2 or len(self.h_w) != 2:
+            raise RuleError("offset and h_w are pairs", got=(self.offset, self.h_w))
+        if self.num_args == 1 and 0 in self.h_w:
+            raise RuleError("the window has no size", got=f"h_w={self.h_w}", expected="at least 1")
+
+    def cut(self, shape: Sequence[int], size: Sequence[int]) -> Cut:
+        """The slices of an image for a window of this size; RuleError if it lies outside."""
+        first = self.offset
+        if self.center_crop:
+            first = tuple((n - m) // 2 for n, m in zip(shape[2:], size, strict=True))
+        for n, begin, m in zip(shape[2:], first, size, strict=True):
+            if n and m and (begin < 0 or begin + m > n):
+                raise RuleError("the window lies outside", got=f"{begin}:{begin + m} of {n}")
+        rows = (slice(begin, begin + m) for begin, m in zip(first, size, strict=True))
+        return (slice(None), slice(None), *rows)
+
+    def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
+        if any(shape is not None and len(shape) != 4 for shape in ins):
+            raise RuleError("inputs have a wrong rank", got=tuple(ins), expected="four axes")
+        data, size = ins[0], self._size(ins[-1] or (0, 0, 0, 0))
+        if data is None:
+            return ins, outs
+        self.cut(data, size)
+        return ins, [(*data[:2], *size)]
+
+    def _size(self, like: Sequence[int]) -> Sequence[int]:
+        return like[2:] if self.num_args == 2 else self.h_w
+
+    def infer_dtype(self, ins: DTypes, outs: DTypes) -> tuple[DTypes, DTypes]:
+        dtype = unify_dtypes([ins[0], outs[0]])
+        return [dtype, *ins[1:]], [dtype]
+
+    def forward(self, xp: Any, data: Any, like: Any = None) -> Any:
+        return data[self.cut(data.shape, self._size(() if like is None else like.shape))]
+
+    def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
+        place = {"offset": self.offset, "center_crop": self.center_crop}
+        return [apply("_backward_Crop", grads[0], ins[0], **place), *[None] * (len(ins) - 1)]
+
+    def cost(self, ins: Types, outs: Types) -> Cost:
+        return Cost(0.0, 2 * total_bytes((), outs))
+
+
+@register
+class _backward_Crop(IntoZeros):
+    """Zeros with the head gradient in the window that `Crop` took."""
+
+    offset: Dims = param((0, 0), low=0, doc="First row and column of the window.")
+    center_crop: bool = param(False, doc="The window lies in the middle.")
+
+    def fill(self, xp: Any, zeros: Any, *arrays: Any) -> Any:
+        page: Any = Crop
+        zeros[page.cut(self, zeros.shape, arrays[0].shape[2:])] = arrays[0]
+        return zeros
+
+    def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
+        place = {"offset": self.offset, "center_crop": self.center_crop}
+        return [apply("Crop", grads[0], ins[0], num_args=2, **place), *self.nones()]
+
+
+# ----- blocks of pixels as channels
+
+
+class _Blocks(Op):
+    """Shared by the two ops that trade channels for pixels."""
+
+    block_size: int = param(low=1, doc="Height and width of a block.")
+
+    def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
+        data = ins[0]
+        if data is None:
+            return ins, outs
+        if len(data) != 4:
+            raise RuleError("data has a wrong rank", got=data, expected="four axes")
+        return ins, [self._traded(*data)]
+
+    def _traded(self, n: int, c: int, h: int, w: int) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    def cost(self, ins: Types, outs: Types) -> Cost:
+        return Cost(0.0, total_bytes(ins, outs))
+
+
+@register
+class depth_to_space(_Blocks):
+    """Channels unfolded into blocks of pixels: ``(n, c, h, w) -> (n, c / b^2, h b, w b)``."""
+
+    def _traded(self, n: int, c: int, h: int, w: int) -> tuple[int, ...]:
+        b = self.block_size
+        if c % b**2:
+            raise RuleError("channels cannot be unfolded", got=c, expected=f"a multiple of {b**2}")
+        return n, c // b**2, h * b, w * b
+
+    def forward(self, xp: Any, data: Any) -> Any:
+        (n, c, h, w), b = data.shape, self.block_size
+        blocks = data.reshape(n, b, b, c // b**2, h, w).transpose(0, 3, 4, 1, 5, 2)
+        return blocks.reshape(self._traded(n, c, h, w))
+
+    def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
+        return [apply("space_to_depth", grads[0], block_size=self.block_size)]
+
+
+@register
+class space_to_depth(_Blocks):
+    """Blocks of pixels folded into channels: ``(n, c, h, w) -> (n, c b^2, h / b, w / b)``."""
+
+    def _traded(self, n: int, c: int, h: int, w: int) -> tuple[int, ...]:
+        b = self.block_size
+        if h % b or w % b:
+            raise RuleError("pixels cannot be folded", got=(h, w), expected=f"multiples of {b}")
+        return n, c * b**2, h // b, w // b
+
+    def forward(self, xp: Any, data: Any) -> Any:
+        (n, c, h, w), b = data.shape, self.block_size
+        blocks = data.reshape(n, c, h // b, b, w // b, b).transpose(0, 3, 5, 1, 2, 4)
+        return blocks.reshape(self._traded(n, c, h, w))
+
+    def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
+        return [apply("depth_to_space", grads[0], block_size=self.block_size)]

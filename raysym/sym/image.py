@@ -1,0 +1,5 @@
+"""Image ops."""
+
+from raysym.sym.generate import lazy_functions
+
+__getattr__, __dir__ = lazy_functions(globals(), "image")

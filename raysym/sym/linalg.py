@@ -1,0 +1,5 @@
+"""Linear algebra on the last two axes."""
+
+from raysym.sym.generate import lazy_functions
+
+__getattr__, __dir__ = lazy_functions(globals(), "linalg")

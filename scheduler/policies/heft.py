@@ -1,0 +1,174 @@
+"""HEFT: tasks by upward rank, each into the earliest gap that fits (Topcuoglu, Hariri, Wu 2002).
+
+Cast of characters: rank = longest mean way from a task to the end, itself included; ready[d] = when all
+inputs are on device d; gap = idle time between two tasks of one device; free[d] = end of its last task.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..cluster import Cluster
+from ..graph import Array, TaskGraph
+from ..schedule import Schedule
+from ..timeline import from_times
+from .room import Room
+
+Inputs = list[list[tuple[int, float]]]
+
+
+def heft(graph: TaskGraph, cluster: Cluster) -> Schedule:
+    """The HEFT schedule with insertion. Tasks that stay together follow the first of them.
+
+    Raises ScheduleError when a task finds no device with memory left for its unit.
+    """
+    room = Room.of(graph, cluster)
+    ranks = upward_ranks(graph, cluster)
+    order = np.lexsort((np.arange(len(graph)), -ranks)).tolist()
+    run = _uniform if _has_one_link(cluster) else _general
+    where, starts, finishes = run(graph, cluster, room, order)
+    return from_times(graph, cluster, where, starts, finishes, "heft", "makespan")
+
+
+def upward_ranks(graph: TaskGraph, cluster: Cluster) -> Array:
+    """Mean seconds of the task plus the dearest way to the end, float64[N]."""
+    ranks = cluster.seconds(graph).mean(axis=1)
+    mean = _mean_delays(graph, cluster)
+    order = np.argsort(-graph.src, kind="stable")
+    own = ranks.tolist()
+    # sources come last to first, so `total` of a target is final when an edge reads it
+    best = [0.0] * len(graph)
+    ends = zip(
+        graph.src[order].tolist(), graph.dst[order].tolist(), mean[order].tolist(), strict=True
+    )
+    for i, j, delay in ends:
+        way = delay + own[j] + best[j]
+        if way > best[i]:
+            best[i] = way
+    return ranks + np.array(best)
+
+
+def _mean_delays(graph: TaskGraph, cluster: Cluster) -> Array:
+    apart = ~np.eye(len(cluster.devices), dtype=bool)
+    if not apart.any():
+        return np.zeros(len(graph.nbytes))
+    latency, per_byte = cluster.latency_s[apart].mean(), cluster.s_per_byte[apart].mean()
+    mean: Array = latency + graph.nbytes * per_byte
+    return mean
+
+
+def _has_one_link(cluster: Cluster) -> bool:
+    apart = ~np.eye(len(cluster.devices), dtype=bool)
+    tables = (cluster.latency_s[apart], cluster.s_per_byte[apart])
+    return all(bool((table == table[:1]).all()) for table in tables)
+
+
+def _inputs(graph: TaskGraph, numbers: Array) -> Inputs:
+    inputs: Inputs = [[] for _ in range(len(graph))]
+    for i, j, number in zip(
+        graph.src.tolist(), graph.dst.tolist(), numbers.tolist(), strict=True
+    ):
+        inputs[j].append((i, number))
+    return inputs
+
+
+@dataclass
+class _Gaps:
+    """Idle intervals of one device, in order."""
+
+    starts: list[float]
+    ends: list[float]
+
+    def first_fit(self, ready: float, cost: float) -> float | None:
+        """The earliest start at or after `ready` inside a gap of at least `cost` seconds."""
+        starts, ends = self.starts, self.ends
+        for at in range(bisect_right(ends, ready), len(ends)):
+            start = starts[at] if starts[at] > ready else ready
+            if start + cost <= ends[at]:
+                return start
+        return None
+
+    def fill(self, start: float, finish: float) -> None:
+        """Take [start, finish] out of the gap that holds it."""
+        starts, ends = self.starts, self.ends
+        at = bisect_right(ends, start)
+        first, last = starts[at], ends[at]
+        pieces = [(a, b) for a, b in ((first, start), (finish, last)) if b > a]
+        starts[at : at + 1] = [a for a, _ in pieces]
+        ends[at : at + 1] = [b for _, b in pieces]
+
+
+class _Board:
+    """The growing schedule: where and when each task runs, and the gaps of every device."""
+
+    def __init__(self, n: int, devices: int) -> None:
+        self.where = [-1] * n
+        self.starts, self.finishes = [0.0] * n, [0.0] * n
+        self.free = [0.0] * devices
+        self.gaps = [_Gaps([], []) for _ in range(devices)]
+
+    def choose(self, ready: list[float], cost: list[float]) -> tuple[int, float, float]:
+        """Device, start and finish of the earliest finish; device -1 if every cost is infinite."""
+        best, chosen, begin = float("inf"), -1, 0.0
+        d = 0
+        for at, own, free in zip(ready, cost, self.free, strict=True):
+            if at + own < best:
+                if at < free:
+                    fit = self.gaps[d].first_fit(at, own) if self.gaps[d].ends else None
+                    at = free if fit is None else fit
+                if at + own < best:
+                    best, chosen, begin = at + own, d, at
+            d += 1
+        return chosen, begin, best
+
+    def put(self, i: int, d: int, start: float, finish: float) -> None:
+        """Write task i down."""
+        self.where[i], self.starts[i], self.finishes[i] = d, start, finish
+        free = self.free[d]
+        if start < free:
+            self.gaps[d].fill(start, finish)
+            return
+        if start > free:
+            self.gaps[d].starts.append(free)
+            self.gaps[d].ends.append(start)
+        self.free[d] = finish
+
+
+Times = tuple[list[int], list[float], list[float]]
+
+
+def _uniform(graph: TaskGraph, cluster: Cluster, room: Room, order: list[int]) -> Times:
+    """All links alike: inputs are ready everywhere at once, except on the devices that made them."""
+    inputs = _inputs(graph, _mean_delays(graph, cluster))
+    k = len(cluster.devices)
+    board = _Board(len(graph), k)
+    where, finishes = board.where, board.finishes
+    for i in order:
+        arrivals = [(finishes[p] + delay, where[p], finishes[p]) for p, delay in inputs[i]]
+        latest = max(arrivals)[0] if arrivals else 0.0
+        ready = [latest] * k
+        for _, home, _ in arrivals:
+            ready[home] = max([f if d == home else a for a, d, f in arrivals])
+        d, start, finish = board.choose(ready, room.costs(i))
+        room.take(i, d)
+        board.put(i, d, start, finish)
+    return board.where, board.starts, board.finishes
+
+
+def _general(graph: TaskGraph, cluster: Cluster, room: Room, order: list[int]) -> Times:
+    inputs = _inputs(graph, graph.nbytes)
+    latency, per_byte = cluster.latency_s, cluster.s_per_byte
+    board = _Board(len(graph), len(cluster.devices))
+    for i in order:
+        ready = np.zeros(len(cluster.devices))
+        for p, nbytes in inputs[i]:
+            home = board.where[p]
+            delay = latency[home] + nbytes * per_byte[home]
+            np.maximum(ready, board.finishes[p] + delay, out=ready)
+        d, start, finish = board.choose(ready.tolist(), room.costs(i))
+        room.take(i, d)
+        board.put(i, d, start, finish)
+    return board.where, board.starts, board.finishes

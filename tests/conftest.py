@@ -1,0 +1,50 @@
+"""Fixtures shared by all tests: one Ray instance for the whole session, fresh names and seeds."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+
+import pytest
+
+HAS_RAY = importlib.util.find_spec("ray") is not None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot run, and say why."""
+    for item in items:
+        if "ray" in item.keywords and not HAS_RAY:
+            item.add_marker(pytest.mark.skip(reason="ray is not installed"))
+        if "gpu" in item.keywords and not has_gpu():
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def has_gpu() -> bool:
+    """True when CuPy finds a device."""
+    from raysym.context import gpu
+    from raysym.device import has_device
+
+    return has_device(gpu(0))
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """One Ray with room for many workers; shut down at the end of the session."""
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    ray = importlib.import_module("ray")
+    if not ray.is_initialized():
+        ray.init(num_cpus=16, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _fresh_names_and_seed() -> Iterator[None]:
+    """Automatic names count from zero and random numbers start anew in every test."""
+    from raysym.names import NameManager
+    from raysym.random_state import seed
+
+    seed(0)
+    with NameManager():
+        yield

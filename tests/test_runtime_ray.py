@@ -1,0 +1,157 @@
+"""The Ray runtime on real actors: the same bits as in-process, and failures that are named."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from random_graphs import assert_same_bits, bind_random, random_symbol, train
+
+import raysym as mx
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
+
+
+def groups(n: int) -> dict[str, mx.Context]:
+    return {f"g{i}": mx.cpu(i % n) for i in range(4)}
+
+
+@settings(
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(seed=st.integers(0, 10**6), n_workers=st.integers(1, 4))
+def test_actors_give_the_bits_of_the_process(seed: int, n_workers: int) -> None:
+    symbol = random_symbol(np.random.default_rng(seed), 8, 4)
+    whole = train(bind_random(symbol, seed), 20)
+    with bind_random(symbol, seed, group2ctx=groups(n_workers), runtime="ray") as executor:
+        assert_same_bits(whole, train(executor, 20))
+
+
+def test_a_cluster_without_groups_is_cut_by_the_scheduler() -> None:
+    symbol = random_symbol(np.random.default_rng(1), 10, 1)
+    whole = train(bind_random(symbol, 1), 2)
+    with bind_random(symbol, 1, cluster=2) as executor:
+        assert set(executor.plan.workers) == {"cpu:0", "cpu:1"}
+        assert executor.schedule is not None
+        assert_same_bits(whole, train(executor, 2))
+
+
+def two_workers() -> mx.Executor:
+    with mx.AttrScope(ctx_group="a"):
+        left = mx.sym.exp(mx.sym.Variable("data"), name="left")
+    with mx.AttrScope(ctx_group="b"):
+        right = mx.sym.exp(left, name="right")
+    return right.simple_bind(
+        mx.cpu(), data=(2, 3), group2ctx={"a": mx.cpu(0), "b": mx.cpu(1)}, runtime="ray"
+    )
+
+
+def pids(executor: mx.Executor) -> dict[str, int]:
+    import ray
+
+    actors = executor._session.runtime._actors
+    return {name: ray.get(actor.pid.remote()) for name, actor in actors.items()}
+
+
+def test_a_write_to_a_bound_array_is_seen() -> None:
+    with two_workers() as executor:
+        executor.arg_dict["data"][:] = 1.0
+        first = executor.forward()[0].asnumpy()
+        executor.arg_dict["data"][0, 1] = 2.0
+        second = executor.forward()[0].asnumpy()
+    assert np.allclose(first, np.exp(np.exp(1.0)))
+    assert np.allclose(second[0, 1], np.exp(np.exp(2.0)))
+    assert np.array_equal(np.delete(first, 1), np.delete(second, 1))
+
+
+def test_arrays_stay_readable_after_close() -> None:
+    executor = two_workers()
+    executor.forward(data=np.zeros((2, 3), np.float32))
+    executor.close()
+    assert np.allclose(executor.outputs[0].asnumpy(), np.e)
+    executor.close()
+
+
+def test_a_workers_exception_arrives_as_itself() -> None:
+    words = mx.sym.Variable("words")
+    with mx.AttrScope(ctx_group="a"):
+        net = mx.sym.Embedding(words, input_dim=5, output_dim=3, name="embed")
+    with mx.AttrScope(ctx_group="b"):
+        net = mx.sym.exp(net)
+    where = {"group2ctx": {"a": mx.cpu(0), "b": mx.cpu(1)}, "runtime": "ray"}
+    with net.simple_bind(mx.cpu(), words=(2,), **where) as executor:
+        executor.forward(is_train=True)
+        with pytest.raises(mx.MXNetError, match=r"embed(.|\n)*on worker cpu:0"):
+            executor.backward(mx.nd.ones((2, 3)))
+        assert np.allclose(executor.forward()[0].asnumpy(), 1.0)
+
+
+@pytest.mark.parametrize("victim", ["cpu:0", "cpu:1"])
+def test_a_killed_worker_is_named_within_seconds(victim: str) -> None:
+    with two_workers() as executor:
+        executor.forward()
+        os.kill(pids(executor)[victim], signal.SIGKILL)
+        begun = time.monotonic()
+        with pytest.raises(mx.WorkerError, match=victim):
+            for _ in range(3):  # the first calls may still be answered while Ray notices
+                executor.forward()
+                time.sleep(0.2)
+        assert time.monotonic() - begun < 10
+        with pytest.raises(mx.WorkerError, match=victim):
+            executor.forward()
+
+
+def test_close_leaves_no_process() -> None:
+    executor = two_workers()
+    found = pids(executor)
+    executor.close()
+    deadline = time.monotonic() + 10
+    while any(alive(pid) for pid in found.values()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(alive(pid) for pid in found.values())
+
+
+def alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_gpu_worker_without_a_gpu_is_refused() -> None:
+    import ray
+
+    if ray.cluster_resources().get("GPU", 0):
+        pytest.skip("this cluster has a GPU")
+    with mx.AttrScope(ctx_group="a"):
+        net = mx.sym.exp(mx.sym.Variable("data"))
+    with pytest.raises(mx.PlacementError, match=r"gpu:0(.|\n)*0 GPUs"):
+        net.simple_bind(mx.cpu(), data=(2,), group2ctx={"a": mx.gpu(0)}, runtime="ray")
+
+
+def test_more_workers_than_the_cluster_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import raysym.runtime.ray as door
+
+    monkeypatch.setattr(door, "START_S", 1.0)
+    symbol = random_symbol(np.random.default_rng(2), 30, 1)
+    with pytest.raises(mx.PlacementError, match="cannot hold"):
+        bind_random(symbol, 2, cluster=20)
+
+
+def test_a_worker_that_does_not_answer_is_a_stall() -> None:
+    with two_workers() as executor:
+        executor.forward()
+        pid = pids(executor)["cpu:1"]
+        executor._session.runtime._timeout_s = 1.0
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(mx.StallError, match="cpu:1"):
+                executor.forward()
+        finally:
+            os.kill(pid, signal.SIGCONT)
