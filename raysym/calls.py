@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from raysym.convert import short
 from raysym.errors import MXNetError, RuleError
 from raysym.op import Op, in_words, make_op
 
@@ -31,7 +32,7 @@ def sort_call(page: type[Op], args: Sequence[Any], kwargs: Mapping[str, Any], ki
     for key, value in given.items():
         if not isinstance(value, kind):
             wanted = f"argument {key} must have {kind.__name__} type"
-            raise AssertionError(f"{page.name}: {wanted}, but got {value!r}")
+            raise AssertionError(f"{page.name}: {wanted}, but got {short(value)}")
     if page.variadic and page.variadic not in params:
         params[page.variadic] = len(given)
     out = params.pop("out", None)

@@ -27,9 +27,10 @@ def host_array(source: Any, dtype: Any, what: str) -> np.ndarray[Any, Any]:
             return np.asarray(source).astype(dtype, order="C")
     except (ValueError, TypeError):
         kind = type(source).__name__
-        raise TypeError(f"{what} must be array like: got {kind} {_short(source)}") from None
+        raise TypeError(f"{what} must be array like: got {kind} {short(source)}") from None
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value as error messages show it: at most 40 characters."""
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

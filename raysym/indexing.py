@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from raysym.convert import short
 from raysym.errors import MXNetError, RuleError
 from raysym.ops.reshape import Reshape
 from raysym.types import Shape
@@ -56,7 +57,7 @@ def _plain(part: Any) -> Any:
         part = part.asnumpy()
     if not isinstance(part, np.ndarray) or part.dtype.kind not in "biuf":
         kind = type(part).__name__
-        raise ValueError(f"NDArray does not support slicing with key {part!r} of type {kind}")
+        raise ValueError(f"NDArray does not support slicing with key {short(part)} of type {kind}")
     if part.dtype.kind == "b":
         return part
     return int(part) if part.ndim == 0 else part.astype(np.int64)

@@ -110,14 +110,4 @@ SAMPLES = {
             why="yes or no",
         )
     ],
-    "_contrib_allclose": [
-        Sample({}, [(2, 3), (2, 3)], reference=lambda a, b: np.zeros(1), wrt=(), why="yes or no"),
-        Sample(
-            {"rtol": 9.0, "atol": 9.0},
-            [(2, 3), (2, 3)],
-            reference=lambda a, b: np.ones(1),
-            wrt=(),
-            why="yes or no",
-        ),
-    ],
 }

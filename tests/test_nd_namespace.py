@@ -10,7 +10,8 @@ import pytest
 from raysym import nd
 from raysym.context import cpu
 from raysym.errors import MXNetError
-from raysym.op import CANONICAL, REGISTRY
+from raysym.graph import apply
+from raysym.op import CANONICAL, REGISTRY, Op
 from raysym.opdoc import FLUENT_METHODS, doc_of, public_functions, python_name, signature_of
 from raysym.random_state import generator, next_draw, seed
 
@@ -236,6 +237,34 @@ def test_ops_run_as_in_inference():
     same(gamma, [1, 1, 1])
 
 
+class Step(Op):
+    """An update op: a new weight, and a new count of steps as a hidden output."""
+
+    inputs = ("weight", "grad", "count", "seen")
+    outputs = ("output", "new_count")
+    hidden = 1
+
+    def forward(self, xp, weight, grad, count, seen):
+        return weight - grad, count + 1
+
+    def forward_updates(self, ins, outs):
+        return {2: outs[1], 3: apply("elemwise_add", ins[3], apply("square", ins[1]))}
+
+
+def test_ops_write_into_their_inputs(monkeypatch):
+    monkeypatch.setitem(REGISTRY, "Step", Step)
+    weight, grad, count, seen = nd.ones(2), nd.full(2, 3), nd.zeros(2), nd.ones(2)
+    made = nd.Step(weight, grad, count, seen)
+    same(made, [-2, -2])
+    same(weight, [1, 1])
+    same(count, [1, 1])
+    same(seen, [10, 10])
+    nd.Step(weight, grad, count, seen, out=weight)
+    same(weight, [-2, -2])
+    same(count, [2, 2])
+    del nd.Step
+
+
 def test_update_ops_write_their_states():
     weight, grad, mom = nd.ones(2), nd.ones(2), nd.zeros(2)
     made = nd.sgd_mom_update(weight, grad, mom, lr=0.1, momentum=0.9)
@@ -299,3 +328,56 @@ def test_import_is_light():
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# ----- control flow
+
+
+def test_foreach_runs_over_rows():
+    outs, states = nd.contrib.foreach(
+        lambda row, states: (row + states[0], [states[0] * 2]),
+        nd.array([[1, 2], [3, 4], [5, 6]]),
+        [nd.ones(2)],
+    )
+    same(outs, [[2, 3], [5, 6], [9, 10]])
+    same(states[0], [8, 8])
+    with pytest.raises(AssertionError, match="foreach: data: got int"):
+        nd.contrib.foreach(lambda row, states: (row, states), 3, [])
+
+
+def test_foreach_keeps_the_nesting():
+    outs, _ = nd.contrib.foreach(
+        lambda rows, states: ([rows[0], [rows[1]]], states),
+        [nd.zeros((2, 3)), nd.ones((2, 4))],
+        nd.zeros(1),
+    )
+    assert outs[0].shape == (2, 3)
+    assert outs[1][0].shape == (2, 4)
+
+
+def test_while_loop_pads_with_zeros():
+    outs, states = nd.contrib.while_loop(
+        lambda i, s: i <= 3,
+        lambda i, s: ([i + s], [i + 1, s + i]),
+        (nd.array([1]), nd.array([1])),
+        max_iterations=5,
+    )
+    same(outs[0], [[2], [4], [7], [0], [0]])
+    assert [state.item() for state in states] == [4, 7]
+    with pytest.raises(ValueError, match="max_iterations is needed"):
+        nd.contrib.while_loop(lambda i: i, lambda i: (i, i), nd.ones(1))
+    with pytest.raises(ValueError, match="loop_vars: got 0, expected 1"):
+        nd.contrib.while_loop(lambda i: i, lambda i: (i, None), nd.ones(1), 3)
+
+
+def test_cond_runs_one_branch():
+    x = nd.array([2])
+    same(nd.contrib.cond(x > 1, lambda: x * 2, lambda: x / 0), [4])
+    same(nd.contrib.cond(x > 3, lambda: x * 2, lambda: x - 1), [1])
+
+
+def test_special_values():
+    x = nd.array([1, np.nan, np.inf, -np.inf])
+    same(nd.contrib.isnan(x), [0, 1, 0, 0])
+    same(nd.contrib.isinf(x), [0, 0, 1, 1])
+    same(nd.contrib.isfinite(x), [1, 0, 0, 0])

@@ -1,9 +1,11 @@
 """NDArray: views, writes, indexing, operators, copies, storage shared with executors."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
+from device_array import DeviceArray, StandIn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -564,12 +566,46 @@ def test_contexts_travel_with_arrays():
     assert NDArray(Chunk(np.zeros(1))).context == cpu(0)
 
 
+@pytest.fixture
+def pretended_gpu(monkeypatch):
+    """Contexts gpu(0) and gpu(1), whose arrays refuse to mix with host arrays."""
+    monkeypatch.setattr(device, "_cupy", StandIn)
+    monkeypatch.setattr(device, "_device_count", lambda: 2)
+
+
+@pytest.mark.usefixtures("pretended_gpu")
+def test_device_arrays_never_mix_with_host_arrays():
+    with pytest.raises(TypeError, match="unsupported type"):
+        StandIn().add(StandIn().zeros(2), np.ones(2))
+    a = nd.array([[1, 2], [3, 4]], ctx=gpu(1))
+    assert isinstance(a.data, DeviceArray)
+    exercise_a_gpu_array(a)
+
+
+def exercise_a_gpu_array(a):
+    ctx = a.context
+    a[0] = 5
+    a[:, 1] = np.array([6, 7])
+    a[[1]] = nd.array([[8, 9]])
+    same(a, [[5, 6], [8, 9]])
+    a += nd.ones((2, 2), ctx=ctx)
+    a[0].reshape(2)[:1] = 0
+    same(a, [[0, 7], [9, 10]])
+    same(a[nd.array([1, 0])] * 2, [[18, 20], [0, 14]])
+    same(a[a.astype("bool")], [7, 9, 10])
+    same(nd.square(a, out=a.copy()).astype("int32"), [[0, 49], [81, 100]])
+    assert (a + 1).context == a[0].context == a.astype("float64").context == ctx
+    back = a.as_in_context(cpu())
+    assert isinstance(back.data, np.ndarray)
+    same(back.copyto(nd.zeros((2, 2), ctx=ctx)), a.asnumpy())
+    same(pickle.loads(pickle.dumps(a)), a.asnumpy())
+    assert nd.random.uniform(shape=(2,), ctx=ctx).context == ctx
+    a.chunk.mark_stale(lambda: np.ones((2, 2), np.float32))
+    same(a * 2, [[2, 2], [2, 2]])
+    with pytest.raises(MXNetError, match="different contexts"):
+        a + back
+
+
 @pytest.mark.gpu
 def test_arrays_on_a_gpu():
-    a = nd.array([[1, 2], [3, 4]], ctx=gpu(0))
-    assert a.context == gpu(0)
-    a[0] = 5
-    a += nd.ones((2, 2), ctx=gpu(0))
-    same(a[:, 1] * 2, [12, 10])
-    same(a[[1, 0]], [[4, 5], [6, 6]])
-    assert a.as_in_context(cpu()).context == cpu()
+    exercise_a_gpu_array(nd.array([[1, 2], [3, 4]], ctx=gpu(0)))

@@ -10,7 +10,6 @@ from raysym.ops.slicing import slice_
 from raysym.params import Param
 from raysym.types import unify
 
-
 _NUMBER = Param(0.0, "What the part is set to.")
 
 

@@ -204,7 +204,9 @@ class _Values(Op):
         attention = unify((values[0], queries, values[1]), attention, "attention does not fit")
         if attention is None or ins[1] is None:
             return [ins[0], attention], outs
-        return [ins[0], attention], [(attention[1], values[0] // self.heads, self.heads * values[2])]
+        return [ins[0], attention], [
+            (attention[1], values[0] // self.heads, self.heads * values[2])
+        ]
 
     def forward(self, xp: Any, data: Any, attention: Any) -> Any:
         made = contract(xp, attention, taken(xp, data, self.heads, self.parts, self.parts - 1))

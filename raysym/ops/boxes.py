@@ -33,7 +33,7 @@ def to_centers(xp: Any, boxes: Any) -> Any:
 
 
 def overlap(xp: Any, a: Any, b: Any, cell: float = 0.0) -> Any:
-    """Intersection over union of corner boxes (broadcast); `cell` is added to widths and heights."""
+    """Intersection over union of corner boxes (broadcast); `cell` is added to all sizes."""
     low = xp.maximum(a[..., :2], b[..., :2])
     high = xp.minimum(a[..., 2:], b[..., 2:])
     shared = xp.prod(xp.maximum(high - low + cell, 0), axis=-1)

@@ -12,7 +12,6 @@ from raysym.ops.numeric import sum_dtype
 from raysym.ops.windows import Window, columns, crop_spatial, pad_spatial
 from raysym.params import REQUIRED, Dims, Param, param
 
-
 _SIZE = Param(REQUIRED, "Spatial size of the image.", low=1)
 
 

@@ -15,7 +15,6 @@ from raysym.graph import Entry, apply
 from raysym.op import Cost, Entries, Grads, Op, Shapes, Types, register, total_bytes
 from raysym.ops.linalg import Linalg, matrix_axes, product, square_shape, triangle, turned
 from raysym.ops.maths import add, mul, neg, reshape_like, square, sub, times
-from raysym.params import param
 from raysym.types import unify
 
 

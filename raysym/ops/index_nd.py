@@ -139,7 +139,9 @@ class _scatter_set_nd(Op):
         return _scattered(xp, lhs, rhs, indices)
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
-        kept = apply("_scatter_set_nd", grads[0], apply("zeros_like", ins[1]), ins[2], shape=self.shape)
+        kept = apply(
+            "_scatter_set_nd", grads[0], apply("zeros_like", ins[1]), ins[2], shape=self.shape
+        )
         return [kept, apply("gather_nd", grads[0], ins[2]), None]
 
 

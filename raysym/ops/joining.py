@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from raysym.errors import RuleError
-from raysym.graph import Entry, apply, apply_all
+from raysym.graph import apply, apply_all
 from raysym.op import Cost, Entries, Grads, Op, Shapes, Types, register, total_bytes
 from raysym.ops import maths
 from raysym.params import Dims, param

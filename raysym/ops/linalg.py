@@ -6,8 +6,6 @@ Seeger, Hetzel, Dai, Lawrence: Auto-Differentiating Linear Algebra, arXiv:1710.0
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +13,10 @@ import numpy as np
 from raysym.errors import RuleError
 from raysym.graph import Entry, apply
 from raysym.op import Cost, DTypes, Entries, Grads, Op, Shapes, Types, register, total_bytes
-from raysym.ops.diagonal import put_diagonal
 from raysym.ops.maths import add, times
 from raysym.ops.matrix import contract, product_gradients, product_shapes
 from raysym.params import param
-from raysym.types import PartialShape, unify, unify_all, unify_dtypes
+from raysym.types import PartialShape, unify, unify_dtypes
 
 _LOWER = "Whether the lower triangle is used, otherwise the upper one."
 

@@ -145,8 +145,8 @@ class _backward_SoftmaxOutput(_SoftmaxLoss):
 class softmax_cross_entropy(Op):
     """``-sum_i log softmax(data)[i, label[i]]``, a number of shape ``(1,)``.
 
-    Shapes: data ``(n, k)``, label ``(n,)`` with classes from 0 to k - 1 (others are clipped).
-    Differentiable in the data only.
+    Shapes: data ``(n, k)``, label ``(n,)``. Differentiable in the data only. A label that is no class
+    counts as one of probability 1e-8, as in MXNet.
     """
 
     inputs = ("data", "label")
@@ -160,9 +160,9 @@ class softmax_cross_entropy(Op):
         return [data, unify(label, data[:1], "label")], [(1,)]
 
     def forward(self, xp: Any, data: Any, label: Any) -> Any:
-        logs = log_softmax_of(xp, wide(xp, data), 1)
-        picked = logs[xp.arange(data.shape[0]), _classes(xp, label, data.shape[1])]
-        return (-picked.sum()).reshape(1).astype(data.dtype)
+        logs, hit = log_softmax_of(xp, wide(xp, data), 1), _hits(xp, data, label)
+        total = xp.where(hit, logs, 0).sum() + math.log(1e-8) * (~hit.any(axis=1)).sum()
+        return (-total).reshape(1).astype(data.dtype)
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         return [apply("_backward_softmax_cross_entropy", grads[0], *ins), None]
@@ -171,8 +171,8 @@ class softmax_cross_entropy(Op):
         return Cost(12 * ins[0].size, total_bytes(ins, outs))
 
 
-def _classes(xp: Any, label: Any, k: int) -> Any:
-    return xp.clip(label.astype(xp.int32), 0, k - 1)
+def _hits(xp: Any, data: Any, label: Any) -> Any:
+    return xp.arange(data.shape[1]) == label.astype(xp.int32)[:, None]
 
 
 @register
@@ -186,9 +186,8 @@ class _backward_softmax_cross_entropy(Op):
         return ins, [ins[1]]
 
     def forward(self, xp: Any, grad: Any, data: Any, label: Any) -> Any:
-        k = data.shape[1]
-        hit = xp.arange(k) == _classes(xp, label, k)[:, None]
-        return (grad * (softmax_of(xp, wide(xp, data), 1) - hit)).astype(data.dtype, copy=False)
+        made = grad * (softmax_of(xp, wide(xp, data), 1) - _hits(xp, data, label))
+        return made.astype(data.dtype, copy=False)
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         (g, x, label), (u,) = ins, grads

@@ -93,7 +93,7 @@ class _Normalization(Op):
         return Cost(8 * outs[0].size, total_bytes(ins, outs))
 
 
-class _BatchNormalization(_Normalization):
+class BatchNormalization(_Normalization):
     """Shared by the batch normalisations: moving averages as auxiliary states."""
 
     kind = "batch"
@@ -142,7 +142,7 @@ class _BatchNormalization(_Normalization):
 
 
 @register
-class BatchNorm(_BatchNormalization):
+class BatchNorm(BatchNormalization):
     """``y = gamma (x - mean) / sqrt(var + eps) + beta`` with mean and variance of the batch.
 
     Statistics are per channel (`axis`), over all other axes; the variance is biased. Inference and
@@ -163,7 +163,7 @@ class BatchNorm(_BatchNormalization):
 
 
 @register
-class _contrib_SyncBatchNorm(_BatchNormalization):
+class _contrib_SyncBatchNorm(BatchNormalization):
     """Batch normalisation over axis 1; the output var shows the variance.
 
     In MXNet `ndev` devices with one `key` share statistics; here a graph sees its whole batch

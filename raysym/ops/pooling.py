@@ -140,11 +140,13 @@ def _clipped(xp: Any, window: Window, axis: int, size: int, n: int, include: boo
 # ----- kernels on (batch, channel, *spatial)
 
 
-def _padded(xp: Any, x: Any, window: Window, sizes: Dims, fill: Any) -> Any:
-    return pad_spatial(xp, x, window.pad, _overhang(x.shape[2:], window, sizes), fill)
+def pad_to_windows(xp: Any, x: Any, window: Window, sizes: Dims, fill: Any) -> Any:
+    """`x` with `fill` on both sides, and behind as far as the last windows reach."""
+    return pad_spatial(xp, x, window.pad, overhang(x.shape[2:], window, sizes), fill)
 
 
-def _overhang(spatial: Sequence[int], window: Window, sizes: Dims) -> Dims:
+def overhang(spatial: Sequence[int], window: Window, sizes: Dims) -> Dims:
+    """How many cells the last windows reach beyond the data, on each axis."""
     rows = zip(spatial, window.kernel, window.stride, window.pad, sizes, strict=True)
     return tuple(max(0, (m - 1) * s + k - n - p) for n, k, s, p, m in rows)
 
@@ -157,7 +159,7 @@ def _places(window: Window, axis: int, n: int) -> Iterator[tuple[slice, ...]]:
         yield (*lead, slice(tap, tap + stride * (n - 1) + 1, stride))
 
 
-def _reduce(xp: Any, x: Any, window: Window, sizes: Dims, axes: Sequence[int], how: Any) -> Any:
+def reduce_windows(xp: Any, x: Any, window: Window, sizes: Dims, axes: Sequence[int], how: Any) -> Any:
     """Windows of a padded array combined by a ufunc along some axes, one after the other."""
     for axis in axes:
         places = list(_places(window, axis, sizes[axis]))
@@ -168,9 +170,9 @@ def _reduce(xp: Any, x: Any, window: Window, sizes: Dims, axes: Sequence[int], h
     return x
 
 
-def _spread(xp: Any, g: Any, window: Window, spatial: Dims, sizes: Dims) -> Any:
+def spread_windows(xp: Any, g: Any, window: Window, spatial: Dims, sizes: Dims) -> Any:
     """The adjoint of summing windows: every cell receives the sum of its windows' values."""
-    over = _overhang(spatial, window, sizes)
+    over = overhang(spatial, window, sizes)
     full = [n + p + o for n, p, o in zip(spatial, window.pad, over, strict=True)]
     for axis in reversed(range(len(sizes))):
         x = xp.zeros((*g.shape[: axis + 2], full[axis], *g.shape[axis + 3 :]), g.dtype)
@@ -185,10 +187,10 @@ def _stages(xp: Any, x: Any, window: Window, sizes: Dims) -> list[tuple[int, Any
 
     Read backward these lead to the first maximum in row-major order: first the row, then the cell.
     """
-    data = _padded(xp, x, window, sizes, lowest(xp, x))
+    data = pad_to_windows(xp, x, window, sizes, lowest(xp, x))
     stages = []
     for axis in reversed(range(len(sizes))):
-        made = _reduce(xp, data, window, sizes, [axis], xp.maximum)
+        made = reduce_windows(xp, data, window, sizes, [axis], xp.maximum)
         stages.append((axis, data, made))
         data = made
     return stages
@@ -235,8 +237,8 @@ class Pooling(Pool):
         spatial = data.shape[2:]
         sizes, window = self.sizes(spatial), self.window(spatial)
         if self.pool_type == "max":
-            y = _padded(xp, data, window, sizes, lowest(xp, data))
-            y = _reduce(xp, y, window, sizes, range(len(sizes)), xp.maximum)
+            y = pad_to_windows(xp, data, window, sizes, lowest(xp, data))
+            y = reduce_windows(xp, y, window, sizes, range(len(sizes)), xp.maximum)
         else:
             y = self._sum(xp, wide(xp, data), window, sizes)
         return final(y.astype(x.dtype, copy=False), self.is_channel_last())
@@ -244,8 +246,8 @@ class Pooling(Pool):
     def _sum(self, xp: Any, data: Any, window: Window, sizes: Dims) -> Any:
         if self.pool_type == "lp" and self.p_value != 1:
             data = data**self.p_value
-        y = _padded(xp, data, window, sizes, 0)
-        y = _reduce(xp, y, window, sizes, range(len(sizes)), xp.add)
+        y = pad_to_windows(xp, data, window, sizes, 0)
+        y = reduce_windows(xp, y, window, sizes, range(len(sizes)), xp.add)
         if self.pool_type == "avg":
             return (y / self.divisors(xp, data.shape[2:], sizes)).astype(y.dtype, copy=False)
         if self.pool_type == "lp" and self.p_value != 1:
@@ -279,7 +281,7 @@ class _PoolGradient(Pool):
 
     def spread(self, xp: Any, g: Any, spatial: Shape) -> Any:
         """Every cell receives the sum of what its windows hold."""
-        return _spread(xp, g, self.window(spatial), tuple(spatial), g.shape[2:])
+        return spread_windows(xp, g, self.window(spatial), tuple(spatial), g.shape[2:])
 
 
 @register
@@ -383,7 +385,7 @@ class _pool_select(_PoolGradient):
         last = self.is_channel_last()
         u, x = first(values, last), first(data, last)
         sizes, window = self.sizes(x.shape[2:]), self.window(x.shape[2:])
-        u = _padded(xp, u, window, sizes, 0)
+        u = pad_to_windows(xp, u, window, sizes, 0)
         for stage in _stages(xp, x, window, sizes):
             picked = xp.zeros(stage[2].shape, u.dtype)
             for place, hit in _hits(xp, stage, window, sizes[stage[0]]):

@@ -9,9 +9,9 @@ from raysym.errors import RuleError
 from raysym.graph import apply
 from raysym.op import Cost, DTypes, Entries, Grads, Op, Shapes, Types, register, total_bytes
 from raysym.ops.joining import sum_axes
-from raysym.ops.slicing import Cut, IntoZeros, slice_
+from raysym.ops.slicing import Cut, IntoZeros
 from raysym.params import Dims, param
-from raysym.types import PartialShape, normal_axis, unify_dtypes
+from raysym.types import PartialShape, unify_dtypes
 
 _MODES = ("constant", "edge", "reflect")
 

@@ -230,7 +230,9 @@ class squeeze(_NewShape):
         gone = self._axes(data)
         for axis in gone:
             if data[axis] != 1:
-                raise RuleError("only axes of length 1 can be dropped", got=f"axis {axis} of {data}")
+                raise RuleError(
+                    "only axes of length 1 can be dropped", got=f"axis {axis} of {data}"
+                )
         return tuple(dim for i, dim in enumerate(data) if i not in gone) or (1,)
 
     def _axes(self, data: Sequence[int]) -> Iterable[int]:

@@ -54,7 +54,7 @@ class _Resize(Op):
         raise NotImplementedError
 
     def cost(self, ins: Types, outs: Types) -> Cost:
-        # Two dense products; ins[0] and outs[0] are the images before and after, or after and before.
+        # Two dense products; ins[0] and outs[0] are the images before and after, or reversed.
         (*_, h, w), (*_, oh, ow) = ins[0].shape, outs[0].shape
         planes = ins[0].size / max(h * w, 1)
         return Cost(2.0 * planes * (oh * h * w + oh * w * ow), total_bytes(ins, outs))
@@ -147,9 +147,9 @@ _MODES = ("size", "odd_scale", "like", "to_even_down", "to_even_up", "to_odd_dow
 class _contrib_BilinearResize2D(_Interpolation):
     """Bilinear interpolation of images to another size.
 
-    Shapes: data ``(n, c, h, w)``, output ``(n, c, height, width)``. The size comes from `height` and
-    `width` or the scales (mode size), from the scales applied to size - 1 for odd sizes (odd_scale),
-    from another image (like), or from rounding to even or odd sizes (to_even_down, ...).
+    Shapes: data ``(n, c, h, w)``, output ``(n, c, height, width)``. The size comes from `height`
+    and `width` or the scales (mode size), from the scales applied to size - 1 for odd sizes
+    (odd_scale), from another image (like), or from rounding to even or odd sizes (to_even_down).
     """
 
     inputs = ("data", "like")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from raysym.types import PartialShape, unify, unify_dtypes
 class _Regions(Op):
     """Parameters and rules that the region ops share."""
 
-    inputs = ("data", "rois")
+    inputs: ClassVar[tuple[str, ...]] = ("data", "rois")
     pooled_size: Dims = param(low=1, doc="Height and width of the result.")
     spatial_scale: float = param(
         low=0, high=1, doc="Size of the image relative to the coordinates of the boxes."
@@ -179,9 +179,7 @@ class _Aligned(_Regions):
             least = 0.0 if self.aligned else 1.0
             yield slice(r, r + 1), tuple(max(math.ceil(max(s, least) / p), 1) for s, p in pairs)
 
-    def corners(
-        self, xp: Any, rois: Any, image: Dims, samples: Dims
-    ) -> Iterator[tuple[Any, Any]]:
+    def corners(self, xp: Any, rois: Any, image: Dims, samples: Dims) -> Iterator[tuple[Any, Any]]:
         """For each of four neighbours: cell ``(r, ph, pw, sh, sw)`` and weight of all samples."""
         n, h, w = image
         (y, iny), (x, inx) = (self._positions(xp, rois, axis, samples, size)

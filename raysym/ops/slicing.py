@@ -177,9 +177,13 @@ class slice_like(_Cut):
         if not self.axes and len(shape) != len(like):
             raise RuleError("ranks differ", got=f"{shape} cut like {like}", expected="axes")
         axes = {normal_axis(axis, len(shape)) for axis in self.axes or range(len(shape))}
-        if any(axis >= len(like) or shape[axis] and like[axis] > shape[axis] for axis in axes):
-            raise RuleError("shape_like is larger", got=f"{shape} cut like {like}, axes {self.axes}")
-        return tuple(slice(like[i] or None) if i in axes else slice(None) for i in range(len(shape)))
+        if any(axis >= len(like) or (shape[axis] and like[axis] > shape[axis]) for axis in axes):
+            raise RuleError(
+                "shape_like is larger", got=f"{shape} cut like {like}, axes {self.axes}"
+            )
+        return tuple(
+            slice(like[i] or None) if i in axes else slice(None) for i in range(len(shape))
+        )
 
     def infer_dtype(self, ins: DTypes, outs: DTypes) -> tuple[DTypes, DTypes]:
         dtype = unify_dtypes([ins[0], outs[0]])

@@ -130,9 +130,9 @@ class _Grid(Op):
 class GridGenerator(_Grid):
     """Sampling grids for BilinearSampler.
 
-    Shapes: affine: data ``(n, 6)`` (2 x 3 matrices by rows), output ``(n, 2, *target_shape)``; warp:
-    data ``(n, 2, h, w)`` (shifts in x and y, in cells), output alike. The hidden output is the
-    regular grid that is moved.
+    Shapes: affine: data ``(n, 6)`` (2 x 3 matrices by rows), output ``(n, 2, *target_shape)``;
+    warp: data ``(n, 2, h, w)`` (shifts in x and y, in cells), output alike. The hidden output is
+    the regular grid that is moved.
     """
 
     outputs = ("output", "grid_dst")

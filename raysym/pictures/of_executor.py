@@ -57,6 +57,7 @@ class _Sketch:
         work = [step for step in steps if not self._is_store(step.run)]
         self.aux = {arg for step in work for arg in _aux_args(step.run)}
         self.read = {arg for step in steps for arg in step.run.args}
+        self.written = {step.run.outs[0] for step in stores}
         self.drawn_as = self._merged(work, stores)
         for step in work:
             self._draw_run(step)
@@ -67,9 +68,7 @@ class _Sketch:
         return run.op.name == "_copy" and run.outs[0] in self.plan.homes
 
     def _merged(self, work: list[_Step], stores: list[_Step]) -> dict[str, str]:
-        """Values that are stored once, where they are made: each is drawn as what it is stored in.
-
-        """
+        """Values stored once, and where they are made: each is drawn as what it is stored in."""
         maker = {out: step.worker for step in work for out in step.run.outs}
         targets: dict[str, list[_Step]] = {}
         for step in stores:
@@ -88,11 +87,10 @@ class _Sketch:
         kind = "backward_op" if "backward" in step.phase else "op"
         label = GLYPHS.get(op.name, op.name.strip("_"))
         group = self._group(step.worker)
-        self.marks[name] = Mark(
-            name, label, "\n".join(parameter_lines(op)), kind=kind, group=group
-        )
+        words = "\n".join(parameter_lines(op))
+        self.marks[name] = Mark(name, label, words, kind=kind, group=group)
         for arg in step.run.args:
-            self.arrows.append(Arrow(self._source(arg, step.worker), name))
+            self.arrows.append(Arrow(self._source(arg), name))
         for out in outs:
             if out in self.read:
                 self.arrows.append(Arrow(name, self._made(out, step.worker)))
@@ -100,16 +98,19 @@ class _Sketch:
     def _draw_store(self, step: _Step) -> None:
         home, made = step.run.outs[0], step.run.args[0]
         if made not in self.drawn_as:
-            source = self._source(made, step.worker)
-            self.arrows.append(Arrow(source, self._stored(home, "", step.worker)))
+            target = self._stored(home, "", step.worker)
+            self.arrows.append(Arrow(self._source(made), target))
 
-    def _source(self, entry: str, worker: str) -> str:
+    def _source(self, entry: str) -> str:
         """The mark that an operator reads: a resident array, or what another operator makes."""
         if entry in self.plan.homes:
             if entry not in self.marks:
                 at = self._group(self.plan.homes[entry])
                 kind, label = self._look(entry)
-                self.marks[entry] = Mark(entry, label, self._words(entry), kind=kind, group=at)
+                # A value that a phase replaces is shown where it is new, not where it was read.
+                is_old = entry in self.written
+                words = self._type(entry) if is_old else self._words(entry)
+                self.marks[entry] = Mark(entry, label, words, kind=kind, group=at)
             return entry
         return self._target(entry)
 
@@ -153,8 +154,11 @@ class _Sketch:
         return ("aux_array" if home in self.aux else "arg_array"), home
 
     def _words(self, entry: str) -> str:
-        kind = str(self.plan.types.get(entry, ""))
+        kind = self._type(entry)
         return f"{kind}\n= {self.values[entry]}" if entry in self.values else kind
+
+    def _type(self, entry: str) -> str:
+        return str(self.plan.types.get(entry, ""))
 
     def _group(self, worker: str) -> str:
         return worker if len(self.plan.workers) > 1 else ""

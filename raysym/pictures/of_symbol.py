@@ -28,7 +28,9 @@ def diagram_of_symbol(graph: Graph, title: str = "") -> Diagram:
     aux = {node.inputs[slot].node for node in graph.nodes for slot in node.aux_slots()}
     groups = _groups(graph)
     marks = [
-        _variable(node, names, groups, node in aux) if node.is_variable else _op(node, names, groups)
+        _variable(node, names, groups, node in aux)
+        if node.is_variable
+        else _op(node, names, groups)
         for node in graph.nodes
     ]
     arrows = [

@@ -167,7 +167,7 @@ class _Lowering:
         seen: set[str] = set(later)
         made = _made(body) - set(self.home)
         for instruction in reversed(body):
-            used = sorted(_uses([instruction]) & made - seen)
+            used = sorted((_uses([instruction]) & made) - seen)
             done += [Free(name) for name in reversed(used)]
             done.append(self._without_unused(instruction, seen))
             seen.update(used)
