@@ -53,9 +53,7 @@ class Arrays(NamedTuple):
     aux: list[NDArray]
 
 
-def where(
-    ctx: Any, group2ctx: Mapping[str, Context] | None, options: Mapping[str, Any]
-) -> Where:
+def where(ctx: Any, group2ctx: Mapping[str, Context] | None, options: Mapping[str, Any]) -> Where:
     """Collect the placement arguments of bind; TypeError for what is no Context."""
     groups = dict(group2ctx or {})
     for name, value in (("ctx", ctx), *groups.items()):
@@ -112,9 +110,7 @@ def _bound(
 ) -> Bound:
     known = {
         Entry(node): type_of(array)
-        for node, array in zip(
-            [*arg_nodes, *aux_nodes], [*arrays.args, *arrays.aux], strict=True
-        )
+        for node, array in zip([*arg_nodes, *aux_nodes], [*arrays.args, *arrays.aux], strict=True)
     }
     asked = {
         Entry(node): request

@@ -25,9 +25,9 @@ def sort_call(page: type[Op], args: Sequence[Any], kwargs: Mapping[str, Any], ki
     MXNetError for inputs and parameters that the op does not take.
     """
     params = dict(kwargs)
-    given = _inputs_by_position(page, args, params)
+    given = _inputs_by_position(page, args, params, kind)
     params.pop("name", None)
-    keys = [key for key in params if _is_input(page, key, params, kind)]
+    keys = [key for key, value in params.items() if _is_input(page, key, value, kind)]
     given.update((key, params.pop(key)) for key in keys)
     for key, value in given.items():
         if not isinstance(value, kind):
@@ -53,13 +53,11 @@ def split_v2_params(
 
 
 def _inputs_by_position(
-    page: type[Op], args: Sequence[Any], params: dict[str, Any]
+    page: type[Op], args: Sequence[Any], params: dict[str, Any], kind: type
 ) -> dict[str, Any]:
     """Inputs by slot; the positional arguments behind them go into `params`."""
-    if page.variadic:
-        return {f"arg{i}": value for i, value in enumerate(args)}
-    slots = [name for name in page.inputs if name not in page.params]
-    rest = [] if page.keyword_only else [*page.params, "out", "name"]
+    slots = _positional_slots(page, args, kind)
+    rest = [] if page.variadic or page.keyword_only else [*page.params, "out", "name"]
     if len(args) > len(slots) + len(rest):
         raise TypeError(
             f"{page.name}: got {len(args)} positional arguments, expected at most "
@@ -72,19 +70,30 @@ def _inputs_by_position(
     return {slot: value for slot, value in zip(slots, args, strict=False) if value is not None}
 
 
-def _is_input(page: type[Op], key: str, params: Mapping[str, Any], kind: type) -> bool:
+def _positional_slots(page: type[Op], args: Sequence[Any], kind: type) -> list[str]:
     if page.variadic:
-        return key.startswith("arg") and key[3:].isdigit() and key not in page.params
-    return key in page.inputs and (key not in page.params or isinstance(params[key], kind))
+        return [f"arg{i}" for i in range(len(args))]
+    declared = [name for name in page.inputs if name not in page.params]
+    lead = next((i for i, arg in enumerate(args) if not isinstance(arg, kind)), len(args))
+    if lead > len(declared) and page.input_names is not Op.input_names:
+        # Parameters, which are yet to be parsed, decide how many inputs there are.
+        return [f"arg{i}" for i in range(lead)]
+    return declared
+
+
+def _is_input(page: type[Op], key: str, value: Any, kind: type) -> bool:
+    if key in page.params or key == "out":
+        return key in page.inputs and isinstance(value, kind)
+    return key in page.inputs or isinstance(value, kind)
 
 
 def _in_order(page: type[Op], given: Mapping[str, Any], params: Mapping[str, Any]) -> list[Any]:
-    if page.variadic:
-        return list(given.values())
     try:
         slots = make_op(page.name, params).input_names()
     except RuleError as error:
         raise MXNetError(f"{page.name}: {error}") from None
+    if "arg0" in given and "arg0" not in slots:
+        return list(given.values())
     for key in given:
         if key not in slots:
             raise MXNetError(f"{page.name}: input {key} not found: expected {in_words(slots)}")

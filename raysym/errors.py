@@ -1,12 +1,12 @@
 """The exception tree and the one template all messages follow.
 
-    MXNetError (RuntimeError)
-     ├ NotImplementedForSymbol      an operation that a symbol cannot offer
-     ├ RuleError                    raised inside an op page, before the node is known
-     ├ PlanError                    a plan that cannot run
-     │  └ PlacementError            ... because of devices, groups or memory
-     ├ WorkerError                  a worker died or cannot be reached
-     └ StallError                   a wait passed its deadline
+MXNetError (RuntimeError)
+ ├ NotImplementedForSymbol      an operation that a symbol cannot offer
+ ├ RuleError                    raised inside an op page, before the node is known
+ ├ PlanError                    a plan that cannot run
+ │  └ PlacementError            ... because of devices, groups or memory
+ ├ WorkerError                  a worker died or cannot be reached
+ └ StallError                   a wait passed its deadline
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class Node:
     `node_names` gives them one. Only `Symbol._set_attr` ever changes a node, as MXNet's does.
     """
 
-    __slots__ = ("attrs", "inputs", "name", "op", "source")
+    __slots__ = ("_entries", "attrs", "inputs", "name", "op", "source")
 
     def __init__(
         self,
@@ -39,6 +39,7 @@ class Node:
         self.op, self.name, self.inputs = op, name, tuple(inputs)
         self.attrs: Mapping[str, str] = attrs or {}
         self.source = source
+        self._entries: tuple[Entry, ...] | None = None
 
     @property
     def is_variable(self) -> bool:
@@ -51,9 +52,12 @@ class Node:
             return self
         return Node(self.op, self.name, inputs, self.attrs, self.source)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> tuple[Entry, ...]:
         """All values of this node, hidden and saved ones included."""
-        return [Entry(self, i) for i in range(self.op.n_values())]
+        # Made once: they are the keys of every table about the graph.
+        if self._entries is None:
+            self._entries = tuple(Entry(self, i) for i in range(self.op.n_values()))
+        return self._entries
 
     def aux_slots(self) -> list[int]:
         """Positions of the inputs that are auxiliary states."""
@@ -204,7 +208,7 @@ def apply(op_name: str, *inputs: Entry, **params: Any) -> Entry:
     return apply_all(op_name, *inputs, **params)[0]
 
 
-def apply_all(op_name: str, *inputs: Entry, **params: Any) -> list[Entry]:
+def apply_all(op_name: str, *inputs: Entry, **params: Any) -> tuple[Entry, ...]:
     """Graph maths: all outputs of a new nameless node."""
     op = make_op(op_name, params)
     attrs = {key: to_text_of(type(op), key, value) for key, value in params.items()}
@@ -225,7 +229,10 @@ def call_site() -> str:
 
 
 def node_error(
-    node: Node, error: RuleError | str, context: Sequence[str] = (), cls: type[MXNetError] = MXNetError
+    node: Node,
+    error: RuleError | str,
+    context: Sequence[str] = (),
+    cls: type[MXNetError] = MXNetError,
 ) -> MXNetError:
     """The error of a rule with its node, context and the user's line filled in."""
     made = [f"made at {node.source}"] if node.source else []

@@ -45,7 +45,9 @@ def to_dict(graph: Graph) -> dict[str, Any]:
     }
 
 
-def _node_dict(node: Node, number: Mapping[Node, int], mutations: dict[Node, int]) -> dict[str, Any]:
+def _node_dict(
+    node: Node, number: Mapping[Node, int], mutations: dict[Node, int]
+) -> dict[str, Any]:
     inputs, aux = [], set(node.aux_slots())
     for slot, entry in enumerate(node.inputs):
         version = 0
@@ -74,9 +76,7 @@ def _without_amp(graph: Graph) -> Graph:
 def _text(value: Any, indent: int = 0, is_nodes: bool = False) -> str:
     pad = "  " * (indent + 1)
     if isinstance(value, dict):
-        parts = [
-            f"{_string(k)}: {_text(v, indent + 1, k == 'nodes')}" for k, v in value.items()
-        ]
+        parts = [f"{_string(k)}: {_text(v, indent + 1, k == 'nodes')}" for k, v in value.items()]
         return _brackets("{}", parts, pad, indent, len(parts) <= 1)
     if isinstance(value, list):
         flat = len(value) <= 10 and not is_nodes and not any(isinstance(v, dict) for v in value)
@@ -212,4 +212,3 @@ def _upgrade(
     if version < 905 and op_name in ("argmax", "argmin") and kept.get("axis") == "-1":
         del kept["axis"]
     return kept
-

@@ -28,7 +28,9 @@ def make_tap(bound: Bound, report: Callable[[str, Any], None], inputs: bool) -> 
             return
         for name, i in _input_labels(node) if inputs else ():
             report(name, args[i])
-        for label, value in zip(node.op.output_names()[: node.op.n_visible()], values, strict=False):
+        for label, value in zip(
+            node.op.output_names()[: node.op.n_visible()], values, strict=False
+        ):
             report(f"{node.name}_{label}", value)
 
     return tap

@@ -99,6 +99,8 @@ class _Reader:
         dims = self.numbers(kind, rank)
         if min(dims, default=0) < 0:
             raise self.error("negative dimension", got=dims)
+        if math.prod(dim or 1 for dim in dims) >= 2**60:  # more than any memory, even if one is 0
+            raise self.error("impossible shape", got=dims)
         return dims
 
     def shape(self) -> Shape:
@@ -205,7 +207,7 @@ def _sparse(reader: _Reader, storage: int, stored_shape: Shape, shape: Shape) ->
     spread = _from_rows if storage == _ROW_SPARSE else _from_csr
     try:
         dense = spread(data, aux, shape)
-    except (IndexError, ValueError) as error:
+    except (IndexError, ValueError, MemoryError) as error:
         raise reader.error(f"sparse indices do not fit: {error}", expected=shape) from None
     return Stored(dense, ctx)
 
@@ -220,7 +222,10 @@ def _from_rows(data: Array, aux: Sequence[Array], shape: Shape) -> Array:
 def _from_csr(data: Array, aux: Sequence[Array], shape: Shape) -> Array:
     indptr, columns = aux
     dense = _zeros(shape, data.dtype)
-    rows = np.repeat(np.arange(shape[0]), np.diff(indptr))
+    counts = np.diff(_checked(indptr, data.size + 1))
+    if len(counts) != shape[0] or (counts < 0).any() or counts.sum() != len(columns):
+        raise ValueError(f"the row pointer counts {counts.sum()} values, not {len(columns)}")
+    rows = np.repeat(np.arange(shape[0]), counts)
     dense[rows, _checked(columns, shape[1])] = data
     return dense
 
@@ -234,6 +239,8 @@ def _zeros(shape: Shape, dtype: Any) -> Array:
 
 
 def _checked(indices: Array, size: int) -> Array:
+    if indices.dtype.kind not in "iu":
+        raise IndexError(f"got {indices.dtype}")
     if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < size:
         raise IndexError(f"got {int(indices.min())} to {int(indices.max())}")
     return indices.astype(np.int64)

@@ -116,7 +116,7 @@ def doc_of(page: type[Op], kind: str = "NDArray") -> str:
     blocks = [
         inspect.cleandoc(page.__doc__ or page.name),
         _section("Inputs", [_input_text(page, name, kind) for name in page.inputs]),
-        _section("Parameters", [_param_text(param) for param in page.params.values()]),
+        _section("Parameters", [_param_text(page, param) for param in page.params.values()]),
         _section("Outputs", [_output_text(page)]),
         _section("Notes", _notes(page)),
     ]
@@ -136,8 +136,10 @@ def _input_text(page: type[Op], name: str, kind: str) -> str:
     return f"{name} : {kind}{''.join(f', {role}' for role in said)}"
 
 
-def _param_text(param: Param) -> str:
+def _param_text(page: type[Op], param: Param) -> str:
     default = "required" if param.default is REQUIRED else f"default {param.default!r}"
+    if param.name == page.variadic:
+        default = "counted if not given"
     return f"{param.name} : {param.describe()}, {default}\n    {param.doc}"
 
 

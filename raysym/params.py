@@ -75,8 +75,10 @@ class Param:
         else:
             text = _WORDS[self.kind]
             text += f" >= {self.low:g}" if self.low is not None else ""
-            text += f" and <= {self.high:g}" if self.high is not None and self.low is not None else (
-                f" <= {self.high:g}" if self.high is not None else ""
+            text += (
+                f" and <= {self.high:g}"
+                if self.high is not None and self.low is not None
+                else (f" <= {self.high:g}" if self.high is not None else "")
             )
         return text + (" or None" if self.optional else "")
 
@@ -116,7 +118,9 @@ def _parse_int(raw: Any) -> int:
 
 
 # "inf", "nan" and hexadecimal are read as C's strtod reads them; "True" is no number.
-_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf(inity)?|nan)f?\s*$", re.I)
+_NUMBER = re.compile(
+    r"\s*[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf(inity)?|nan)f?\s*$", re.I
+)
 
 
 def _parse_float(raw: Any) -> float:

@@ -19,6 +19,7 @@ from raysym.graph import Entry, Graph, Node, call_site, topological, variable
 from raysym.names import HIDDEN_KEYS
 from raysym.ndarray import NDArray
 from raysym.op import Op, find_op, in_words, is_dunder, make_op
+from raysym.passes.gradient import gradient_entries
 from raysym.pictures.of_symbol import draw_symbol
 from raysym.symbol_types import infer_shape, infer_type
 from raysym.types import DTYPE_CODES, dtype_name
@@ -269,6 +270,17 @@ class Symbol(Arithmetic, Fluent):
         if path is not None:
             Path(path).write_text(picture, encoding="utf-8")
         return picture
+
+    def gradient(self, wrt: Any) -> Symbol:
+        """Gradients of the sum of all outputs: of a name, a symbol, or a list of these.
+
+        One output for each, in order, called ``{name}_grad_output``; where nothing depends on it,
+        zeros. Outputs that need a head gradient get ones. The result can be differentiated again
+        as far as the operators allow. It is the gradient of training: run it with is_train=True.
+        """
+        wanted = wrt if isinstance(wrt, (list, tuple)) else [wrt]
+        parts = [part.entries if isinstance(part, Symbol) else (part,) for part in wanted]
+        return Symbol(gradient_entries(self.graph, [entry for part in parts for entry in part]))
 
     # ----- numbers
 

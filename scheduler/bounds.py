@@ -31,13 +31,12 @@ def best_bound(graph: TaskGraph, cluster: Cluster, objective: str) -> Bound:
 def allowed_seconds(graph: TaskGraph, cluster: Cluster) -> Array:
     """Seconds of each task on each device, infinite where pin or `forbidden` exclude it, [N, D]."""
     table = cluster.seconds(graph)
-    for i, task in enumerate(graph.tasks):
-        if task.pin is not None:
-            out = [device.name != task.pin for device in cluster.devices]
-            table[i, out] = np.inf
-        if task.forbidden:
-            out = [not {d.name, d.kind}.isdisjoint(task.forbidden) for d in cluster.devices]
-            table[i, out] = np.inf
+    for i in [i for i, task in enumerate(graph.tasks) if task.pin is not None or task.forbidden]:
+        task = graph.tasks[i]
+        for d, device in enumerate(cluster.devices):
+            elsewhere = task.pin is not None and device.name != task.pin
+            if elsewhere or device.name in task.forbidden or device.kind in task.forbidden:
+                table[i, d] = np.inf
     return table
 
 

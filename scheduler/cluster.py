@@ -130,14 +130,13 @@ class Cluster:
 
     def seconds(self, graph: TaskGraph) -> Array:
         """Seconds of each task on each device, float64[N, D]."""
-        flops = np.array([task.flops for task in graph.tasks])
-        nbytes = np.array([task.nbytes for task in graph.tasks])
+        flops, nbytes = graph.flops, graph.touched_nbytes
         table = np.empty((len(graph), len(self.devices)))
         for d, device in enumerate(self.devices):
             slowest = np.maximum(flops / device.flops_per_s, nbytes / device.bytes_per_s)
             table[:, d] = device.overhead_s + slowest
-        for id in self.profile.keys() & graph.index.keys():
-            i = graph.index[id]
+        known = self.profile.keys() & graph.index.keys() if self.profile else ()
+        for i in [graph.index[id] for id in known]:
             table[i] = [self.compute_s(graph.tasks[i], device) for device in self.devices]
         return table
 

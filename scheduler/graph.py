@@ -82,6 +82,16 @@ class TaskGraph:
         return np.array([task.memory for task in self.tasks], dtype=np.float64)
 
     @cached_property
+    def flops(self) -> Array:
+        """Floating-point operations of each task, float64[N]."""
+        return np.array([task.flops for task in self.tasks], dtype=np.float64)
+
+    @cached_property
+    def touched_nbytes(self) -> Array:
+        """Bytes touched by each task, float64[N]."""
+        return np.array([task.nbytes for task in self.tasks], dtype=np.float64)
+
+    @cached_property
     def least_nbytes(self) -> Array:
         """Bytes on the smallest edge out of each task, float64[N]; 0 where nobody reads it."""
         least = np.full(len(self.tasks), np.inf)
@@ -104,8 +114,11 @@ class TaskGraph:
 
         Numbers follow the first member's position, so they are 0, 1, 2, ... in order.
         """
+        ties = list(self._ties())
+        if not ties:
+            return np.arange(len(self.tasks))
         parent = list(range(len(self.tasks)))
-        for i, other in self._ties():
+        for i, other in ties:
             a, b = sorted((_root(parent, i), _root(parent, other)))
             parent[b] = a
         roots = [_root(parent, i) for i in range(len(parent))]

@@ -46,9 +46,7 @@ def _tasks(nodes: dict[int, Any], order: list[int]) -> list[Task]:
         key = leaders.get(color, f"class {color}") if node["isBackwardNode"] else f"class {color}"
         forbidden = () if node["supportedOnFpga"] else ("fpga",)
         tied = None if color is None else key
-        tasks.append(
-            Task(str(id), memory=node["size"], together=tied, forbidden=forbidden)
-        )
+        tasks.append(Task(str(id), memory=node["size"], together=tied, forbidden=forbidden))
     return tasks
 
 

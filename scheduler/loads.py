@@ -31,7 +31,11 @@ def moves(graph: TaskGraph, cluster: Cluster, where: Array) -> tuple[Array, Arra
     np.maximum.at(nbytes, which, graph.nbytes[crossing])
     source, target = pairs // k, pairs % k
     home = where[source]
-    return source, target, cluster.latency_s[home, target] + nbytes * cluster.s_per_byte[home, target]
+    return (
+        source,
+        target,
+        cluster.latency_s[home, target] + nbytes * cluster.s_per_byte[home, target],
+    )
 
 
 def kept(graph: TaskGraph, cluster: Cluster, where: Array) -> Array:

@@ -66,9 +66,7 @@ def earliest(graph: TaskGraph, cluster: Cluster, where: Array) -> tuple[list[flo
     return starts, finishes
 
 
-def _timed_edges(
-    graph: TaskGraph, cluster: Cluster, where: Array
-) -> list[list[tuple[int, float]]]:
+def _timed_edges(graph: TaskGraph, cluster: Cluster, where: Array) -> list[list[tuple[int, float]]]:
     a, b = where[graph.src], where[graph.dst]
     delays = cluster.latency_s[a, b] + graph.nbytes * cluster.s_per_byte[a, b]
     outgoing: list[list[tuple[int, float]]] = [[] for _ in range(len(graph))]

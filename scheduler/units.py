@@ -35,7 +35,11 @@ def condense(graph: TaskGraph, cluster: Cluster) -> Units:
     of = graph.units
     n = int(of.max()) + 1 if of.size else 0
     seconds = np.zeros((n, len(cluster.devices)))
-    np.add.at(seconds, of, allowed_seconds(graph, cluster))
+    allowed = allowed_seconds(graph, cluster)
+    if n == len(graph):
+        seconds = allowed
+    else:
+        np.add.at(seconds, of, allowed)
     units = Units(of, seconds, np.bincount(of, weights=graph.memory, minlength=n))
     _check_pins(graph, cluster, units)
     _check_memory(graph, cluster, units)
@@ -59,10 +63,12 @@ def largest(graph: TaskGraph, tasks: list[int], count: int = 3) -> str:
 
 
 def _check_pins(graph: TaskGraph, cluster: Cluster, units: Units) -> None:
-    for task in graph.tasks:
-        if task.pin is not None and task.pin not in cluster.index:
+    for task in [task for task in graph.tasks if task.pin is not None]:
+        if task.pin not in cluster.index:
             known = ", ".join(cluster.index)
-            raise ScheduleError(f"task '{task.id}' is pinned to {task.pin}, the cluster has {known}")
+            raise ScheduleError(
+                f"task '{task.id}' is pinned to {task.pin}, the cluster has {known}"
+            )
     stuck = np.flatnonzero(~np.isfinite(units.seconds).any(axis=1))
     if stuck.size:
         raise ScheduleError(_contradiction(graph, units.members(int(stuck[0]))))

@@ -1,7 +1,7 @@
 """A stand-in for CuPy on machines without a GPU: arrays that refuse to mix with host arrays.
 
 It computes with numpy. Like CuPy it has no implicit way back to the host (`__array__` raises), and
-host arrays go in through `array`, `asarray` and `set` only.
+host arrays go in through `array`, `asarray` and `set` only. What makes the host wait is counted.
 """
 
 import contextlib
@@ -26,7 +26,9 @@ def inside(value):
 def wrapped(made, base=None):
     if isinstance(made, np.ndarray | np.generic):
         return DeviceArray(np.asarray(made), base)
-    return type(made)(wrapped(part) for part in made) if isinstance(made, list | tuple) else made
+    if isinstance(made, list | tuple):
+        return [wrapped(part) for part in made]
+    return made
 
 
 def owner_of(array):
@@ -40,6 +42,7 @@ def shared(made, host):
 class DeviceArray:
     """An array on the pretended device."""
 
+    syncs = 0  # how often somebody waited for the device
     __array_priority__ = 100
     __hash__ = None
 
@@ -69,15 +72,31 @@ class DeviceArray:
     def __len__(self):
         return len(self.host)
 
-    def __bool__(self):
-        raise TypeError("a hidden synchronisation: a device array was asked for its truth value")
-
     def __iter__(self):
         return (self[i] for i in range(len(self)))
 
-    __float__ = __int__ = __index__ = tolist = item = __bool__
+    def tolist(self):
+        DeviceArray.syncs += 1  # the host waits for the device
+        return self.host.tolist()
+
+    def item(self):
+        return DeviceArray.tolist(self.ravel())[0]
+
+    def __bool__(self):
+        return bool(self.item())
+
+    def __float__(self):
+        return float(self.item())
+
+    def __int__(self):
+        return int(self.item())
+
+    def __index__(self):
+        return operator.index(self.item())
 
     def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)  # __array_interface__ would be a way back to the host
         method = getattr(self.host, name)
 
         def call(*args, **kwargs):

@@ -31,7 +31,9 @@ class Golden:
         """All cases by id; none where the data is not at hand."""
         if not FOLDER.exists():
             return {}
-        return {case["id"]: case for case in json.loads((FOLDER / "manifest.json").read_text())["cases"]}
+        return {
+            case["id"]: case for case in json.loads((FOLDER / "manifest.json").read_text())["cases"]
+        }
 
     @cached_property
     def _flat(self) -> dict[str, np.ndarray]:
@@ -128,7 +130,11 @@ def bind(case: Mapping[str, Any], symbol: mx.Symbol, **where: Any) -> mx.Executo
     if groups:
         where.setdefault("group2ctx", {name: mx.cpu(i) for name, i in groups.items()})
     executor = symbol.simple_bind(
-        mx.cpu(), grad_req=dict(case.get("grad_req") or {}) or "null", type_dict=types, **where, **shapes
+        mx.cpu(),
+        grad_req=dict(case.get("grad_req") or {}) or "null",
+        type_dict=types,
+        **where,
+        **shapes,
     )
     for held, values in ((executor.arg_dict, args), (executor.aux_dict, aux)):
         for name, value in values.items():

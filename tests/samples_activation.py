@@ -22,7 +22,6 @@ def masked(x, length):
     return y
 
 
-
 FUNCTIONS = {
     "relu": lambda x: np.maximum(x, 0),
     "sigmoid": special.expit,
@@ -45,7 +44,9 @@ SAMPLES = {
             Sample({"act_type": name}, [away(2, 3, 4)], reference=formula, smooth=True)
             for name, formula in FUNCTIONS.items()
         ),
-        Sample({"act_type": "softrelu"}, [(2, 3)], low=-90, high=90, reference=FUNCTIONS["softrelu"]),
+        Sample(
+            {"act_type": "softrelu"}, [(2, 3)], low=-90, high=90, reference=FUNCTIONS["softrelu"]
+        ),
         Sample({"act_type": "sigmoid"}, [(2, 3)], dtype="float16", wrt=(), why=COARSE),
     ],
     "LeakyReLU": [
@@ -79,9 +80,7 @@ SAMPLES = {
         Sample({}, [(2, 3, 4), (3,)], reference=lambda x, g: x * g[:, None], smooth=True)
     ],
     "_channel_sum": [
-        Sample(
-            {}, [(2, 3, 4), (3,)], reference=lambda x, g: x.sum((0, 2)), wrt=(0,), smooth=True
-        ),
+        Sample({}, [(2, 3, 4), (3,)], reference=lambda x, g: x.sum((0, 2)), wrt=(0,), smooth=True),
         Sample({}, [(2, 3, 4), (1,)], reference=lambda x, g: x.sum()[None], wrt=(0,), smooth=True),
     ],
     "SoftmaxActivation": [

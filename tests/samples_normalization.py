@@ -30,6 +30,17 @@ def grouped(x, gamma, beta):
     return y.reshape(x.shape)
 
 
+def responses(x):
+    """LRN with 3 channels, by the definition."""
+    around = np.pad(x**2, [(0, 0), (1, 1), (0, 0), (0, 0)])
+    base = 2 + 0.5 / 3 * (around[:, :-2] + around[:, 1:-1] + around[:, 2:])
+    return x * base**-0.75, base
+
+
+def length(x, axes):
+    return np.sqrt((x**2).sum(axes, keepdims=True))
+
+
 def positive(*shape):
     """A maker of variances."""
     return lambda rng: rng.uniform(0.5, 2.0, shape)
@@ -138,6 +149,30 @@ SAMPLES = {
         Sample(FACTS, heads((4, 3, 5), (3,), positive(3)), wrt=(), why=NONE_YET),
         Sample(
             {**LAYER, "scaled": True}, heads((4, 3), (4, 1), positive(4, 1)), wrt=(), why=NONE_YET
+        ),
+    ],
+    "BatchNorm_v1": [
+        Sample(FREE, BATCH, wrt=WRT, smooth=True),
+        Sample({**FREE, "output_mean_var": True}, BATCH, wrt=WRT),
+    ],
+    "LRN": [
+        Sample({"nsize": 3, "alpha": 0.5}, [(2, 5, 3, 4)], reference=responses, smooth=True),
+        Sample({"nsize": 7}, [(2, 3, 4)], smooth=True),
+    ],
+    "_channel_window": [Sample({"nsize": 3}, [(2, 5, 3)], smooth=True)],
+    "L2Normalization": [
+        Sample({}, [(2, 3, 4)], reference=lambda x: x / length(x, (1, 2)), smooth=True),
+        Sample(
+            {"mode": "channel"},
+            [(2, 3, 4, 5)],
+            reference=lambda x: x / length(x, 1),
+            smooth=True,
+        ),
+        Sample(
+            {"mode": "spatial", "eps": 1e-3},
+            [(2, 3, 4, 5)],
+            reference=lambda x: x / np.sqrt(length(x, (2, 3)) ** 2 + 1e-3),
+            smooth=True,
         ),
     ],
 }

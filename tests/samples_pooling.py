@@ -170,4 +170,41 @@ SAMPLES = {
         Sample(MAX, [(2, 3, 7, 6), spread_out(2, 3, 7, 6)], wrt=(0,), smooth=True),
         Sample({**FULL, "layout": "NHWC"}, [(2, 5, 7, 3), (2, 5, 7, 3)], wrt=(0,), smooth=True),
     ],
+    "Pooling_v1": [
+        Sample(
+            {"kernel": (3, 2), "stride": (2, 1), "pool_type": "avg", "pad": (1, 0)},
+            [(2, 3, 7, 6)],
+            reference=lambda x: pooled(
+                np.pad(x, [(0, 0), (0, 0), (1, 1), (0, 0)]), mean, (3, 2), (2, 1), (0, 0)
+            ),
+        ),
+        Sample(
+            {"kernel": (3, 2), "stride": (2, 1), "pad": (1, 0)},
+            [spread_out(2, 3, 7, 6)],
+            reference=lambda x: pooled(
+                np.pad(x, [(0, 0), (0, 0), (1, 1), (0, 0)]), largest, (3, 2), (2, 1), (0, 0)
+            ),
+        ),
+        Sample(
+            FULL,
+            [spread_out(2, 3, 5, 7)],
+            reference=lambda x: pooled(x, largest, (2, 2), (2, 3), (0, 0), "full"),
+        ),
+        Sample(
+            {"global_pool": True, "pool_type": "sum"},
+            [(2, 3, 5, 4)],
+            reference=lambda x: x.sum((2, 3), keepdims=True),
+        ),
+    ],
+    "_backward_Pooling_v1": [
+        Sample(
+            {"kernel": (2,)},
+            [(1, 1, 3), lambda rng: np.ones((1, 1, 3)), lambda rng: np.ones((1, 1, 4))],
+            reference=lambda g, y, x: (
+                np.pad(g, [(0, 0), (0, 0), (0, 1)]) + np.pad(g, [(0, 0), (0, 0), (1, 0)])
+            ),
+            wrt=(),
+            why="it has no gradient of its own",
+        )
+    ],
 }

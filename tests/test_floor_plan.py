@@ -59,7 +59,9 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, ast.stmt]]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [alias.name for alias in node.names]
             # ``from raysym import nd`` names modules; ``from raysym.nd import zeros`` does not.
-            full = [f"raysym.{name}" for name in names] if node.module == "raysym" else [node.module]
+            full = (
+                [f"raysym.{name}" for name in names] if node.module == "raysym" else [node.module]
+            )
             yield from ((name, node) for name in full)
 
 
@@ -83,7 +85,9 @@ def test_imports_point_down(path: Path) -> None:
             target = parts[1]
         else:
             continue
-        assert LEVEL.get(target, 0) <= LEVEL.get(own, 99), f"{own} imports {target}, which lies above it"
+        assert LEVEL.get(target, 0) <= LEVEL.get(own, 99), (
+            f"{own} imports {target}, which lies above it"
+        )
 
 
 def test_scheduler_imports_nothing_of_ours() -> None:
@@ -157,5 +161,7 @@ def test_modules_say_what_lives_in_them(path: Path) -> None:
 def test_nobody_prints_but_the_command_line() -> None:
     for path in sources("raysym", "scheduler"):
         if path.name != "cli.py":
-            calls = [n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+            calls = [
+                n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)
+            ]
             assert not [f for f in calls if isinstance(f, ast.Name) and f.id == "print"], path

@@ -66,9 +66,7 @@ def test_sampler(name: str) -> None:
 def _draw(case: dict) -> np.ndarray:
     variables = [mx.sym.Variable(name) for name in case["arguments_given"]]
     symbol = call(mx.sym, case, variables, case["name"])
-    args = {
-        name: mx.nd.array(GOLDEN.array(ref), dtype=ref[0]) for name, ref in case["in"].items()
-    }
+    args = {name: mx.nd.array(GOLDEN.array(ref), dtype=ref[0]) for name, ref in case["in"].items()}
     return symbol.bind(mx.cpu(), args).forward(is_train=case["run"] == "train")[0].asnumpy()
 
 

@@ -140,9 +140,30 @@ def test_several_outputs_come_as_a_list():
     assert nd.split(nd.ones((2, 4)), num_outputs=1).shape == (2, 4)
 
 
+def test_open_dimensions_come_from_out():
+    target = nd.ones((2, 3))
+    nd._internal._zeros(shape=(0, 3), out=target)
+    same(target, np.zeros((2, 3)))
+    with pytest.raises(MXNetError, match="no elements, or an undecided shape"):
+        nd._internal._zeros(shape=(0, 3))
+
+
 def test_the_number_of_inputs_may_be_free():
     same(nd.add_n(nd.ones(2), nd.ones(2), nd.ones(2)), [3, 3])
     assert nd.concat(nd.ones((2, 1)), nd.ones((2, 2)), dim=1).shape == (2, 3)
+    same(nd.add_n(arg1=nd.ones(2), arg0=nd.zeros(2)), [1, 1])
+    with pytest.raises(MXNetError, match="input foo not found: expected arg0, arg1"):
+        nd.add_n(nd.ones(2), foo=nd.ones(2))
+
+
+def test_parameters_may_decide_the_number_of_inputs():
+    first, second, grad = nd.ones(2), nd.ones(2), nd.ones(2)
+    given = {"lrs": (0.5, 0.25), "wds": (0, 0), "num_weights": 2}
+    nd.multi_sgd_update(first, grad, second, grad, out=[first, second], **given)
+    same(first, [0.5, 0.5])
+    same(second, [0.75, 0.75])
+    with pytest.raises(MXNetError, match="got 3, expected 4"):
+        nd.multi_sgd_update(first, grad, second, **given)
 
 
 @pytest.mark.parametrize(

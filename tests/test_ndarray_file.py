@@ -137,6 +137,27 @@ def test_sparse_indices_out_of_range_are_refused():
         nd.load_frombuffer(damaged)
 
 
+def test_damaged_row_pointers_are_refused():
+    damaged = SPARSE_FILE.replace(struct.pack("<qqq", 0, 1, 3), struct.pack("<qqq", 0, 3, 1), 1)
+    with pytest.raises(MXNetError, match="the row pointer counts 1 values, not 3"):
+        nd.load_frombuffer(damaged)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("content", [NAMED_FILE, SPARSE_FILE], ids=["dense", "sparse"])
+def test_damage_raises_nothing_but_mxnet_errors(content, seed):
+    rng, refused = np.random.default_rng(seed), 0
+    for _ in range(300):
+        damaged = bytearray(content)
+        for at in rng.integers(0, len(content), 2):
+            damaged[at] = rng.choice([0, 1, 128, 255])
+        try:
+            nd.load_frombuffer(bytes(damaged))
+        except MXNetError:
+            refused += 1
+    assert refused > 100
+
+
 def test_a_sparse_array_that_would_fill_the_memory_is_refused():
     shape = struct.pack("<iqq", 2, 2**31, 2**20)
     stored = struct.pack("<iqq", 2, 0, 2**20)

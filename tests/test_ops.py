@@ -51,9 +51,7 @@ def test_page_is_documented(name: str) -> None:
 def test_inferred_types_are_the_actual_ones(name: str, sample: Sample) -> None:
     node, entries = build(name, sample)
     arrays = sample.arrays()
-    known = {
-        e: TensorType(a.shape, a.dtype.name) for e, a in zip(entries, arrays, strict=True)
-    }
+    known = {e: TensorType(a.shape, a.dtype.name) for e, a in zip(entries, arrays, strict=True)}
     types = infer(Graph.of(node.entries()), known)
     made = run(name, sample, arrays)
     assert [types[e] for e in node.entries()] == [TensorType(a.shape, a.dtype.name) for a in made]

@@ -15,6 +15,7 @@ from raysym.errors import PlacementError, PlanError
 from raysym.planning.check import check
 from raysym.planning.plan import Free, Plan, Recv, Run, Send, parse
 
+
 def two_workers() -> mx.Executor:
     with mx.AttrScope(ctx_group="a"):
         left = mx.sym.exp(mx.sym.Variable("data"), name="left")
@@ -66,7 +67,7 @@ def test_text_and_pickle_read_back(seed: int, n_workers: int) -> None:
 
 
 def test_strange_names_read_back() -> None:
-    odd = mx.sym.Variable("a, b = c(d; e)[1]") + mx.sym.Variable("it's \"so\"\n")
+    odd = mx.sym.Variable("a, b = c(d; e)[1]") + mx.sym.Variable('it\'s "so"\n')
     executor = odd.simple_bind(mx.cpu(), **{"a, b = c(d; e)[1]": (2,)})
     assert parse(str(executor.plan)) == executor.plan
 
@@ -85,9 +86,7 @@ def plan_of(**programs: list) -> Plan:
 
 
 def exp_of(out: str, arg: str) -> Run:
-    run = next(
-        i for i in two_workers().plan.programs["cpu:0"]["forward"] if isinstance(i, Run)
-    )
+    run = next(i for i in two_workers().plan.programs["cpu:0"]["forward"] if isinstance(i, Run))
     return Run((out,), run.op, (arg,))
 
 
@@ -134,5 +133,7 @@ def test_a_deadlock_is_refused() -> None:
 
 
 def test_too_little_memory_is_refused_with_the_numbers() -> None:
-    with pytest.raises(PlacementError, match="cpu:0 needs 120 bytes at .run   left_backward.*, has 50 .70 too many"):
+    with pytest.raises(
+        PlacementError, match="cpu:0 needs 120 bytes at .run   left_backward.*, has 50 .70 too many"
+    ):
         check(two_workers().plan, {"cpu:0": 50})

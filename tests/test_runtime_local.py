@@ -13,9 +13,7 @@ import scheduler
 
 
 def groups(n: int) -> dict[str, mx.Context]:
-    return {f"g{i}": mx.cpu(i) for i in range(4)} if n == 4 else {
-        f"g{i}": mx.cpu(i % n) for i in range(4)
-    }
+    return {f"g{i}": mx.cpu(i % n) for i in range(4)}
 
 
 @settings(max_examples=60, deadline=None)

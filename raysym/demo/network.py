@@ -17,7 +17,8 @@ def compose(filters: tuple[int, int] = (16, 32), hidden: int = 64) -> mx.Symbol:
     with mx.AttrScope(ctx_group="stage2"):
         net = convolution(net, filters[1], "2")
     with mx.AttrScope(ctx_group="stage3"):
-        net = mx.sym.FullyConnected(net, num_hidden=hidden, name="fc1")
+        net = mx.sym.FullyConnected(net, num_hidden=hidden, no_bias=True, name="fc1")
+        net = mx.sym.BatchNorm(net, fix_gamma=False, name="bn3")
         net = mx.sym.Activation(net, act_type="relu", name="relu3")
     with mx.AttrScope(ctx_group="stage4"):
         net = mx.sym.FullyConnected(net, num_hidden=10, name="fc2")
@@ -31,9 +32,7 @@ def convolution(data: mx.Symbol, filters: int, number: str) -> mx.Symbol:
     )
     net = mx.sym.BatchNorm(net, fix_gamma=False, name=f"bn{number}")
     net = mx.sym.Activation(net, act_type="relu", name=f"relu{number}")
-    return mx.sym.Pooling(
-        net, kernel=(2, 2), stride=(2, 2), pool_type="max", name=f"pool{number}"
-    )
+    return mx.sym.Pooling(net, kernel=(2, 2), stride=(2, 2), pool_type="max", name=f"pool{number}")
 
 
 def placement(n_workers: int) -> dict[str, mx.Context]:

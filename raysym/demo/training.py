@@ -63,7 +63,8 @@ class Trainer:
         executor.backward()
         for name, velocity in self.velocity.items():
             velocity[:] = MOMENTUM * velocity - rate * executor.grad_dict[name]
-            executor.arg_dict[name][:] += velocity
+            parameter = executor.arg_dict[name]
+            parameter += velocity
         likelihood = executor.outputs[0].asnumpy()[np.arange(len(labels)), labels.astype(int)]
         return float(-np.log(np.maximum(likelihood, 1e-30)).mean())
 
@@ -95,8 +96,9 @@ def initialise(executor: mx.Executor, rng: np.random.Generator) -> None:
     """Weights as He et al. (arXiv:1502.01852) for rectifiers, scales and variances 1, others 0."""
     for name, array in executor.arg_dict.items():
         if name.endswith("_weight"):
-            fan_in = math.prod(array.shape[1:])
-            array[:] = rng.normal(0.0, math.sqrt(2.0 / fan_in), array.shape)
+            # The last layer starts small: a guess that is sure of itself learns slowly.
+            gain = 0.1 if name == "fc2_weight" else 2.0
+            array[:] = rng.normal(0.0, math.sqrt(gain / math.prod(array.shape[1:])), array.shape)
         elif name.endswith("_gamma"):
             array[:] = 1
     for name, array in executor.aux_dict.items():

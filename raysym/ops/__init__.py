@@ -32,6 +32,9 @@ from raysym.ops import (
     nn,
     normalization,
     normalizing,
+    optimizer,
+    optimizer_lamb,
+    optimizer_multi,
     ordering,
     parametric,
     passing,
@@ -56,6 +59,7 @@ from raysym.ops import (
     special,
     triangles,
     trigonometry,
+    unpooling,
     upsampling,
 )
 
@@ -91,6 +95,9 @@ __all__ = [
     "nn",
     "normalization",
     "normalizing",
+    "optimizer",
+    "optimizer_lamb",
+    "optimizer_multi",
     "ordering",
     "parametric",
     "passing",
@@ -115,5 +122,6 @@ __all__ = [
     "special",
     "triangles",
     "trigonometry",
+    "unpooling",
     "upsampling",
 ]

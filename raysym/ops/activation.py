@@ -103,12 +103,12 @@ def _selu_slope(x: Entry, y: Entry) -> Entry:
 
 @register
 class LeakyReLU(Op):
-    """x above zero; elsewhere leaky and rrelu ``slope x``, prelu ``gamma x``, elu ``slope (e^x - 1)``.
+    """x above zero; below leaky and rrelu ``slope x``, prelu ``gamma x``, elu ``slope (e^x - 1)``.
 
     selu is ``1.0507 elu(x, 1.6733)``, gelu ``x (1 + erf(x / sqrt 2)) / 2``. Shapes: output like
-    data; gamma ``(C,)`` along axis 1, or ``(1,)``, or any shape that broadcasts to data. rrelu draws
-    each slope between the bounds in training and takes their middle in inference; it has a second
-    output mask, the slope of each element. The slope at 0 is the one below 0.
+    data; gamma ``(C,)`` along axis 1, or ``(1,)``, or any shape that broadcasts to data. rrelu
+    draws each slope between the bounds in training and takes their middle in inference; it has a
+    second output mask, the slope of each element. The slope at 0 is the one below 0.
     Sources: arXiv:1502.01852 (prelu), 1505.00853 (rrelu), 1511.07289 (elu), 1706.02515 (selu).
     """
 

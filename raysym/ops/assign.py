@@ -6,17 +6,15 @@ from typing import Any
 
 from raysym.graph import apply
 from raysym.op import Cost, Entries, Grads, Shapes, Types, register, total_bytes
-from raysym.ops.slicing import slice_
+from raysym.ops.slicing import Ranges
 from raysym.params import Param
 from raysym.types import unify
 
 _NUMBER = Param(0.0, "What the part is set to.")
 
 
-class _Assign(slice_):
+class _Assign(Ranges):
     """Shared by ops that replace the part ``begin:end:step`` of their first input."""
-
-    aliases = ()
 
     def place(self) -> dict[str, Any]:
         """The parameters that say where."""
@@ -53,7 +51,7 @@ class _slice_assign_scalar(_Assign):
     """The input with its part ``begin:end:step`` set to one number."""
 
     aliases = ("_crop_assign_scalar",)
-    params = {"scalar": _NUMBER.bind("scalar", float), **slice_.params}
+    params = {"scalar": _NUMBER.bind("scalar", float), **Ranges.params}
     scalar: float
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:

@@ -31,8 +31,8 @@ def taken_shape(data: PartialShape, heads: int, parts: int) -> PartialShape:
     if len(data) != 3:
         raise RuleError("projections have a wrong rank", got=data, expected="(time, batch, width)")
     if data[2] % (heads * parts):
-        raise RuleError("the width cannot be divided", got=data[2],
-                        expected=f"a multiple of {parts} x {heads} heads")  # fmt: skip
+        wanted = f"a multiple of {parts} x {heads} heads"
+        raise RuleError("the width cannot be divided", got=data[2], expected=wanted)
     return (data[1] * heads, data[0], data[2] // (heads * parts))
 
 
@@ -61,7 +61,7 @@ class _interleaved_part(Op):
 
 @register
 class _interleave(Op):
-    """The inverse: kinds of projections by head, each ``(batch * heads, time, d)``, in one array."""
+    """The inverse: kinds of projections, each ``(batch * heads, time, d)``, in one array."""
 
     internal = True
     variadic = "num_args"

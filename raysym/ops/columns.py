@@ -64,7 +64,7 @@ class im2col(_Windows):
 
 
 def folded(xp: Any, data: Any, window: Window, spatial: Dims) -> Any:
-    """Columns added up where the windows overlap: ``(n, c * taps, windows) -> (n, c, *spatial)``."""
+    """Columns added up where windows overlap: ``(n, c * taps, windows) -> (n, c, *spatial)``."""
     sizes, taps = window.sizes(spatial), math.prod(window.kernel)
     parts = data.reshape(data.shape[0], data.shape[1] // taps, taps, *sizes)
     made = xp.zeros((*parts.shape[:2], *window.padded(spatial)), sum_dtype(data.dtype))

@@ -74,7 +74,7 @@ class Convolving(Op):
             )
         return channels_first(shape, self.is_channel_last())
 
-    def shape_last(self, shape: PartialShape) -> PartialShape:
+    def shape_last(self, shape: PartialShape) -> Any:
         """The inverse of `shape_first`."""
         return channels_last(shape, self.is_channel_last())
 
@@ -87,7 +87,7 @@ class Convolving(Op):
                     got=n,
                     expected=f"a multiple of num_group={self.num_group}",
                 )
-        return self.shape_last((outer, inner // self.num_group, *self.kernel)) or ()
+        return tuple(self.shape_last((outer, inner // self.num_group, *self.kernel)))
 
     def gradient_of_data(self, grad: Entry, weight: Entry, data: Entry) -> Entry:
         """Graph maths: what `data` receives when its convolution with `weight` receives `grad`."""

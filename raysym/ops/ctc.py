@@ -34,12 +34,11 @@ class _States(NamedTuple):
 class CTCLoss(Op):
     """``-log sum over alignments of prod_t softmax(data)[t, class at t]``, a number per sample.
 
-    Shapes: data ``(T, N, C)`` before the softmax, label ``(N, L)`` with ``L <= T``, data_lengths and
-    label_lengths ``(N,)``, output ``(N,)``; a hidden output holds the gradient with respect to data.
-    With blank_label first class 0 is the blank and a label ends at its first 0; with last class
-    C - 1 is the blank and a label ends at its first -1. Given label_lengths decide instead. A
-    sample that no alignment fits has loss 0 and no gradient, as in MXNet.
-    Source: Graves et al., ICML 2006.
+    Shapes: data ``(T, N, C)`` before the softmax, label ``(N, L)`` with ``L <= T``, data_lengths
+    and label_lengths ``(N,)``, output ``(N,)``; a hidden output holds the gradient of data. With
+    blank_label first class 0 is the blank and a label ends at its first 0; with last class C - 1 is
+    the blank and a label ends at its first -1. Given label_lengths decide instead. A sample that no
+    alignment fits has loss 0 and no gradient, as in MXNet. Source: Graves et al., ICML 2006.
     """
 
     aliases = ("_contrib_CTCLoss", "_contrib_ctc_loss", "ctc_loss")
@@ -92,7 +91,9 @@ class CTCLoss(Op):
         else:
             pad = 0 if is_first else -1
             count = (xp.cumsum(label == pad, axis=1) == 0).sum(axis=1)
-        states = xp.full((samples, 2 * label.shape[1] + 1), 0 if is_first else classes - 1, xp.int32)
+        states = xp.full(
+            (samples, 2 * label.shape[1] + 1), 0 if is_first else classes - 1, xp.int32
+        )
         # Padding is never reached, but its class must lie inside the data.
         states[:, 1::2] = xp.clip(label, 0, classes - 1)
         skips = xp.zeros(states.shape, bool)
@@ -159,7 +160,7 @@ def _logsumexp(xp: Any, a: Any, axis: int) -> Any:
 
 
 def _occupied(xp: Any, logs: Any, states: _States, like: Any) -> Any:
-    """Probability of each class at each step: states ``(T, N, S)`` summed by class, ``(T, N, C)``."""
+    """Probability of each class at each step: ``(T, N, S)`` summed by class to ``(T, N, C)``."""
     hot = states.classes[:, :, None] == xp.arange(like.shape[2])
     made = xp.matmul(xp.exp(logs).swapaxes(0, 1), hot.astype(like.dtype))
     return made.swapaxes(0, 1)

@@ -24,7 +24,9 @@ class Dropout(Op):
     hidden = 1
     p: float = param(0.5, low=0, high=1, doc="Probability that an element is dropped.")
     mode: str = param(
-        "training", choices=("always", "training"), doc="Drop in training only, or in inference too."
+        "training",
+        choices=("always", "training"),
+        doc="Drop in training only, or in inference too.",
     )
     axes: Dims = param((), doc="Axes along which all elements share one decision.")
     cudnn_off: bool | None = param(False, doc="Accepted for compatibility; not used.")

@@ -40,7 +40,7 @@ def _gathered(indices: PartialShape, data: PartialShape) -> PartialShape:
 
 @register
 class gather_nd(Op):
-    """Parts of the data at coordinates: ``out[k...] = data[indices[0, k...], indices[1, k...], ...]``.
+    """Parts of the data at coordinates: ``out[k] = data[indices[0, k], indices[1, k], ...]``.
 
     Shapes: indices ``(m, k...)``, output ``(k...) + data.shape[m:]``. Negative coordinates count
     from the end; those outside wrap around.
@@ -235,7 +235,7 @@ class _ravel_multi_index(Op):
 
 @register
 class _unravel_index(Op):
-    """Coordinates along a new axis 0 for positions in a flattened array: ``(k...) -> (m, k...)``."""
+    """Coordinates, along a new axis 0, of positions in a flattened array: ``(k) -> (m, k)``."""
 
     aliases = ("unravel_index",)
     shape: Dims | None = param(None, doc="Shape of the array; its first member does not matter.")

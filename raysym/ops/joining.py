@@ -20,11 +20,9 @@ class _Move(Op):
         return Cost(0.0, total_bytes(ins, outs))
 
 
-@register
-class Concat(_Move):
-    """All inputs one behind the other along one axis; their other axes agree."""
+class _Joined(_Move):
+    """Shared by `Concat` and its twin for the weights of recurrent networks."""
 
-    aliases = ("concat",)
     inputs = ("data",)
     variadic = "num_args"
     num_args: int = param(low=1, doc="Number of inputs to be concatenated.")
@@ -43,10 +41,15 @@ class Concat(_Move):
 
 
 @register
-class _rnn_param_concat(Concat):
-    """`Concat` of the flattened weights of a recurrent network."""
+class Concat(_Joined):
+    """All inputs one behind the other along one axis; their other axes agree."""
 
-    aliases = ()
+    aliases = ("concat",)
+
+
+@register
+class _rnn_param_concat(_Joined):
+    """`Concat` of the flattened weights of a recurrent network."""
 
 
 def joined_shapes(ins: Shapes, outs: Shapes, dim: int) -> tuple[Shapes, Shapes]:
@@ -96,8 +99,8 @@ class _backward_Concat(_Move):
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
         parts = [unify(like, out) for like, out in zip(ins[1:], outs, strict=True)]
-        parts, whole = joined_shapes(parts, ins[:1], self.dim)
-        return [*whole, *parts], parts
+        found, whole = joined_shapes(parts, ins[:1], self.dim)
+        return [*whole, *found], found
 
     def forward(self, xp: Any, grad: Any, *likes: Any) -> Any:
         axis = self.dim % grad.ndim
@@ -142,25 +145,33 @@ class stack(_Move):
         )
 
 
+class _Tiled(_Move):
+    """Shared by `tile` and its gradient."""
+
+    reps: Dims = param(low=1, doc="How often along each axis.")
+
+    def tiled(self, shape: PartialShape) -> PartialShape:
+        """The shape after repetition."""
+        if shape is None:
+            return None
+        dims, reps = self.aligned(shape)
+        return tuple(dim * rep for dim, rep in zip(dims, reps, strict=True))
+
+    def aligned(self, shape: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The shape and `reps`, the shorter one filled up with ones in front."""
+        ones = (1,) * max(len(shape), len(self.reps))
+        return (*ones[len(shape) :], *shape), (*ones[len(self.reps) :], *self.reps)
+
+
 @register
-class tile(_Move):
+class tile(_Tiled):
     """The whole array repeated `reps` times along every axis, as numpy.tile does it.
 
     A shorter `reps` is filled up with ones in front, a longer one gives new leading axes.
     """
 
-    reps: Dims = param(low=1, doc="How often along each axis.")
-
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
-        if ins[0] is None:
-            return ins, outs
-        dims, reps = self._aligned(ins[0])
-        return ins, [tuple(dim * rep for dim, rep in zip(dims, reps, strict=True))]
-
-    def _aligned(self, shape: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        rank = max(len(shape), len(self.reps))
-        ones = (1,) * rank
-        return (*ones[len(shape) :], *shape), (*ones[len(self.reps) :], *self.reps)
+        return ins, [self.tiled(ins[0])]
 
     def forward(self, xp: Any, data: Any) -> Any:
         return xp.tile(data, self.reps)
@@ -170,7 +181,7 @@ class tile(_Move):
 
 
 @register
-class _backward_tile(tile):
+class _backward_tile(_Tiled):
     """The sum over all copies that `tile` made."""
 
     internal = True
@@ -179,11 +190,10 @@ class _backward_tile(tile):
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
         like = unify(ins[1], outs[0])
-        _, whole = super().infer_shape([like], [ins[0]])
-        return [whole[0], like], [like]
+        return [self.tiled(like), like], [like]
 
     def forward(self, xp: Any, grad: Any, like: Any) -> Any:
-        dims, reps = self._aligned(like.shape)
+        dims, reps = self.aligned(like.shape)
         pairs = [n for pair in zip(reps, dims, strict=True) for n in pair]
         axes = tuple(range(0, len(pairs), 2))
         return sum_axes(xp, grad.reshape(pairs), axes).reshape(like.shape)
@@ -201,21 +211,28 @@ def sum_axes(xp: Any, data: Any, axes: tuple[int, ...] | int) -> Any:
     return data.sum(axis=axes, dtype=wide).astype(data.dtype, copy=False)
 
 
-@register
-class repeat(_Move):
-    """Every element repeated `repeats` times along an axis, or of the flattened array."""
+class _Repeated(_Move):
+    """Shared by `repeat` and its gradient."""
 
     repeats: int = param(low=1, doc="How often each element is repeated.")
     axis: int | None = param(None, doc="The axis; None: the flattened array.")
 
-    def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
-        data = ins[0]
-        if data is None:
-            return ins, outs
+    def repeated(self, shape: PartialShape) -> PartialShape:
+        """The shape after repetition."""
+        if shape is None:
+            return None
         if self.axis is None:
-            return ins, [(0 if 0 in data else math.prod(data) * self.repeats,)]
-        axis = normal_axis(self.axis, len(data))
-        return ins, [(*data[:axis], data[axis] * self.repeats, *data[axis + 1 :])]
+            return (0 if 0 in shape else math.prod(shape) * self.repeats,)
+        axis = normal_axis(self.axis, len(shape))
+        return (*shape[:axis], shape[axis] * self.repeats, *shape[axis + 1 :])
+
+
+@register
+class repeat(_Repeated):
+    """Every element repeated `repeats` times along an axis, or of the flattened array."""
+
+    def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
+        return ins, [self.repeated(ins[0])]
 
     def forward(self, xp: Any, data: Any) -> Any:
         return xp.repeat(data, self.repeats, axis=self.axis)
@@ -225,7 +242,7 @@ class repeat(_Move):
 
 
 @register
-class _backward_repeat(repeat):
+class _backward_repeat(_Repeated):
     """The sum over all copies that `repeat` made."""
 
     internal = True
@@ -234,8 +251,7 @@ class _backward_repeat(repeat):
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
         like = unify(ins[1], outs[0])
-        _, whole = super().infer_shape([like], [ins[0]])
-        return [whole[0], like], [like]
+        return [self.repeated(like), like], [like]
 
     def forward(self, xp: Any, grad: Any, like: Any) -> Any:
         axis = like.ndim - 1 if self.axis is None else self.axis % like.ndim

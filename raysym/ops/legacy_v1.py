@@ -1,4 +1,4 @@
-"""The first versions of convolution, pooling and batch normalisation, which old models still name."""
+"""First versions of convolution, pooling and batch normalisation, which old models still name."""
 
 from __future__ import annotations
 
@@ -46,9 +46,7 @@ class _OldPool(Op):
     """Parameters and geometry of Pooling_v1 and its gradient."""
 
     kernel: Dims = param((), low=1, doc="Window size: (h, w) or (d, h, w).")
-    pool_type: str = param(
-        "max", choices=("avg", "max", "sum"), doc="What a window is reduced to."
-    )
+    pool_type: str = param("max", choices=("avg", "max", "sum"), doc="What a window is reduced to.")
     global_pool: bool = param(False, doc="One window over everything; kernel, pad, stride unused.")
     pooling_convention: str = param(
         "valid", choices=("full", "valid"), doc="Round the number of windows up or down."
@@ -56,7 +54,7 @@ class _OldPool(Op):
     stride: Dims = param((), low=1, doc="Step between windows; 1 on every axis if left out.")
     pad: Dims = param((), low=0, doc="Zeros on both sides of each axis; 0 if left out.")
 
-    dilate = ()
+    dilate: Dims = ()
 
     def check(self) -> None:
         if not self.global_pool:
@@ -70,7 +68,7 @@ class _OldPool(Op):
         return Window(tuple(spatial), ones, ones, (0,) * len(spatial))
 
     def sizes(self, spatial: Sequence[int]) -> Dims:
-        """Number of windows on each axis; none starts behind the padded data."""
+        """Number of windows on each axis; 0 where the size is unknown."""
         if self.global_pool:
             return (1,) * len(spatial)
         window = Window.of(self)
@@ -78,7 +76,7 @@ class _OldPool(Op):
         if self.pooling_convention == "valid":
             return valid
         rows = zip(spatial, window.padded(spatial), window.kernel, window.stride, strict=True)
-        return tuple(min(m - k + s - 1, m - 1) // s + 1 if n else 0 for n, m, k, s in rows)
+        return tuple(1 - (k - m) // s if n else 0 for n, m, k, s in rows)
 
     def zero_padded(self, xp: Any, x: Any, window: Window, sizes: Dims) -> Any:
         """Data with their zeros, and behind them cells that no maximum sees."""

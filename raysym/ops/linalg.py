@@ -6,7 +6,7 @@ Seeger, Hetzel, Dai, Lawrence: Auto-Differentiating Linear Algebra, arXiv:1710.0
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,7 +24,7 @@ _LOWER = "Whether the lower triangle is used, otherwise the upper one."
 class Linalg(Op):
     """Shared by ops that need float32 or float64 matrices."""
 
-    inputs = ("A",)
+    inputs: ClassVar[tuple[str, ...]] = ("A",)
 
     def infer_dtype(self, ins: DTypes, outs: DTypes) -> tuple[DTypes, DTypes]:
         dtype = unify_dtypes([*ins, *outs])
@@ -236,8 +236,8 @@ class _Triangular(Linalg):
 
     def turned_op(self, a: Entry, g: Entry, alpha: float) -> Entry:
         """Graph maths: the same op with the transposed triangle."""
-        return apply(self.name, a, g, transpose=not self.transpose, rightside=self.rightside,
-                     lower=self.lower, alpha=alpha)  # fmt: skip
+        flags = {"rightside": self.rightside, "lower": self.lower}
+        return apply(self.name, a, g, transpose=not self.transpose, alpha=alpha, **flags)
 
     def cost(self, ins: Types, outs: Types) -> Cost:
         return Cost(outs[0].size * ins[0].shape[-1], total_bytes(ins, outs))

@@ -53,12 +53,12 @@ class SoftmaxOutput(_SoftmaxLoss):
     """Softmax whose gradient is that of its cross-entropy with the label: ``p - onehot(label)``.
 
     Shapes: output like data. By default the softmax goes over all axes but the first and the label
-    is ``data.shape[:-1]``; with ``multi_output`` over axis 1 and the label is ``(n, S)`` (or with the
-    axes of the positions apart, or ``(n, 1, ...)``); with ``preserve_shape`` over the last axis. A
-    label of the data's shape holds probabilities: the gradient is ``grad_scale (p - label)``,
-    without normalisation, ignoring or smoothing. The gradient of ``multi_output`` is divided by S
-    as well unless normalization is valid. Labels that are no class subtract nothing. The head
-    gradient is ignored unless ``out_grad``.
+    is ``data.shape[:-1]``; with ``multi_output`` over axis 1 and the label is ``(n, S)`` (or with
+    the axes of the positions apart, or ``(n, 1, ...)``); with ``preserve_shape`` over the last
+    axis. A label of the data's shape holds probabilities: the gradient is ``grad_scale (p -
+    label)``, without normalisation, ignoring or smoothing. The gradient of ``multi_output`` is
+    divided by S as well unless normalization is valid. Labels that are no class subtract nothing.
+    The head gradient is ignored unless ``out_grad``.
     """
 
     aliases = ("Softmax",)
@@ -100,7 +100,7 @@ class SoftmaxOutput(_SoftmaxLoss):
 
 @register
 class _backward_SoftmaxOutput(_SoftmaxLoss):
-    """``grad_scale (p - target) / count``. Shapes: output and result alike; label as in the page."""
+    """``grad_scale (p - target) / count``. Shapes: output and result alike; label as there."""
 
     internal = True
 
@@ -145,8 +145,8 @@ class _backward_SoftmaxOutput(_SoftmaxLoss):
 class softmax_cross_entropy(Op):
     """``-sum_i log softmax(data)[i, label[i]]``, a number of shape ``(1,)``.
 
-    Shapes: data ``(n, k)``, label ``(n,)``. Differentiable in the data only. A label that is no class
-    counts as one of probability 1e-8, as in MXNet.
+    Shapes: data ``(n, k)``, label ``(n,)``. Differentiable in the data only. A label that is no
+    class counts as one of probability 1e-8, as in MXNet.
     """
 
     inputs = ("data", "label")

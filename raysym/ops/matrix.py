@@ -164,7 +164,8 @@ class batch_dot(Op):
         return contract(xp, a, b)
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
-        return product_gradients("batch_dot", *ins, grads[0], self.transpose_a, self.transpose_b)
+        flags = (self.transpose_a, self.transpose_b)
+        return product_gradients("batch_dot", ins[0], ins[1], grads[0], *flags)
 
     def cost(self, ins: Types, outs: Types) -> Cost:
         k = ins[0].shape[-2 if self.transpose_a else -1]

@@ -74,8 +74,8 @@ class _Normalization(Op):
         made = apply_all(
             "_backward_normalize", grads[0], ins[0], *scale, *outs[1:], *grads[1:], **self._facts()
         )
-        dx, *dgamma, dbeta = made
-        return [dx, *(dgamma or [None]), dbeta, *(None for _ in ins[3:])]
+        dgamma = None if self.fix_gamma else made[1]
+        return [made[0], dgamma, made[-1], *(None for _ in ins[3:])]
 
     def _facts(self) -> dict[str, Any]:
         return {

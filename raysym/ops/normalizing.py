@@ -147,11 +147,11 @@ class _Facts(Op):
 
 @register
 class _backward_normalize(_Facts):
-    """Gradients of a normalisation: ``dx = inv P(gamma g)``, ``dgamma = sum gz``, ``dbeta = sum g``.
+    """``dx = inv P(gamma g)``, ``dgamma = sum g z``, ``dbeta = sum g``: gradients of normalisation.
 
     ``P(h) = h - mean(h) - z mean(h z)``, with means over the axes of the statistics, or the
-    identity where those are constants. Shapes: grad_data, data and the first output alike, others as in the
-    normalisation.
+    identity where those are constants. Shapes: grad_data, data and the first output alike,
+    others as in the normalisation.
     """
 
     def input_names(self) -> tuple[str, ...]:

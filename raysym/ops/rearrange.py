@@ -16,14 +16,9 @@ from raysym.types import PartialShape, unify_dtypes
 _MODES = ("constant", "edge", "reflect")
 
 
-@register
-class Pad(Op):
-    """Images and volumes with a border: a constant, the edge repeated, or mirrored at the edge.
+class _Border(Op):
+    """Shared by padding and its gradient."""
 
-    Shapes: ``(n, c, h, w)`` or ``(n, c, d, h, w)``; the first two axes cannot be padded.
-    """
-
-    aliases = ("pad",)
     mode: str = param(choices=_MODES, doc="What the border is made of.")
     pad_width: Dims = param(low=0, doc="Width before and after each axis, one pair an axis.")
     constant_value: float = param(0.0, doc="The value of a constant border.")
@@ -39,6 +34,23 @@ class Pad(Op):
         """Widths before and after every axis."""
         return list(zip(self.pad_width[::2], self.pad_width[1::2], strict=True))
 
+    def place(self) -> dict[str, Any]:
+        """The parameters that say where the border is."""
+        return {"mode": self.mode, "pad_width": self.pad_width}
+
+    def cost(self, ins: Types, outs: Types) -> Cost:
+        return Cost(0.0, total_bytes(ins, outs))
+
+
+@register
+class Pad(_Border):
+    """Images and volumes with a border: a constant, the edge repeated, or mirrored at the edge.
+
+    Shapes: ``(n, c, h, w)`` or ``(n, c, d, h, w)``; the first two axes cannot be padded.
+    """
+
+    aliases = ("pad",)
+
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
         return ins, [self._grown(ins[0])]
 
@@ -49,8 +61,7 @@ class Pad(Op):
             raise RuleError("pad_width does not fit the rank", got=data, expected=self.pad_width)
         for dim, widths in zip(data, self.pairs(), strict=True):
             if self.mode == "reflect" and dim and max(widths) >= dim:
-                raise RuleError("a mirrored border is narrower than the axis", got=widths,
-                                expected=f"less than {dim}")  # fmt: skip
+                raise RuleError("a mirrored border is narrower than its axis", got=(dim, widths))
         return tuple(
             dim and before + dim + after
             for dim, (before, after) in zip(data, self.pairs(), strict=True)
@@ -63,17 +74,13 @@ class Pad(Op):
         return xp.pad(data, self.pairs(), mode=self.mode)
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
-        return [apply("_backward_Pad", grads[0], mode=self.mode, pad_width=self.pad_width)]
-
-    def cost(self, ins: Types, outs: Types) -> Cost:
-        return Cost(0.0, total_bytes(ins, outs))
+        return [apply("_backward_Pad", grads[0], **self.place())]
 
 
 @register
-class _backward_Pad(Pad):
+class _backward_Pad(_Border):
     """The head gradient without the border, whose gradients go to where its values came from."""
 
-    aliases = ()
     internal = True
     inputs = ("grad",)
 
@@ -105,7 +112,7 @@ class _backward_Pad(Pad):
         return inner
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
-        return [apply("Pad", grads[0], mode=self.mode, pad_width=self.pad_width)]
+        return [apply("Pad", grads[0], **self.place())]
 
 
 @register

@@ -186,7 +186,7 @@ class Flatten(_NewShape):
 
 @register
 class expand_dims(_NewShape):
-    """The input with an axis of length 1 put in front of `axis` (negative: counted in the output)."""
+    """The input with a new axis of length 1, which is the output's axis `axis`."""
 
     axis: int = param(doc="Where the new axis goes: -rank - 1 to rank.")
 

@@ -57,7 +57,7 @@ class IntoZeros(Op):
     """
 
     internal = True
-    inputs: tuple[str, ...] = ("grad", "like")
+    inputs: ClassVar[tuple[str, ...]] = ("grad", "like")
     shape_only = ("like",)
     shape: Dims = param((), doc="Shape of the result; empty: that of the input `like`.")
 
@@ -103,15 +103,9 @@ class _IntoCut(IntoZeros):
         return [apply(self.page.name, grads[0], **given), *self.nones()]
 
 
-@register
-class slice_(_Cut):
-    """The part ``begin:end:step`` along the leading axes, with Python's rules.
+class Ranges(_Cut):
+    """Shared by ops on the part ``begin:end:step`` along the leading axes."""
 
-    None stands for a bound left out; bounds outside are clipped, negative ones count from the end.
-    """
-
-    name = "slice"
-    aliases = ("crop",)
     begin: OptDims = param(doc="First index along each axis; None: from the start.")
     end: OptDims = param(doc="Index behind the last along each axis; None: to the end.")
     step: OptDims = param((), doc="Step along each axis, may be negative; None: 1.")
@@ -129,6 +123,17 @@ class slice_(_Cut):
             raise RuleError("more slices than axes", got=self.begin, expected=f"{len(shape)} axes")
         steps = self.step or [None] * len(self.begin)
         return tuple(map(slice, self.begin, self.end, steps))
+
+
+@register
+class slice_(Ranges):
+    """The part ``begin:end:step`` along the leading axes, with Python's rules.
+
+    None stands for a bound left out; bounds outside are clipped, negative ones count from the end.
+    """
+
+    name = "slice"
+    aliases = ("crop",)
 
 
 @register
@@ -173,17 +178,24 @@ class slice_like(_Cut):
     shape_only = ("shape_like",)
     axes: Dims = param((), doc="Axes to be cut; empty: all; negative: from the end.")
 
-    def cut(self, shape: Sequence[int], like: Sequence[int]) -> Cut:
+    def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
+        data, like = ins
+        if data is None or like is None:
+            return ins, outs
+        axes = self._axes(data, like)
+        return ins, [tuple(like[i] if i in axes else dim for i, dim in enumerate(data))]
+
+    def _axes(self, shape: Sequence[int], like: Sequence[int]) -> set[int]:
         if not self.axes and len(shape) != len(like):
             raise RuleError("ranks differ", got=f"{shape} cut like {like}", expected="axes")
         axes = {normal_axis(axis, len(shape)) for axis in self.axes or range(len(shape))}
         if any(axis >= len(like) or (shape[axis] and like[axis] > shape[axis]) for axis in axes):
-            raise RuleError(
-                "shape_like is larger", got=f"{shape} cut like {like}, axes {self.axes}"
-            )
-        return tuple(
-            slice(like[i] or None) if i in axes else slice(None) for i in range(len(shape))
-        )
+            raise RuleError("shape_like is larger", got=f"{shape} cut like {like}")
+        return axes
+
+    def cut(self, shape: Sequence[int], like: Sequence[int]) -> Cut:
+        axes = self._axes(shape, like)
+        return tuple(slice(like[i] if i in axes else dim) for i, dim in enumerate(shape))
 
     def infer_dtype(self, ins: DTypes, outs: DTypes) -> tuple[DTypes, DTypes]:
         dtype = unify_dtypes([ins[0], outs[0]])

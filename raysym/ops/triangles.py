@@ -44,7 +44,7 @@ class _linalg_extractdiag(_Diagonal):
 
 @register
 class _linalg_makediag(_Diagonal):
-    """Square matrices with one diagonal given: ``(..., n) -> (..., n + |offset|, n + |offset|)``."""
+    """Matrices with one diagonal given: ``(..., n) -> (..., m, m)`` with m = n + |offset|."""
 
     aliases = ("linalg_makediag",)
 

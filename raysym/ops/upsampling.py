@@ -16,11 +16,10 @@ from raysym.types import PartialShape, unify
 class UpSampling(Op):
     """Nearest: ``y[h, w] = x[h // scale, w // scale]``; bilinear: a deconvolution per channel.
 
-    Shapes: data ``(n, C, h, w)``, output ``(n, C, scale h, scale w)``. Nearest takes several inputs:
-    all are enlarged to the size that the first one gets, then their channels are joined (concat)
-    or added (sum). Bilinear takes data and a weight ``(C, 1, k, k)`` with
-    ``k = 2 scale - scale % 2``, which is made to interpolate but learned like any other;
-    num_filter is C.
+    Shapes: data ``(n, C, h, w)``, output ``(n, C, scale h, scale w)``. Nearest takes several
+    inputs: all are enlarged to the size that the first one gets, then their channels are joined
+    (concat) or added (sum). Bilinear takes data and a weight ``(C, 1, k, k)`` with ``k = 2 scale -
+    scale % 2``, which is made to interpolate but learned like any other; num_filter is C.
     """
 
     variadic = "num_args"
@@ -52,7 +51,11 @@ class UpSampling(Op):
     def deconvolution(self) -> Op:
         """The op that bilinear up-sampling is."""
         size, edge = 2 * self.scale - self.scale % 2, self.scale // 2
-        given = {"kernel": (size, size), "stride": (self.scale,) * 2, "pad": (edge, edge)}
+        given: dict[str, Any] = {
+            "kernel": (size, size),
+            "stride": (self.scale,) * 2,
+            "pad": (edge, edge),
+        }
         given |= {"num_filter": self.num_filter, "num_group": self.num_filter}
         return make_op("Deconvolution", given)
 

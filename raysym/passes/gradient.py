@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from raysym.errors import RuleError
-from raysym.graph import Entry, Graph, Node, apply, node_error, topological
+from raysym.errors import MXNetError, RuleError, did_you_mean
+from raysym.graph import Entry, Graph, Node, apply, node_error, node_names, topological
+from raysym.op import in_words, make_op
+
+_KEPT = "__ctx_group__"  # a gradient runs where its forward node runs
 
 
 class Gradient(NamedTuple):
@@ -102,3 +105,80 @@ def needed_head_grads(outputs: Sequence[Entry], placeholders: Sequence[Entry | N
     """Positions of the head gradients that `outputs` really depend on."""
     reached = set(topological(entry.node for entry in outputs))
     return {i for i, p in enumerate(placeholders) if p is not None and p.node in reached}
+
+
+# ----- gradients that users keep as part of a graph
+
+
+def gradient_entries(graph: Graph, wrt: Sequence[str | Entry]) -> list[Entry]:
+    """Named gradients of the sum of all outputs, one for each name or entry in `wrt`.
+
+    Losses need no head gradient and get none; every other output gets ones. What the outputs do
+    not depend on gets zeros. No shape need be known. The node that holds the gradient of ``x`` is
+    called ``x_grad``, those before it are named after their forward nodes, each name once.
+    """
+    entries = [_asked(graph, name) if isinstance(name, str) else name for name in wrt]
+    _check_members(graph, entries)
+    heads = [
+        apply("ones_like", head) if head.node.op.needs_head_grad else None for head in graph.outputs
+    ]
+    found = differentiate(graph, entries, heads)
+    origin = dict(found.origin)
+    for head, grad in zip(graph.outputs, heads, strict=True):
+        origin.update({grad.node: head.node} if grad else {})
+    return [*_named(graph, _labelled(graph, entries, found, origin), origin).outputs]
+
+
+def _asked(graph: Graph, name: str) -> Entry:
+    found = [node for node in graph.variables() if node.name == name]
+    known = [node.name for node in graph.variables()]
+    if not found:
+        raise MXNetError(
+            f"gradient: '{name}' is no variable of this symbol: expected one of {in_words(known)}. "
+            f"{did_you_mean(name, known)}"
+        )
+    if len(found) > 1:
+        raise MXNetError(f"gradient: '{name}' is the name of {len(found)} variables: give a symbol")
+    return Entry(found[0])
+
+
+def _check_members(graph: Graph, entries: Sequence[Any]) -> None:
+    nodes = set(graph.nodes)
+    for entry in entries:
+        if not isinstance(entry, Entry):
+            raise TypeError(
+                f"gradient: got {entry!r}, expected a name, a Symbol or a list of these"
+            )
+        if entry.node not in nodes:
+            raise MXNetError(f"gradient: '{entry.node.name}' is no part of this symbol's graph")
+
+
+def _labelled(
+    graph: Graph, entries: Sequence[Entry], found: Gradient, origin: dict[Node, Node]
+) -> Graph:
+    """The gradients, each behind a copy of its own that is called after what it belongs to."""
+    names = node_names(graph)
+    made = []
+    for entry in entries:
+        grad = found.grads[entry] or apply("zeros_like", entry)
+        suffix = f"{entry.index}_grad" if entry.index else "_grad"
+        label = Node(make_op("_copy", {}), names[entry.node] + suffix, [grad])
+        origin[label] = entry.node
+        origin.setdefault(grad.node, entry.node)
+        made.append(Entry(label))
+    return Graph.of(made)
+
+
+def _named(graph: Graph, extended: Graph, origin: Mapping[Node, Node]) -> Graph:
+    """`extended` with a name, a group and a source line for every node that `graph` lacks."""
+    names = node_names(extended, origin, node_names(graph))
+    old = set(graph.nodes)
+
+    def visit(node: Node, inputs: tuple[Entry, ...]) -> Sequence[Entry]:
+        if node in old:
+            return node.entries()
+        home = origin.get(node, node)
+        kept = {_KEPT: home.attrs[_KEPT]} if _KEPT in home.attrs else {}
+        return Node(node.op, names[node], inputs, {**node.attrs, **kept}, home.source).entries()
+
+    return extended.map(visit)

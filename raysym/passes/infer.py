@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from raysym.errors import MXNetError, RuleError
 from raysym.graph import Entry, Graph, Node, entry_name, node_error, node_names
+from raysym.op import in_words
 from raysym.params import parse_literal
 from raysym.types import (
     DTYPE_OF_CODE,
@@ -20,7 +21,11 @@ from raysym.types import (
 )
 
 Facts: TypeAlias = dict[Entry, Any]
-Rule: TypeAlias = Callable[[Node, Sequence[Any], Sequence[Any]], tuple[Sequence[Any], Sequence[Any]]]
+Rule: TypeAlias = Callable[
+    [Node, Sequence[Any], Sequence[Any]], tuple[Sequence[Any], Sequence[Any]]
+]
+Merge: TypeAlias = Callable[[Any, Any], Any]
+Known: TypeAlias = Callable[[Any], bool]
 
 
 def infer_shapes(graph: Graph, known: Mapping[Entry, PartialShape]) -> dict[Entry, PartialShape]:
@@ -73,15 +78,11 @@ def undecided_error(
 # ----- the engine
 
 
-def _sweep(
-    graph: Graph, facts: Facts, rule: Rule, merge: Callable[..., Any], known: Callable[..., bool]
-) -> Facts:
+def _sweep(graph: Graph, facts: Facts, rule: Rule, merge: Merge, known: Known) -> Facts:
     order, before = list(graph.nodes), (-1, -1)
     while order:
-        for node in order:
-            _visit(node, facts, rule, merge)
-        order = [n for n in order if not all(known(facts.get(e)) for e in _around(n))][::-1]
-        unknown = sum(_doubt(facts.get(entry)) for node in order for entry in _around(node))
+        order = [node for node in order if not _settle(node, facts, rule, merge, known)][::-1]
+        unknown = sum(_doubt(facts.get(e)) for node in order for e in _around(node))
         # A forward sweep may wait for a backward one: give up after two sweeps without news.
         if (unknown, unknown) == before:
             break
@@ -97,27 +98,34 @@ def _doubt(fact: Any) -> int:
     return 100 if fact is None else fact.count(0) if isinstance(fact, tuple) else 0
 
 
-def _visit(node: Node, facts: Facts, rule: Rule, merge: Callable[..., Any]) -> None:
-    ins = [facts.get(entry) for entry in node.inputs]
-    outs = [facts.get(entry) for entry in node.entries()]
+def _settle(node: Node, facts: Facts, rule: Rule, merge: Merge, known: Known) -> bool:
+    """Apply the rule of a node; True when all is known around it and in keeping with the rule."""
+    ins, outs = [facts.get(e) for e in node.inputs], [facts.get(e) for e in node.entries()]
     try:
         new_ins, new_outs = rule(node, ins, outs)
-        slots = node.op.input_names()
-        for i, (entry, new) in enumerate(zip(node.inputs, new_ins, strict=True)):
-            facts[entry] = _merged(merge, facts.get(entry), new, slots, i)
+        if len(new_ins) != len(ins):
+            raise _input_count(node)
+        for position, new in enumerate(new_ins):
+            if new != ins[position]:
+                facts[node.inputs[position]] = _merged(merge, facts, node, position, new)
         for entry, new in zip(node.entries(), new_outs, strict=True):
             facts[entry] = merge(facts.get(entry), new)
     except RuleError as error:
         raise node_error(node, error, _provenance(node, facts)) from None
+    return all(known(facts.get(entry)) for entry in _around(node))
 
 
-def _merged(
-    merge: Callable[..., Any], old: Any, new: Any, slots: Sequence[str], position: int
-) -> Any:
+def _input_count(node: Node) -> RuleError:
+    slots = node.op.input_names()
+    return RuleError("wrong number of inputs", len(node.inputs), f"{len(slots)}: {in_words(slots)}")
+
+
+def _merged(merge: Merge, facts: Facts, node: Node, position: int, new: Any) -> Any:
+    old = facts.get(node.inputs[position])
     try:
         return merge(old, new)
     except RuleError:
-        slot = slots[position] if position < len(slots) else str(position)
+        slot = node.op.input_names()[position]
         raise RuleError(f"{slot} does not fit", got=old, expected=new) from None
 
 
@@ -130,9 +138,7 @@ def _provenance(node: Node, facts: Facts) -> list[str]:
 
 
 def _declared(graph: Graph, key: str, parse: Callable[[str], Any]) -> Facts:
-    return {
-        Entry(node): parse(node.attrs[key]) for node in graph.variables() if key in node.attrs
-    }
+    return {Entry(node): parse(node.attrs[key]) for node in graph.variables() if key in node.attrs}
 
 
 def _shape_attr(text: str) -> PartialShape:

@@ -10,9 +10,13 @@ from raysym.graph import Entry, Graph, Node
 def for_inference(graph: Graph) -> tuple[Graph, dict[Node, Node]]:
     """The graph with training-only behaviour taken out, and the old node of each new one."""
     old_of: dict[Node, Node] = {}
+    read = {entry for node in graph.nodes for entry in node.inputs}
 
     def visit(node: Node, inputs: tuple[Entry, ...]) -> Sequence[Entry]:
-        replaced = node.op.for_inference(inputs)
+        # Hidden values are read by gradients only, which were derived for training: they and the
+        # node that they belong to keep that meaning (Symbol.gradient makes such graphs).
+        hidden = node.entries()[node.op.n_visible() :]
+        replaced = None if read.intersection(hidden) else node.op.for_inference(inputs)
         return node.with_inputs(inputs).entries() if replaced is None else replaced
 
     return graph.map(visit, old_of), old_of

@@ -48,9 +48,7 @@ def _root(node: Node, origin: Origin) -> Node:
     return origin.get(node, node)
 
 
-def specialize(
-    graph: Graph, types: Mapping[Entry, TensorType], old_of: dict[Node, Node]
-) -> Graph:
+def specialize(graph: Graph, types: Mapping[Entry, TensorType], old_of: dict[Node, Node]) -> Graph:
     """Replace ops by simpler equals that know their types (see `Op.specialize`)."""
 
     def visit(node: Node, inputs: tuple[Entry, ...]) -> Sequence[Entry]:

@@ -213,5 +213,3 @@ def _made(body: list[Instruction]) -> set[str]:
 def _worker_order(name: str) -> tuple[str, int]:
     kind, _, number = name.partition(":")
     return kind, int(number)
-
-

@@ -223,4 +223,3 @@ def _split_commas(text: str) -> Sequence[str]:
     bounds = [-1, *cuts, len(text)]
     parts = [text[a + 1 : b].strip() for a, b in zip(bounds, bounds[1:], strict=False)]
     return [part for part in parts if part]
-

@@ -62,7 +62,10 @@ class Step:
 def inference_step(bound: Bound, tidy: bool = True) -> Step:
     """Forward only, on the graph rewritten for inference."""
     graph, old_of = for_inference(bound.graph)
-    stores = [*_outputs(bound, graph, INFERENCE), *_updates(graph, bound, INFERENCE, backward=False)]
+    stores = [
+        *_outputs(bound, graph, INFERENCE),
+        *_updates(graph, bound, INFERENCE, backward=False),
+    ]
     return _finish(bound, stores, (INFERENCE,), old_of, {}, {}, tidy)
 
 

@@ -111,5 +111,3 @@ def explain(error: Exception, op: Op, run: Run, worker: Worker) -> Exception:
         return MXNetError(node_message(op.name, run.outs[0], str(error), context))
     error.add_note(node_message(op.name, run.outs[0], "failed while running", context))
     return error
-
-

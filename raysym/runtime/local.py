@@ -105,5 +105,3 @@ class _Box:
     def recv(self, source: str, entry: str) -> Any:
         queue = self._mail.get((source, self._name, entry))
         return queue.popleft() if queue else None
-
-

@@ -125,16 +125,13 @@ def _either(
     if isinstance(left, Number) and isinstance(right, Number):
         return scalar(left, right)
     raise TypeError(
-        f"{hint}: got {type(left).__name__} and {type(right).__name__}, "
-        "expected symbols or numbers"
+        f"{hint}: got {type(left).__name__} and {type(right).__name__}, expected symbols or numbers"
     )
 
 
 def power(base: Any, exp: Any) -> Any:
     """``base ** exp`` of symbols of equal shape or numbers."""
-    return _either(
-        base, exp, "power", ("_power", "_power_scalar", "_rpower_scalar"), operator.pow
-    )
+    return _either(base, exp, "power", ("_power", "_power_scalar", "_rpower_scalar"), operator.pow)
 
 
 pow = power
@@ -142,16 +139,12 @@ pow = power
 
 def maximum(left: Any, right: Any) -> Any:
     """The larger of symbols of equal shape or numbers, elementwise."""
-    return _either(
-        left, right, "maximum", ("_maximum", "_maximum_scalar", "_maximum_scalar"), max
-    )
+    return _either(left, right, "maximum", ("_maximum", "_maximum_scalar", "_maximum_scalar"), max)
 
 
 def minimum(left: Any, right: Any) -> Any:
     """The smaller of symbols of equal shape or numbers, elementwise."""
-    return _either(
-        left, right, "minimum", ("_minimum", "_minimum_scalar", "_minimum_scalar"), min
-    )
+    return _either(left, right, "minimum", ("_minimum", "_minimum_scalar", "_minimum_scalar"), min)
 
 
 def _hypotenuse(left: float, right: float) -> float:

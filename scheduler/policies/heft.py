@@ -17,6 +17,7 @@ from ..schedule import Schedule
 from ..timeline import from_times
 from .room import Room
 
+_INF = float("inf")
 Inputs = list[list[tuple[int, float]]]
 
 
@@ -68,9 +69,7 @@ def _has_one_link(cluster: Cluster) -> bool:
 
 def _inputs(graph: TaskGraph, numbers: Array) -> Inputs:
     inputs: Inputs = [[] for _ in range(len(graph))]
-    for i, j, number in zip(
-        graph.src.tolist(), graph.dst.tolist(), numbers.tolist(), strict=True
-    ):
+    for i, j, number in zip(graph.src.tolist(), graph.dst.tolist(), numbers.tolist(), strict=True):
         inputs[j].append((i, number))
     return inputs
 
@@ -82,14 +81,18 @@ class _Gaps:
     starts: list[float]
     ends: list[float]
 
-    def first_fit(self, ready: float, cost: float) -> float | None:
-        """The earliest start at or after `ready` inside a gap of at least `cost` seconds."""
+    def first_fit(self, ready: float, cost: float, limit: float) -> float:
+        """The earliest start inside one gap, from `ready` on, that finishes before `limit`; else -1."""
         starts, ends = self.starts, self.ends
         for at in range(bisect_right(ends, ready), len(ends)):
-            start = starts[at] if starts[at] > ready else ready
+            start = starts[at]
+            if start < ready:
+                start = ready
+            if start + cost >= limit:
+                break
             if start + cost <= ends[at]:
                 return start
-        return None
+        return -1.0
 
     def fill(self, start: float, finish: float) -> None:
         """Take [start, finish] out of the gap that holds it."""
@@ -110,22 +113,27 @@ class _Board:
         self.free = [0.0] * devices
         self.gaps = [_Gaps([], []) for _ in range(devices)]
 
-    def choose(self, ready: list[float], cost: list[float]) -> tuple[int, float, float]:
-        """Device, start and finish of the earliest finish; device -1 if every cost is infinite."""
-        best, chosen, begin = float("inf"), -1, 0.0
-        d = 0
-        for at, own, free in zip(ready, cost, self.free, strict=True):
+    def put(self, i: int, ready: list[float], cost: list[float]) -> int:
+        """Run task i where it finishes first; device -1 if every cost is infinite."""
+        best, begin, chosen = _INF, 0.0, -1
+        early = []
+        for d, (at, own, free) in enumerate(zip(ready, cost, self.free, strict=True)):
+            if at < free:
+                if at + own < free:
+                    early.append(d)
+                at = free
             if at + own < best:
-                if at < free:
-                    fit = self.gaps[d].first_fit(at, own) if self.gaps[d].ends else None
-                    at = free if fit is None else fit
-                if at + own < best:
-                    best, chosen, begin = at + own, d, at
-            d += 1
-        return chosen, begin, best
+                best, begin, chosen = at + own, at, d
+        for d in early:
+            if ready[d] + cost[d] < best:
+                start = self.gaps[d].first_fit(ready[d], cost[d], best)
+                if start >= 0:
+                    best, begin, chosen = start + cost[d], start, d
+        if chosen >= 0:
+            self._note(i, chosen, begin, best)
+        return chosen
 
-    def put(self, i: int, d: int, start: float, finish: float) -> None:
-        """Write task i down."""
+    def _note(self, i: int, d: int, start: float, finish: float) -> None:
         self.where[i], self.starts[i], self.finishes[i] = d, start, finish
         free = self.free[d]
         if start < free:
@@ -145,17 +153,32 @@ def _uniform(graph: TaskGraph, cluster: Cluster, room: Room, order: list[int]) -
     inputs = _inputs(graph, _mean_delays(graph, cluster))
     k = len(cluster.devices)
     board = _Board(len(graph), k)
-    where, finishes = board.where, board.finishes
+    where, finishes, put = board.where, board.finishes, board.put
     for i in order:
-        arrivals = [(finishes[p] + delay, where[p], finishes[p]) for p, delay in inputs[i]]
-        latest = max(arrivals)[0] if arrivals else 0.0
+        sources = inputs[i]
+        latest = 0.0
+        for p, delay in sources:
+            if finishes[p] + delay > latest:
+                latest = finishes[p] + delay
         ready = [latest] * k
-        for _, home, _ in arrivals:
-            ready[home] = max([f if d == home else a for a, d, f in arrivals])
-        d, start, finish = board.choose(ready, room.costs(i))
-        room.take(i, d)
-        board.put(i, d, start, finish)
+        for p, _ in sources:
+            ready[where[p]] = _ready_at(where[p], sources, where, finishes)
+        if room.free:
+            put(i, ready, room.table[i])
+        else:
+            room.take(i, put(i, ready, room.costs(i)))
     return board.where, board.starts, board.finishes
+
+
+def _ready_at(
+    home: int, sources: list[tuple[int, float]], where: list[int], finishes: list[float]
+) -> float:
+    latest = 0.0
+    for p, delay in sources:
+        at = finishes[p] if where[p] == home else finishes[p] + delay
+        if at > latest:
+            latest = at
+    return latest
 
 
 def _general(graph: TaskGraph, cluster: Cluster, room: Room, order: list[int]) -> Times:
@@ -168,7 +191,5 @@ def _general(graph: TaskGraph, cluster: Cluster, room: Room, order: list[int]) -
             home = board.where[p]
             delay = latency[home] + nbytes * per_byte[home]
             np.maximum(ready, board.finishes[p] + delay, out=ready)
-        d, start, finish = board.choose(ready.tolist(), room.costs(i))
-        room.take(i, d)
-        board.put(i, d, start, finish)
+        room.take(i, board.put(i, ready.tolist(), room.costs(i)))
     return board.where, board.starts, board.finishes

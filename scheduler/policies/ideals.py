@@ -38,7 +38,9 @@ def split(
             f"devices have {', '.join(f'{d.name} {nbytes(d.memory)}' for d in cluster.devices)}. "
             f"Largest kept: {largest(graph, list(range(len(graph))))}"
         )
-    reason = "every contiguous split searched" if found.exact else "contiguous splits below searched"
+    reason = (
+        "every contiguous split searched" if found.exact else "contiguous splits below searched"
+    )
     where = _devices(translation, found)[translation.unit_of_task]
     bound = Bound(found.proved, reason)
     return from_placement(graph, cluster, where, "ideals", "load", bound)

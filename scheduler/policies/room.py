@@ -54,10 +54,15 @@ class Room:
         room._reserve(allowed)
         return room
 
+    @property
+    def free(self) -> bool:
+        """Whether no choice ever limits another: memory is plenty and no tasks stay together."""
+        return not self.bounded and not self.grouped
+
     def costs(self, i: int) -> list[float]:
         """Seconds of task i per device; infinite where it may not or cannot go."""
         row = self.table[i]
-        if not self.bounded and not self.grouped:
+        if self.free:
             return row
         unit = self.unit_of[i]
         home = self.homes.get(unit)

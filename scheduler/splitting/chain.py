@@ -134,4 +134,6 @@ class _Table:
 def _next_states(used: Array, counts: Array) -> Array:
     number = {tuple(row): s for s, row in enumerate(used.tolist())}
     steps = np.eye(len(counts), dtype=np.int64)
-    return np.array([[number.get(tuple(row), -1) for row in (own + steps).tolist()] for own in used])
+    return np.array(
+        [[number.get(tuple(row), -1) for row in (own + steps).tolist()] for own in used]
+    )

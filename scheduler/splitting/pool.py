@@ -22,9 +22,7 @@ def seed_pool(problem: Problem, stock: Stock, orders: int = 8, most: int = 6000)
     return np.unique(np.concatenate(rows), axis=0)
 
 
-def improve(
-    problem: Problem, stock: Stock, chain: Chain, rounds: int = 40
-) -> Chain:
+def improve(problem: Problem, stock: Stock, chain: Chain, rounds: int = 40) -> Chain:
     """Grow the pool around the chain's boundaries until no better chain appears."""
     above, below = _closures(problem)
     for _ in range(rounds):
