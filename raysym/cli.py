@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.syntax import Syntax
 from rich.text import Text
@@ -110,19 +111,22 @@ def _pictures(given: argparse.Namespace, console: Console) -> int:
         path.write_text(lesson.svg, encoding="utf-8")
         console.print()
         console.print(Text.assemble((f"{number} ", "cyan"), (program.__doc__ or "", "bold")))
-        console.print(
-            Syntax(_body(program), "python", theme="ansi_dark", background_color="default")
-        )
+        console.print(_code(program))
         for name, fact in lesson.facts.items():
-            console.print(Text.assemble("  ", (name, "green"), f" = {fact}"))
+            console.print(Text.assemble("  → ", (name, "green"), f" = {fact}"))
         console.print(Text(f"  {path}", style="cyan"))
     return 0
+
+
+def _code(program: Callable[[], tutorial.Lesson]) -> Padding:
+    code = Syntax(_body(program), "python", theme="ansi_dark", background_color="default")
+    return Padding(code, (0, 0, 0, 2))
 
 
 def _body(program: Callable[[], tutorial.Lesson]) -> str:
     """The program without the lines that only serve the tutorial."""
     lines = inspect.getsource(program).splitlines()[2:]
-    return "\n".join(line[2:] for line in lines if not line.strip().startswith(("facts", "return")))
+    return "\n".join(line[4:] for line in lines if not line.strip().startswith(("facts", "return")))
 
 
 if __name__ == "__main__":

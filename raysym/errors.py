@@ -72,3 +72,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A question that offers the closest known word, or nothing."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"Did you mean '{close[0]}'?" if close else ""
+
+
+def some(words: Sequence[str], limit: int = 10) -> str:
+    """``a, b, c``; of many words the first `limit` and how many more there are."""
+    shown = ", ".join(words[:limit])
+    return f"{shown} and {len(words) - limit} more" if len(words) > limit else shown

@@ -46,6 +46,10 @@ class Node:
         """True for arguments, labels and auxiliary states."""
         return isinstance(self.op, Variable)
 
+    def replace_op(self, op: Op) -> None:
+        """Change the op in place; the one thing that ever does is `Symbol._set_attr`."""
+        self.op, self._entries = op, None
+
     def with_inputs(self, inputs: Sequence[Entry]) -> Node:
         """The same node on other inputs (itself when they are the same)."""
         if tuple(inputs) == self.inputs:
@@ -145,6 +149,23 @@ def topological(heads: Iterable[Node]) -> Iterator[Node]:
             else:
                 stack.pop()
                 yield node
+
+
+def input_versions(graph: Graph) -> dict[Node, list[int]]:
+    """For each input of each node: how often the variable has been updated up to there.
+
+    Only operators that update auxiliary states do that; everything else has version 0.
+    """
+    updates: dict[Node, int] = {}
+    found: dict[Node, list[int]] = {}
+    for node in graph.nodes:
+        states, versions = node.aux_slots(), []
+        for slot, entry in enumerate(node.inputs):
+            if slot in states:
+                updates[entry.node] = updates.get(entry.node, 0) + 1
+            versions.append(updates.get(entry.node, 0))
+        found[node] = versions
+    return found
 
 
 def _line(node: Node, names: Mapping[Node, str]) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from itertools import accumulate
 from typing import Any
 
-from raysym.compose import auto_variable
-from raysym.errors import MXNetError, RuleError, did_you_mean
-from raysym.graph import Entry, Graph, Node
-from raysym.names import HIDDEN_KEYS
-from raysym.op import REGISTRY, is_dunder, make_op
+from raysym.compose import auto_variable, check_aux, hint_variable
+from raysym.errors import MXNetError, RuleError, did_you_mean, node_message, sentence
+from raysym.graph import Entry, Graph, Node, input_versions
+from raysym.graph_upgrade import hidden_suffix, upgraded, without_old_axis
+from raysym.op import find_op, in_words, make_op
 
 VERSION = 10901
 _NODE_KEYS = {
@@ -31,33 +32,25 @@ def dumps(graph: Graph, *, remove_amp_cast: bool = True) -> str:
 def to_dict(graph: Graph) -> dict[str, Any]:
     """The JSON object of a graph."""
     number = {node: i for i, node in enumerate(graph.nodes)}
-    mutations: dict[Node, int] = {}
-    ends, total = [0], 0
-    for node in graph.nodes:
-        total += 1 if node.is_variable else len(node.op.output_names())
-        ends.append(total)
+    versions = input_versions(graph)
+    counts = [1 if n.is_variable else len(n.op.output_names()) for n in graph.nodes]
     return {
-        "nodes": [_node_dict(node, number, mutations) for node in graph.nodes],
+        "nodes": [_node_dict(node, number, versions[node]) for node in graph.nodes],
         "arg_nodes": [number[node] for node in graph.variables()],
-        "node_row_ptr": ends,
+        "node_row_ptr": list(accumulate(counts, initial=0)),
         "heads": [[number[e.node], e.index, 0] for e in graph.outputs],
         "attrs": {"mxnet_version": ["int", VERSION]},
     }
 
 
 def _node_dict(
-    node: Node, number: Mapping[Node, int], mutations: dict[Node, int]
+    node: Node, number: Mapping[Node, int], versions: Sequence[int]
 ) -> dict[str, Any]:
-    inputs, aux = [], set(node.aux_slots())
-    for slot, entry in enumerate(node.inputs):
-        version = 0
-        if slot in aux:
-            version = mutations[entry.node] = mutations.get(entry.node, 0) + 1
-        inputs.append([number[entry.node], entry.index, version])
     made: dict[str, Any] = {"op": node.op.name, "name": node.name}
     if node.attrs:
         made["attrs"] = dict(sorted(node.attrs.items()))
-    made["inputs"] = inputs
+    pairs = zip(node.inputs, versions, strict=True)
+    made["inputs"] = [[number[entry.node], entry.index, version] for entry, version in pairs]
     subgraphs = node.op.subgraphs()
     if subgraphs:
         made["subgraphs"] = [to_dict(graph) for graph in subgraphs]
@@ -106,109 +99,111 @@ def loads(text: str) -> Graph:
     """The graph of a JSON text; MXNetError says what is wrong with it."""
     try:
         data = json.loads(text)
-    except ValueError as error:
-        raise MXNetError(f"symbol JSON is malformed: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise MXNetError(sentence("symbol JSON is malformed", error)) from None
     return from_dict(data)
 
 
 def from_dict(data: Any) -> Graph:
-    """The graph of a JSON object."""
-    if not isinstance(data, dict):
-        raise MXNetError(f"symbol JSON: got a {type(data).__name__}, expected an object")
-    _check_keys(data, _TOP_KEYS, "symbol JSON")
+    """The graph of a JSON object of any version; MXNetError says what is wrong with it."""
+    _check(data, dict, "symbol JSON", _TOP_KEYS, ("nodes", "arg_nodes", "heads"))
     for key in ("nodes", "arg_nodes", "heads"):
-        if key not in data:
-            raise MXNetError(f"symbol JSON: field '{key}' is missing")
-    version = _version(data)
+        _check(data[key], list, f"symbol JSON, {key}")
+    version = _version(data.get("attrs"))
     nodes: list[Node] = []
     for item in data["nodes"]:
-        nodes.append(_read_node(item, nodes, version))
-    try:
-        return Graph.of(Entry(nodes[head[0]], head[1]) for head in data["heads"])
-    except (IndexError, TypeError):
-        raise MXNetError(f"symbol JSON: heads {data['heads']} name no node") from None
+        nodes.append(_node(item, nodes, version))
+    heads = [_entry(head, nodes, "symbol JSON, heads") for head in data["heads"]]
+    if not heads:
+        raise MXNetError(sentence("symbol JSON, heads", "none", "at least one"))
+    return Graph.of(heads)
 
 
-def _version(data: Mapping[str, Any]) -> int:
-    entry = (data.get("attrs") or {}).get("mxnet_version", ["int", 800])
-    return int(entry[1])
-
-
-def _check_keys(item: Mapping[str, Any], known: set[str], where: str) -> None:
-    for key in item:
+def _check(
+    value: Any, kind: type, where: str, known: Set[str] = frozenset(), needed: Sequence[str] = ()
+) -> None:
+    """Refuse what is not a JSON value of this kind, and objects with other keys than these."""
+    if not isinstance(value, kind):
+        wanted = {dict: "an object", list: "a list", str: "a string"}[kind]
+        raise MXNetError(sentence(f"{where}: wrong type", type(value).__name__, wanted))
+    if kind is not dict:
+        return
+    for key in value if known else ():
         if key not in known:
-            raise MXNetError(f"{where}: Unknown field '{key}'. {did_you_mean(key, known)}")
+            fix = did_you_mean(key, known)
+            raise MXNetError(
+                sentence(f"{where}: Unknown field '{key}'", None, in_words(sorted(known)), fix)
+            )
+    for key in needed:
+        if key not in value:
+            raise MXNetError(f"{where}: field '{key}' is missing")
 
 
-def _read_node(item: Mapping[str, Any], nodes: Sequence[Node], version: int) -> Node:
-    name = str(item.get("name", ""))
-    _check_keys(item, _NODE_KEYS, f"symbol JSON, node '{name}'")
-    for key in ("op", "inputs"):
-        if key not in item:
-            raise MXNetError(f"symbol JSON, node '{name}': field '{key}' is missing")
-    attrs = {**(item.get("param") or {}), **(item.get("attr") or {}), **(item.get("attrs") or {})}
+def _version(attrs: Any) -> int:
     try:
-        inputs = [Entry(nodes[i[0]], i[1]) for i in item["inputs"]]
-    except (IndexError, TypeError):
-        raise MXNetError(f"symbol JSON, node '{name}': inputs come from no earlier node") from None
+        return int((attrs or {}).get("mxnet_version", ["int", 800])[1])
+    except (AttributeError, IndexError, TypeError, ValueError, KeyError):
+        wanted = '{"mxnet_version": ["int", 10901]}'
+        raise MXNetError(sentence("symbol JSON, attrs: unreadable", attrs, wanted)) from None
+
+
+def _node(item: Any, nodes: Sequence[Node], version: int) -> Node:
+    where = f"symbol JSON, node {len(nodes)}"
+    _check(item, dict, where, _NODE_KEYS, ("op", "name", "inputs"))
+    for key in ("op", "name"):
+        _check(item[key], str, f"{where}, {key}")
+    where = f"{where} '{item['name']}'"
+    attrs = _attrs(item, where)
+    _check(item["inputs"], list, f"{where}, inputs")
+    inputs = [_entry(triple, nodes, f"{where}, inputs") for triple in item["inputs"]]
+    if version < VERSION:
+        attrs = upgraded(item["op"], attrs, inputs)
     if item["op"] == "null":
-        return Node(make_op("null", {}), name, (), _variable_attrs(attrs))
-    return _read_op(item, name, attrs, inputs, version)
+        return Node(make_op("null", {}), item["name"], (), dict(sorted(attrs.items())))
+    if version < 905:
+        attrs = without_old_axis(item["op"], attrs)
+    return _op_node(item, attrs, inputs, version)
 
 
-def _read_op(
-    item: Mapping[str, Any], name: str, attrs: dict[str, str], inputs: list[Entry], version: int
+def _attrs(item: Mapping[str, Any], where: str) -> dict[str, str]:
+    merged: dict[str, str] = {}
+    for key in ("param", "attr", "attrs"):  # the spellings of 0.8, 0.9 and 1.0
+        found = item.get(key) or {}
+        _check(found, dict, f"{where}, {key}")
+        for name, value in found.items():
+            _check(value, str, f"{where}, {key}, {name}")
+        merged.update(found)
+    return merged
+
+
+def _entry(triple: Any, nodes: Sequence[Node], where: str) -> Entry:
+    """One of the nodes so far and one of its outputs; the version of old files may be absent."""
+    _check(triple, list, where)
+    numbers = [n for n in triple if type(n) is int]
+    fits = len(numbers) == len(triple) in (2, 3) and 0 <= numbers[0] < len(nodes)
+    if not fits or not 0 <= numbers[1] < len(nodes[numbers[0]].entries()):
+        wanted = "[number of an earlier node, number of one of its outputs, version]"
+        raise MXNetError(sentence(f"{where}: no such value", triple, wanted))
+    return nodes[numbers[0]].entries()[numbers[1]]
+
+
+def _op_node(
+    item: Mapping[str, Any], attrs: dict[str, str], inputs: list[Entry], version: int
 ) -> Node:
-    moved = _upgrade(item["op"], name, attrs, inputs, version)
+    page, name = find_op(item["op"]), item["name"]
+    # Extra attributes on operators without parameters are tolerated.
+    params = {key: v for key, v in attrs.items() if page.params and not hidden_suffix(key)}
     try:
-        op = make_op(item["op"], _known_params(item["op"], moved))
+        op = make_op(page.name, params if version < VERSION or not page.params else attrs)
         op = op.with_subgraphs([from_dict(sub) for sub in item.get("subgraphs") or []])
+        if version < 900:  # auxiliary states were not stored
+            missing = op.input_names()[len(inputs) :]
+            inputs = [*inputs, *(auto_variable(name, slot, attrs, None) for slot in missing)]
+        if version < 904:
+            for slot, entry in zip(op.input_names(), inputs, strict=False):
+                hint_variable(entry.node, op.variable_attrs(slot))
+        for slot, entry in zip(op.input_names(), inputs, strict=False):
+            check_aux(op, slot, entry)
     except RuleError as error:
-        raise MXNetError(f"{item['op']} '{name}': {error}") from None
-    if version < 900:
-        inputs = inputs + [
-            auto_variable(op, name, slot, moved, None) for slot in op.input_names()[len(inputs) :]
-        ]
-    for slot, entry in zip(op.input_names(), inputs, strict=False):
-        extra = op.variable_attrs(slot) if version < 904 and entry.node.is_variable else {}
-        if extra:
-            entry.node.attrs = dict(sorted({**entry.node.attrs, **extra}.items()))
-    return Node(op, name, inputs, dict(sorted(moved.items())))
-
-
-def _known_params(name: str, attrs: Mapping[str, str]) -> dict[str, str]:
-    page = REGISTRY.get(name)
-    if page is not None and not page.params:  # extra attributes on parameterless ops are tolerated
-        return {}
-    return {k: v for k, v in attrs.items() if not _hidden_suffix(k)}
-
-
-def _hidden_suffix(key: str) -> str | None:
-    if is_dunder(key):
-        return None
-    return next((k for k in HIDDEN_KEYS if key == k or key.endswith(f"_{k}")), None)
-
-
-def _variable_attrs(attrs: Mapping[str, str]) -> dict[str, str]:
-    return {f"__{k}__" if k in HIDDEN_KEYS else k: v for k, v in sorted(attrs.items())}
-
-
-def _upgrade(
-    op_name: str, name: str, attrs: Mapping[str, str], inputs: Sequence[Entry], version: int
-) -> dict[str, str]:
-    """Spell hidden keys as 1.9.1 does and move ``weight_lr_mult`` to the weight's variable."""
-    kept: dict[str, str] = {}
-    slots = REGISTRY[op_name].inputs if op_name in REGISTRY else ()
-    for key, value in attrs.items():
-        hidden = _hidden_suffix(key)
-        slot = key[: -len(hidden) - 1] if hidden and key != hidden else ""
-        if hidden and key == hidden:
-            kept[f"__{key}__"] = value
-        elif slot in slots and slots.index(slot) < len(inputs):
-            owner = inputs[slots.index(slot)].node
-            owner.attrs = dict(sorted({**owner.attrs, f"__{hidden}__": value}.items()))
-        else:
-            kept[key] = value
-    if version < 905 and op_name in ("argmax", "argmin") and kept.get("axis") == "-1":
-        del kept["axis"]
-    return kept
+        raise MXNetError(node_message(page.name, name, str(error), ["read from JSON"])) from None
+    return Node(op, name, inputs, dict(sorted(attrs.items())))

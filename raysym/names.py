@@ -67,16 +67,15 @@ class AttrScope:
                 raise ValueError(
                     f"AttrScope: attributes need to be string: got {key}={value!r}, expected a str"
                 )
-        self._own = attrs
-        self._merged = attrs
+        self._attrs = attrs
 
     def get(self, attr: dict[str, str] | None) -> dict[str, str]:
         """The scope's attributes overlaid with `attr`."""
-        return {**self._merged, **(attr or {})}
+        return {**self._attrs, **(attr or {})}
 
     def __enter__(self) -> Self:
-        self._merged = {**_stacks.attrs[-1]._merged, **self._own}
-        _stacks.attrs.append(self)
+        # A scope of its own is entered, so that one AttrScope may serve in several places.
+        _stacks.attrs.append(AttrScope(**_stacks.attrs[-1].get(self._attrs)))
         return self
 
     def __exit__(self, *exc: Any) -> None:

@@ -110,8 +110,7 @@ class NDArray(Arithmetic, InPlace, Fluent):
 
     @property
     def grad(self) -> None:
-        """None: gradients of imperative code are not recorded; bind a Symbol for gradients."""
-        return None
+        """None: gradients of imperative code are not recorded; bind a Symbol."""
 
     def __len__(self) -> int:
         if not self.shape:
@@ -165,6 +164,16 @@ class NDArray(Arithmetic, InPlace, Fluent):
     def __dlpack_device__(self) -> tuple[int, int]:
         kind, number = self._view.__dlpack_device__()
         return int(kind), int(number)
+
+    def to_dlpack_for_read(self) -> Any:
+        """A DLPack capsule over the memory, for reading."""
+        return self.__dlpack__()
+
+    def to_dlpack_for_write(self) -> Any:
+        """A DLPack capsule over the memory; later writes are not pushed to remote executors."""
+        self._chunk.version += 1
+        # Numpy takes capsules from before version 1.0 of the protocol for read-only.
+        return self.__dlpack__(max_version=(1, 0))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickled, (dump_array(self.asnumpy(), self.context),)

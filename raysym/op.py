@@ -146,6 +146,13 @@ class Op:
             return [None] * len(ins)
         raise RuleError("operator is not differentiable", fix="Put BlockGrad behind it")
 
+    def add_to_grad(self, ins: Entries, outs: Entries, old: Entry, grad: Entry) -> Entry | None:
+        """What grad_req="add" leaves in the array of a variable that only slot 0 of this op reads.
+
+        None: the sum of both, as it should be. A few losses of MXNet do something else.
+        """
+        return None
+
     def for_inference(self, ins: Entries) -> Entries | None:
         """Entries that replace the outputs when nothing is trained; None: the op itself."""
         return None

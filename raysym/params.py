@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NewType, TypeAlias, Union, get_args, get_origin
 
+import numpy as np
+
 from raysym.errors import RuleError
 from raysym.types import DTYPE_CODES, DTYPE_OF_CODE
 
@@ -96,8 +98,16 @@ def param(
 
 
 def to_text(value: Any) -> str:
-    """The string that MXNet stores for a parameter value: ``str(value)``."""
-    return value if isinstance(value, str) else str(value)
+    """The string that MXNet stores for a parameter value: ``str(value)``, numbers as plain ones."""
+    if isinstance(value, tuple):
+        return str(tuple(map(_plain, value)))
+    return str([_plain(member) for member in value] if isinstance(value, list) else value)
+
+
+def _plain(value: Any) -> Any:
+    """numpy's numbers as Python's, whose text parsers of numbers can read."""
+    # A float32 of 0.1 stays 0.1: its text is shorter than that of its double.
+    return ast.literal_eval(str(value)) if isinstance(value, np.generic) else value
 
 
 def _is_union(annotation: Any) -> bool:
@@ -105,19 +115,27 @@ def _is_union(annotation: Any) -> bool:
 
 
 def _parse_bool(raw: Any) -> bool:
-    text = str(raw)
-    if text in ("True", "true", "1"):
+    text = str(raw).lower()
+    if text in ("true", "1"):
         return True
-    if text in ("False", "false", "0"):
+    if text in ("false", "0"):
         return False
     raise ValueError(raw)
 
 
+_INT = re.compile(r"\s*[+-]?\d+\s*$")
+
+
 def _parse_int(raw: Any) -> int:
-    return int(str(raw).removesuffix("L"))
+    text = str(raw)
+    return int(text) if _INT.match(text) else _reject(raw)
 
 
-# "inf", "nan" and hexadecimal are read as C's strtod reads them; "True" is no number.
+def _parse_dim(raw: Any) -> int:
+    return _parse_int(str(raw).removesuffix("L"))  # as Python 2 wrote tuples of large numbers
+
+
+# "inf", "nan" and a trailing "f" are read as in C; "True" is no number.
 _NUMBER = re.compile(
     r"\s*[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf(inity)?|nan)f?\s*$", re.I
 )
@@ -142,11 +160,11 @@ def _parse_members(raw: Any, parse: Callable[[Any], Any]) -> tuple[Any, ...]:
 
 
 def _parse_dims(raw: Any) -> Dims:
-    return _parse_members(raw, _parse_int)
+    return _parse_members(raw, _parse_dim)
 
 
 def _parse_opt_dims(raw: Any) -> OptDims:
-    return _parse_members(raw, lambda part: None if part == "None" else _parse_int(part))
+    return _parse_members(raw, lambda part: None if part == "None" else _parse_dim(part))
 
 
 def _parse_floats(raw: Any) -> Floats:

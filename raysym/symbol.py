@@ -9,23 +9,24 @@ from typing import Any
 
 from raysym import graph_json
 from raysym.arithmetic import Arithmetic
-from raysym.compose import new_node, scoped_attrs
-from raysym.context import Context, current_context
-from raysym.errors import MXNetError, NotImplementedForSymbol, did_you_mean
 from raysym.bind import bind, simple_bind
+from raysym.calls import split_v2_params
+from raysym.compose import Composable, call, set_attrs, single
+from raysym.context import Context, current_context
+from raysym.errors import MXNetError, NotImplementedForSymbol, did_you_mean, some
 from raysym.executor import Executor
 from raysym.fluent import Fluent
-from raysym.graph import Entry, Graph, Node, call_site, topological, variable
-from raysym.names import HIDDEN_KEYS
+from raysym.graph import Graph, Node, topological
 from raysym.ndarray import NDArray
-from raysym.op import Op, find_op, in_words, is_dunder, make_op
+from raysym.op import Op, find_op
 from raysym.passes.gradient import gradient_entries
+from raysym.passes.substitute import substitute
 from raysym.pictures.of_symbol import draw_symbol
+from raysym.symbol_text import attribute, attributes, debug_text, output_name
 from raysym.symbol_types import infer_shape, infer_type
-from raysym.types import DTYPE_CODES, dtype_name
 
 
-class Symbol(Arithmetic, Fluent):
+class Symbol(Composable, Arithmetic, Fluent):
     """One or more outputs of a graph that is yet to be given numbers.
 
     Operators compose (``a + b``, equal shapes), calling substitutes variables
@@ -33,27 +34,19 @@ class Symbol(Arithmetic, Fluent):
     since ``==`` composes too.
     """
 
-    __slots__ = ("_entries",)
+    __slots__ = ()
     __array_ufunc__ = None  # numpy scalars on the left leave the operation to us
     __hash__ = None  # type: ignore[assignment]
-
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        self._entries = tuple(entries)
 
     # ----- what it is
 
     @property
-    def entries(self) -> tuple[Entry, ...]:
-        """The graph values that this symbol stands for."""
-        return self._entries
-
-    @property
     def graph(self) -> Graph:
         """Everything that the outputs depend on."""
-        return Graph.of(self._entries)
+        return Graph.of(self.entries)
 
     def _heads(self) -> list[Node]:
-        return list(dict.fromkeys(entry.node for entry in self._entries))
+        return list(dict.fromkeys(entry.node for entry in self.entries))
 
     def _head(self) -> Node | None:
         heads = self._heads()
@@ -67,18 +60,18 @@ class Symbol(Arithmetic, Fluent):
 
     def __repr__(self) -> str:
         if self._head() is None:
-            return f"<Symbol group [{in_words(n.name for n in self._heads())}]>"
+            return f"<Symbol group [{', '.join(node.name for node in self._heads())}]>"
         return f"<Symbol {self.name}>"
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def __iter__(self) -> Iterator[Symbol]:
-        return (Symbol([entry]) for entry in self._entries)
+        return (Symbol([entry]) for entry in self.entries)
 
     def __getitem__(self, key: Any) -> Symbol:
         if isinstance(key, str):
-            return Symbol([self._entries[self._position(key)]])
+            return Symbol([self.entries[self._position(key)]])
         if isinstance(key, slice):
             return self._slice(key)
         if not isinstance(key, numbers.Integral):
@@ -87,21 +80,26 @@ class Symbol(Arithmetic, Fluent):
             raise MXNetError(f"{self!r}: index: got {key}, expected a nonnegative index")
         if key >= len(self):
             raise IndexError(f"{self!r}: index: got {key}, expected below {len(self)}")
-        return Symbol([self._entries[int(key)]])
+        return Symbol([self.entries[int(key)]])
 
     def _slice(self, key: slice) -> Symbol:
-        picked = self._entries[key]
-        if not picked and (key.start or 0) >= len(self):
-            raise IndexError(f"{self!r}: slice {key} starts past the {len(self)} outputs")
-        return Group([Symbol([entry]) for entry in picked])
+        """The outputs of a range of indices, each of them checked as a single index is."""
+        step = 1 if key.step is None else key.step
+        indices = range(key.start or 0, len(self) if key.stop is None else key.stop, step)
+        picked = [self[i].entries[0] for i in indices]
+        if not picked:
+            raise TypeError(f"{self!r}: slice: got {key}, expected a range with outputs in it")
+        return Symbol(picked)
 
     def _position(self, name: str) -> int:
         names = self.list_outputs()
         found = [i for i, output in enumerate(names) if output == name]
         if len(found) == 1:
             return found[0]
-        why = "is ambiguous" if found else "is not an output"
-        raise ValueError(f"{self!r}: '{name}' {why}. {did_you_mean(name, names)}")
+        why = f"names {len(found)} outputs" if found else "is not an output"
+        raise ValueError(
+            f"{self!r}: '{name}' {why}: expected one of {some(names)}. {did_you_mean(name, names)}"
+        )
 
     def __bool__(self) -> bool:
         raise NotImplementedForSymbol(f"{self!r} has no truth value: it stands for numbers to come")
@@ -110,44 +108,41 @@ class Symbol(Arithmetic, Fluent):
         return self.__deepcopy__({})
 
     def __deepcopy__(self, memo: Any) -> Symbol:
-        def visit(node: Node, inputs: tuple[Entry, ...]) -> list[Entry]:
-            return Node(node.op, node.name, inputs, dict(node.attrs), node.source).entries()
-
-        return Symbol(self.graph.map(visit).outputs)
+        return Symbol(substitute(self.entries, {}))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return load_json, (self.tojson(remove_amp_cast=False),)
+        return Symbol.from_json, (self.tojson(remove_amp_cast=False),)
+
+    @staticmethod
+    def from_json(text: str) -> Symbol:
+        """The symbol of a JSON text; MXNetError says what is wrong with it."""
+        return Symbol(graph_json.loads(text).outputs)
 
     # ----- composition by call
 
     def __call__(self, *args: Any, name: str | None = None, **kwargs: Any) -> Symbol:
-        """A copy in which the variables named by the keywords are replaced, everywhere."""
+        """A copy in which variables are replaced, by name, wherever they occur.
+
+        `name` renames the node of the first output. TypeError for what is no symbol or for
+        positions and keywords at once, MXNetError for positions and for unknown names.
+        """
         for value in (*args, *kwargs.values()):
             if not isinstance(value, Symbol):
-                raise TypeError(f"{self!r}: compose: got {value!r}, expected a Symbol")
+                kind = type(value).__name__
+                raise TypeError(f"{self!r}: compose: got {kind}, expects Symbol arguments")
         if args and kwargs:
-            raise TypeError(f"{self!r}: compose: only positional or only keyword arguments")
+            raise TypeError(f"{self!r}: compose: give positions or keywords, not both")
         if args:
             raise MXNetError(f"{self!r}: compose: a composed symbol only supports kwargs")
         known = self.list_inputs()
         for key in kwargs:
             if key not in known:
                 raise MXNetError(
-                    f"{self!r}: compose: '{key}' not found among {in_words(known)}. "
+                    f"{self!r}: compose: name {key} not found: expected one of {some(known)}. "
                     f"{did_you_mean(key, known)}"
                 )
-        return self._substitute({key: single(value) for key, value in kwargs.items()}, name)
-
-    def _substitute(self, given: Mapping[str, Entry], name: str | None) -> Symbol:
-        head = self._head()
-
-        def visit(node: Node, inputs: tuple[Entry, ...]) -> list[Entry]:
-            if node.is_variable and node.name in given:
-                return [given[node.name]]
-            named = name if name and node is head else node.name
-            return Node(node.op, named, inputs, dict(node.attrs), node.source).entries()
-
-        return Symbol(self.graph.map(visit).outputs)
+        given = {key: single(value, f"compose: {key}") for key, value in kwargs.items()}
+        return Symbol(substitute(self.entries, given, name))
 
     # ----- lists
 
@@ -171,7 +166,7 @@ class Symbol(Arithmetic, Fluent):
 
     def list_outputs(self) -> list[str]:
         """Names of the outputs: ``fc1_output``; a variable's own name."""
-        return [output_name(entry) for entry in self._entries]
+        return [output_name(entry) for entry in self.entries]
 
     def get_internals(self) -> Symbol:
         """All visible outputs of all nodes in graph order."""
@@ -189,26 +184,21 @@ class Symbol(Arithmetic, Fluent):
     def attr(self, key: str) -> str | None:
         """The attribute `key` of the head node, or None."""
         head = self._head()
-        if head is None:
-            return None
-        if key in ("name", "op_name"):
-            return head.name if key == "name" else head.op.name
-        hidden = f"__{key}__" if key in HIDDEN_KEYS else key
-        return head.attrs.get(key, head.attrs.get(hidden))
+        return attribute(head, key) if head else None
 
     def list_attr(self, recursive: bool = False) -> dict[str, str]:
         """Attributes of the head node, hidden keys also in their plain form."""
         if recursive:
             raise DeprecationWarning("list_attr(recursive=True) is gone: use attr_dict instead")
         head = self._head()
-        return _echoed(head.attrs) if head else {}
+        return attributes(head) if head else {}
 
     def attr_dict(self) -> dict[str, dict[str, str]]:
         """Attributes of every node that has any, by node name."""
         found: dict[str, dict[str, str]] = {}
         for node in self.graph.nodes:
             if node.attrs:
-                found.setdefault(node.name, {}).update(_echoed(node.attrs))
+                found.setdefault(node.name, {}).update(attributes(node))
         return found
 
     def _set_attr(self, **attrs: str) -> None:
@@ -216,14 +206,7 @@ class Symbol(Arithmetic, Fluent):
         head = self._head()
         if head is None:
             raise MXNetError(f"{self!r}: attributes can be set on one node only, not on a group")
-        for key, value in attrs.items():
-            if not isinstance(value, str):
-                raise ValueError(f"'{head.name}': attribute {key}={value!r}: expected a string")
-        hidden = {f"__{k}__" if k in HIDDEN_KEYS else k: v for k, v in attrs.items()}
-        merged = dict(sorted({**head.attrs, **hidden}.items()))
-        if not head.is_variable:
-            head.op = make_op(head.op.name, merged)
-        head.attrs = merged
+        set_attrs(head, attrs)
 
     # ----- inference
 
@@ -257,12 +240,7 @@ class Symbol(Arithmetic, Fluent):
 
     def debug_str(self) -> str:
         """The graph as text: outputs, then every node with inputs and attributes."""
-        lines = ["Symbol Outputs:"]
-        for i, entry in enumerate(self._entries):
-            lines.append(f"\toutput[{i}]={entry.node.name}({entry.index})")
-        for node in self.graph.nodes:
-            lines += _debug_lines(node)
-        return "\n".join(lines) + "\n"
+        return debug_text(self.entries)
 
     def draw(self, path: str | Path | None = None, title: str = "") -> str:
         """The graph as an SVG picture, written to `path` if one is given."""
@@ -284,13 +262,39 @@ class Symbol(Arithmetic, Fluent):
 
     # ----- numbers
 
-    def bind(self, ctx: Context, args: Any, *rest: Any, **kwargs: Any) -> Executor:
-        """Bind arrays and get an Executor; see `raysym.executor.bind`."""
-        return bind(self, ctx, args, *rest, **kwargs)
+    def bind(
+        self,
+        ctx: Context,
+        args: Any,
+        args_grad: Any = None,
+        grad_req: Any = "write",
+        aux_states: Any = None,
+        group2ctx: Mapping[str, Context] | None = None,
+        shared_exec: Executor | None = None,
+        **options: Any,
+    ) -> Executor:
+        """Bind arrays and get an Executor; `raysym.bind.bind` says what the arguments mean."""
+        return bind(
+            self, ctx, args, args_grad, grad_req, aux_states, group2ctx, shared_exec, **options
+        )
 
-    def simple_bind(self, ctx: Context, *rest: Any, **kwargs: Any) -> Executor:
-        """Allocate arrays from shapes and get an Executor; see `raysym.executor.simple_bind`."""
-        return simple_bind(self, ctx, *rest, **kwargs)
+    def simple_bind(
+        self,
+        ctx: Context,
+        grad_req: Any = "write",
+        type_dict: Mapping[str, Any] | None = None,
+        stype_dict: Mapping[str, str] | None = None,
+        group2ctx: Mapping[str, Context] | None = None,
+        shared_arg_names: list[str] | None = None,
+        shared_exec: Executor | None = None,
+        shared_buffer: dict[str, NDArray] | None = None,
+        **kwargs: Any,
+    ) -> Executor:
+        """Allocate arrays from shapes and get an Executor; see `raysym.bind.simple_bind`."""
+        shared = (shared_arg_names, shared_exec, shared_buffer)
+        return simple_bind(
+            self, ctx, grad_req, type_dict, stype_dict, group2ctx, *shared, **kwargs
+        )
 
     def eval(self, ctx: Context | None = None, **kwargs: NDArray) -> list[NDArray]:
         """Bind the given arrays, run forward once without training, return the outputs."""
@@ -303,9 +307,8 @@ class Symbol(Arithmetic, Fluent):
             return create(find_op(op), hint, [self, other], {})
         if isinstance(other, numbers.Number):
             return create(find_op(scalar_op), scalar_hint, [self], {"scalar": other})
-        raise TypeError(
-            f"{hint.strip('_')}: {self!r}: got {type(other).__name__}, expected a Symbol or a number"
-        )
+        wanted = "a Symbol or a number"
+        raise TypeError(f"{op} of {self!r}: got {type(other).__name__}, expected {wanted}")
 
     def _fluent(
         self, page: type[Op], name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -325,91 +328,37 @@ class Symbol(Arithmetic, Fluent):
         """The same values in another dtype."""
         return self._fluent(find_op("Cast"), "cast", (), {"dtype": dtype, **kwargs})
 
+    def split_v2(
+        self,
+        indices_or_sections: int | tuple[int, ...],
+        axis: int = 0,
+        squeeze_axis: bool = False,
+        **kwargs: Any,
+    ) -> Symbol:
+        """Cut along `axis` into equal sections (an int) or before each index (a tuple)."""
+        given = split_v2_params(indices_or_sections, axis, squeeze_axis)
+        given["indices"] = list(given["indices"])  # MXNet writes a list here, and only here
+        return self._fluent(find_op("_split_v2"), "_split_v2", (), {**given, **kwargs})
+
     def __abs__(self) -> Symbol:
         return create(find_op("abs"), "abs", [self], {})
 
     def _in_place(self, *args: Any) -> Symbol:
         raise NotImplementedForSymbol(f"{self!r} cannot be changed in place: write a = a + b")
 
-    __iadd__ = __isub__ = __imul__ = __itruediv__ = __imod__ = __ipow__ = _in_place
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = _in_place
 
     def _no_numbers(self, *args: Any, **kwargs: Any) -> Any:
+        """Not offered by symbols: NotImplementedForSymbol."""
         raise NotImplementedForSymbol(f"{self!r} has no numbers: bind it or call eval")
 
     asnumpy = asscalar = wait_to_read = as_in_context = detach = backward = copy = _no_numbers
 
+    def optimize_for(self, backend: str, *args: Any, **kwargs: Any) -> Symbol:
+        """A copy: there are no subgraph backends here, graphs are optimised when they are bound."""
+        return self.__deepcopy__(None)
 
-def Variable(
-    name: str,
-    attr: Mapping[str, str] | None = None,
-    shape: Any = None,
-    lr_mult: float | None = None,
-    wd_mult: float | None = None,
-    dtype: Any = None,
-    init: Any = None,
-    stype: str | None = None,
-    **kwargs: str,
-) -> Symbol:
-    """A named input. Shape, dtype and multipliers are kept as attributes; others need dunders.
-
-    Raises TypeError for a name that is no string, ValueError for attributes that are not strings
-    or not dunder-named, KeyError for a dtype or storage type that MXNet does not know.
-    """
-    if not isinstance(name, str):
-        raise TypeError(f"Variable: name: got {name!r}, expects a string")
-    attrs = scoped_attrs(None, name, attr)
-    given = {"shape": shape, "lr_mult": lr_mult, "wd_mult": wd_mult}
-    attrs.update({f"__{key}__": str(value) for key, value in given.items() if value is not None})
-    if dtype is not None:
-        attrs["__dtype__"] = str(DTYPE_CODES[dtype_name(dtype)])
-    if init is not None:
-        attrs["__init__"] = init if isinstance(init, str) else init.dumps()
-    if stype is not None:
-        attrs["__storage_type__"] = str(_STORAGE_TYPES[stype])
-    for key, value in kwargs.items():
-        if not is_dunder(key):
-            raise ValueError(f"Variable '{name}': {key}: attribute names must be like __{key}__")
-        if not isinstance(value, str):
-            raise ValueError(f"Variable '{name}': {key}={value!r}: only accepts string values")
-        attrs[key] = value
-    return Symbol([variable(name, dict(sorted(attrs.items())), call_site())])
-
-
-_STORAGE_TYPES = {"default": 0, "row_sparse": 1, "csr": 2}
-var = Variable
-
-
-def Group(symbols: Sequence[Symbol]) -> Symbol:
-    """All outputs of all members, in order; TypeError for an empty list or other members."""
-    members = list(symbols) if isinstance(symbols, (list, tuple)) else symbols
-    if isinstance(members, Symbol) and members:  # its truth value says why this is refused
-        return members
-    if not isinstance(members, list) or not members:
-        raise TypeError(f"Group: got {symbols!r}, expected a list of symbols")
-    if any(not isinstance(member, Symbol) for member in members):
-        raise TypeError(f"Group: got {symbols!r}, expected only symbols in the list")
-    return Symbol([entry for member in members for entry in member.entries])
-
-
-def load_json(json_str: str) -> Symbol:
-    """The symbol of a JSON text of any MXNet version since 0.8."""
-    if not isinstance(json_str, str):
-        raise TypeError(f"load_json: got {type(json_str).__name__}, expected a str")
-    return Symbol(graph_json.loads(json_str).outputs)
-
-
-def load(fname: str) -> Symbol:
-    """The symbol saved in a file; MXNetError when it cannot be read."""
-    if not isinstance(fname, str):
-        raise TypeError(f"load: fname: got {type(fname).__name__}, expected a str")
-    try:
-        text = Path(fname).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise MXNetError(f"cannot load a symbol from {fname!r}: {error}") from None
-    return load_json(text)
-
-
-# ----- making symbols
+    get_backend_symbol = optimize_for
 
 
 def create(
@@ -420,72 +369,6 @@ def create(
     name: str | None = None,
     attr: Mapping[str, str] | None = None,
 ) -> Symbol:
-    """Call an operator: `args` are inputs, then parameters; symbols in `kwargs` are inputs."""
-    named = {key: value for key, value in kwargs.items() if isinstance(value, Symbol)}
-    params = {key: value for key, value in kwargs.items() if key not in named}
-    if page.variadic:
-        positional = [_input(page, name or hint, value) for value in args]
-        if positional and named:
-            raise TypeError(f"{page.name}: inputs are either all positional or all keywords")
-    else:
-        positional = [_optional(page, name or hint, v) for v in args[: len(page.inputs)]]
-        params = {**_positional_params(page, args[len(page.inputs) :]), **params}
-        for slot in page.inputs:
-            if slot in params and slot not in page.params:
-                _optional(page, name or hint, params.pop(slot))
-    inputs = {key: single(value) for key, value in named.items()}
-    node = new_node(page, hint, positional, inputs, params, name, attr)
+    """The symbol of an operator call: its visible outputs (see `compose.call`)."""
+    node = call(page, hint, args, kwargs, name, attr)
     return Symbol(node.entries()[: node.op.n_visible()])
-
-
-def _positional_params(page: type[Op], values: Sequence[Any]) -> dict[str, Any]:
-    if len(values) > len(page.params):
-        raise TypeError(f"{page.name}: too many positional arguments: {len(values)} parameters")
-    return dict(zip(page.params, values, strict=False))
-
-
-def _input(page: type[Op], name: str, value: Any) -> Entry:
-    if not isinstance(value, Symbol):
-        raise AssertionError(
-            f"{page.name} '{name}': inputs must be Symbol instances: got {type(value).__name__}"
-        )
-    return single(value)
-
-
-def _optional(page: type[Op], name: str, value: Any) -> Entry | None:
-    return None if value is None else _input(page, name, value)
-
-
-def single(symbol: Symbol) -> Entry:
-    """The one entry of a symbol; MXNetError when it has several."""
-    if len(symbol) != 1:
-        raise MXNetError(
-            f"{symbol!r} is a tuple of {len(symbol)} outputs, a single value is required: "
-            "pick one by index"
-        )
-    return symbol.entries[0]
-
-
-def output_name(entry: Entry) -> str:
-    """``fc1_output``, or a variable's own name."""
-    if entry.node.is_variable:
-        return entry.node.name
-    return f"{entry.node.name}_{entry.node.op.output_names()[entry.index]}"
-
-
-def _echoed(attrs: Mapping[str, str]) -> dict[str, str]:
-    plain = {k: attrs[f"__{k}__"] for k in HIDDEN_KEYS if f"__{k}__" in attrs}
-    return {**attrs, **plain}
-
-
-def _debug_lines(node: Node) -> list[str]:
-    if node.is_variable:
-        return [f"Variable:{node.name}"]
-    lines = ["--------------------", f"Op:{node.op.name}, Name={node.name}", "Inputs:"]
-    for i, entry in enumerate(node.inputs):
-        version = " version=0" if entry.node.is_variable else ""
-        lines.append(f"\targ[{i}]={entry.node.name}({entry.index}){version}")
-    if node.attrs:
-        lines.append("Attrs:")
-        lines += [f"\t{key}={value}" for key, value in sorted(node.attrs.items())]
-    return lines

@@ -43,21 +43,23 @@ def two_inputs() -> Lesson:
     return Lesson(net.draw(title="A network with two inputs"), facts)
 
 
-def product_of_three() -> tuple[mx.Symbol, mx.Symbol]:
-    """C = A * B and E = C * D, under these names."""
+def bind() -> Lesson:
+    """Bind: arrays for the arguments, room for the outputs."""
     A, B, D = (mx.sym.Variable(name) for name in "ABD")
     C = mx.sym.elemwise_mul(A, B, name="C")
     E = mx.sym.elemwise_mul(C, D, name="E")
-    return C, E
-
-
-def bind() -> Lesson:
-    """Bind: arrays for the arguments, room for the outputs."""
-    _, E = product_of_three()
     arrays = {"A": mx.nd.array([10]), "B": mx.nd.array([1]), "D": mx.nd.array([2])}
     executor = E.bind(mx.cpu(), arrays)
     facts = {"arguments": sorted(executor.arg_dict), "outputs": [a.shape for a in executor.outputs]}
     return Lesson(executor.draw(title="E = (A * B) * D, bound"), facts)
+
+
+def product_of_three() -> tuple[mx.Symbol, mx.Symbol]:
+    """The graph of `bind`: C = A * B and E = C * D."""
+    A, B, D = (mx.sym.Variable(name) for name in "ABD")
+    C = mx.sym.elemwise_mul(A, B, name="C")
+    E = mx.sym.elemwise_mul(C, D, name="E")
+    return C, E
 
 
 def forward() -> Lesson:
@@ -65,9 +67,9 @@ def forward() -> Lesson:
     _, E = product_of_three()
     a, b, d = mx.nd.array([3]), mx.nd.array([1]), mx.nd.array([2])
     executor = E.bind(mx.cpu(), [a, b, d])
-    before = executor.forward()[0].asscalar()
+    before = executor.forward()[0].item()
     a[:] = 10
-    after = executor.forward()[0].asscalar()
+    after = executor.forward()[0].item()
     return Lesson(executor.draw(title="Forward, after A[:] = 10"), {"E": before, "E after": after})
 
 
@@ -77,7 +79,7 @@ def group() -> Lesson:
     both = mx.sym.Group([C, E])
     executor = both.bind(mx.cpu(), [mx.nd.array([10]), mx.nd.array([1]), mx.nd.array([2])])
     c, e = executor.forward()
-    facts = {"outputs": both.list_outputs(), "C": c.asscalar(), "E": e.asscalar()}
+    facts = {"outputs": both.list_outputs(), "C": c.item(), "E": e.item()}
     return Lesson(executor.draw(title="Group([C, E])"), facts)
 
 
@@ -89,7 +91,7 @@ def backward() -> Lesson:
     executor = E.bind(mx.cpu(), arrays, args_grad={"A": ga})
     executor.forward(is_train=True)
     executor.backward(mx.nd.array([2]))
-    facts = {"E": executor.outputs[0].asscalar(), "grad A": ga.asscalar()}
+    facts = {"E": executor.outputs[0].item(), "grad A": ga.item()}
     return Lesson(executor.draw(title="Backward, with head gradient 2"), facts)
 
 
@@ -114,8 +116,12 @@ def auxiliary_states() -> Lesson:
     executor.aux_dict["bn_moving_var"][:] = 1
     executor.forward(is_train=True, data=mx.nd.array([[1, 20], [2, 20], [3, 40], [6, 40]]))
     executor.backward(mx.nd.ones((4, 2)))
-    facts = {name: array.asnumpy().round(4).tolist() for name, array in executor.aux_dict.items()}
+    facts = {name: _rounded(array) for name, array in executor.aux_dict.items()}
     return Lesson(executor.draw(title="BatchNorm and its two auxiliary states"), facts)
+
+
+def _rounded(array: mx.NDArray) -> list[float]:
+    return [round(float(value), 4) for value in array.asnumpy()]
 
 
 LESSONS: tuple[Callable[[], Lesson], ...] = (

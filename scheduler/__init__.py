@@ -3,11 +3,13 @@
 from .bounds import Bound
 from .cluster import Cluster, Device, Link
 from .errors import ScheduleError
+from .export import from_json, to_chrome_trace, to_json
 from .graph import Task, TaskGraph
 from .instances import Instance, load_instance
 from .place import POLICIES, place
 from .policies.ideals import split
 from .schedule import Schedule, Slot
+from .verify import verify
 
 __all__ = [
     "POLICIES",
@@ -21,7 +23,11 @@ __all__ = [
     "Slot",
     "Task",
     "TaskGraph",
+    "from_json",
     "load_instance",
     "place",
     "split",
+    "to_chrome_trace",
+    "to_json",
+    "verify",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -10,6 +11,8 @@ import numpy as np
 
 from .bounds import Bound, best_bound
 from .cluster import Cluster
+from .errors import ScheduleError
+from .explain import changed, explain, why
 from .graph import Array, TaskGraph
 from .loads import kept, loads
 from .text import nbytes, seconds
@@ -38,6 +41,9 @@ class Schedule:
     graph: TaskGraph = field(repr=False, compare=False)
     cluster: Cluster = field(repr=False, compare=False)
     known: Bound | None = None
+    remake: Callable[[TaskGraph, Cluster], Schedule] | None = field(
+        default=None, repr=False, compare=False
+    )
 
     @cached_property
     def placement(self) -> dict[str, str]:
@@ -93,6 +99,24 @@ class Schedule:
     def gap(self) -> float:
         """`value / lower_bound - 1`: 0 is proved optimal."""
         return max(0.0, self.value / self.lower_bound - 1) if self.lower_bound > 0 else 0.0
+
+    def whatif(self, **changes: float) -> Schedule:
+        """The schedule of the same policy on a changed cluster.
+
+        `bandwidth`, `latency`, `flops`, `memory` are factors; `devices=+1` adds a copy of the last
+        device, `devices=-1` takes the last one away.
+        """
+        if self.remake is None:
+            raise ScheduleError(f"{self.policy}: only a schedule made by place() can be made again")
+        return self.remake(self.graph, changed(self.cluster, **changes))
+
+    def explain(self) -> str:
+        """What binds: loads, memory, and the chain of waits that ends last."""
+        return explain(self)
+
+    def why(self, task: str) -> str:
+        """Why `task` runs where and when it does, and what every other device would give."""
+        return why(self, task)
 
     def on(self, device: str) -> tuple[Slot, ...]:
         """The slots of one device in order of start."""

@@ -113,11 +113,23 @@ def _operator(name, reflected=False):
     return lambda self, *other: wrapped(compute(self.host, *inside(other)))
 
 
+def _in_place(name):
+    compute = getattr(operator, name)
+
+    def change(self, other):
+        compute(self.host, inside(other))
+        return self
+
+    return change
+
+
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "pow", "mod", "matmul"):
     setattr(DeviceArray, f"__{_name}__", _operator(_name))
+    setattr(DeviceArray, f"__i{_name}__", _in_place(f"i{_name}"))
     setattr(DeviceArray, f"__r{_name}__", _operator(_name, reflected=True))
 for _name in ("and_", "or_", "xor", "lshift", "rshift"):
     setattr(DeviceArray, f"__{_name.strip('_')}__", _operator(_name))
+    setattr(DeviceArray, f"__i{_name.strip('_')}__", _in_place(f"i{_name.strip('_')}"))
     setattr(DeviceArray, f"__r{_name.strip('_')}__", _operator(_name, reflected=True))
 for _name in ("eq", "ne", "lt", "le", "gt", "ge", "neg", "pos", "abs", "invert"):
     setattr(DeviceArray, f"__{_name}__", _operator(_name))

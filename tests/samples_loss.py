@@ -187,6 +187,13 @@ SAMPLES = {
             lambda y, n: -y,
         ),
     ],
+    "_added_regression": [
+        head(
+            {"grad_scale": 0.5, "signs": False},
+            [(3, 4), (3, 4), (3, 4)],
+            lambda y, n, old: (old + y - n) * (1 + 0.5 / 4),
+        )
+    ],
     "MakeLoss": [head({"normalization": "batch"}, [(3, 4)], same)],
     "_backward_MakeLoss": [
         head({"grad_scale": 3}, [(3, 4)], lambda x: np.full((3, 4), 3.0)),

@@ -93,6 +93,7 @@ SAMPLES = {
             why="float16 is too coarse for differences",
         ),
     ],
+    "_contrib_BatchNormWithReLU": [Sample(FREE, BATCH, wrt=WRT, smooth=True)],
     "_contrib_SyncBatchNorm": [
         Sample({"key": "bn", **FREE}, BATCH, wrt=WRT, smooth=True),
         Sample({"key": "bn", "ndev": 2, "output_mean_var": True}, BATCH, wrt=(0, 2)),

@@ -405,6 +405,10 @@ def test_dlpack_shares_memory(x):
     assert x.__dlpack_device__() == (1, 0)
     through_capsule = nd.from_dlpack(nd.to_dlpack_for_read(x))
     same(through_capsule, x.asnumpy())
+    version = x.chunk.version
+    nd.from_dlpack(nd.to_dlpack_for_write(x))[:] = 4
+    same(x, np.full((2, 3), 4))
+    assert x.chunk.version > version
 
 
 def test_from_numpy_shares_or_copies():

@@ -22,7 +22,8 @@ def compose(filters: tuple[int, int] = (16, 32), hidden: int = 64) -> mx.Symbol:
         net = mx.sym.Activation(net, act_type="relu", name="relu3")
     with mx.AttrScope(ctx_group="stage4"):
         net = mx.sym.FullyConnected(net, num_hidden=10, name="fc2")
-        return mx.sym.SoftmaxOutput(net, normalization="batch", name="softmax")
+        output: mx.Symbol = mx.sym.SoftmaxOutput(net, normalization="batch", name="softmax")
+        return output
 
 
 def convolution(data: mx.Symbol, filters: int, number: str) -> mx.Symbol:
@@ -32,7 +33,10 @@ def convolution(data: mx.Symbol, filters: int, number: str) -> mx.Symbol:
     )
     net = mx.sym.BatchNorm(net, fix_gamma=False, name=f"bn{number}")
     net = mx.sym.Activation(net, act_type="relu", name=f"relu{number}")
-    return mx.sym.Pooling(net, kernel=(2, 2), stride=(2, 2), pool_type="max", name=f"pool{number}")
+    output: mx.Symbol = mx.sym.Pooling(
+        net, kernel=(2, 2), stride=(2, 2), pool_type="max", name=f"pool{number}"
+    )
+    return output
 
 
 def placement(n_workers: int) -> dict[str, mx.Context]:

@@ -62,8 +62,9 @@ class Trainer:
         executor.forward(is_train=True, data=images, softmax_label=labels)
         executor.backward()
         for name, velocity in self.velocity.items():
-            velocity[:] = MOMENTUM * velocity - rate * executor.grad_dict[name]
-            parameter = executor.arg_dict[name]
+            gradient, parameter = executor.grad_dict[name], executor.arg_dict[name]
+            assert gradient is not None  # all but the inputs were bound with one
+            velocity[:] = MOMENTUM * velocity - rate * gradient
             parameter += velocity
         likelihood = executor.outputs[0].asnumpy()[np.arange(len(labels)), labels.astype(int)]
         return float(-np.log(np.maximum(likelihood, 1e-30)).mean())

@@ -174,14 +174,12 @@ def from_dlpack(dlpack: Any) -> NDArray:
 
 def to_dlpack_for_read(data: NDArray) -> Any:
     """A DLPack capsule over the memory of `data`, for reading."""
-    return data.__dlpack__()
+    return data.to_dlpack_for_read()
 
 
 def to_dlpack_for_write(data: NDArray) -> Any:
     """A DLPack capsule over the memory of `data`; later writes are not pushed to workers."""
-    capsule = data.__dlpack__()
-    data.chunk.version += 1
-    return capsule
+    return data.to_dlpack_for_write()
 
 
 __all__ = [

@@ -6,6 +6,7 @@ from typing import Any
 
 from raysym.graph import apply
 from raysym.op import Cost, Entries, Grads, Shapes, Types, register, total_bytes
+from raysym.ops.numeric import scalar_of
 from raysym.ops.slicing import Ranges
 from raysym.params import Param
 from raysym.types import unify
@@ -61,7 +62,7 @@ class _slice_assign_scalar(_Assign):
 
     def forward(self, xp: Any, *arrays: Any) -> Any:
         made = arrays[0].copy()
-        made[self.cut(made.shape, ())] = self.scalar
+        made[self.cut(made.shape, ())] = scalar_of(made.dtype, self.scalar)
         return made
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:

@@ -6,29 +6,22 @@ a channel-last layout the channel axis of x, w and y is the last one.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from typing import Any
 
 from raysym.errors import RuleError
 from raysym.graph import Entry, apply
 from raysym.op import Cost, Entries, Grads, Op, Shapes, Types, register, total_bytes
+from raysym.ops.convolving import convolve, correlate, spread
 from raysym.ops.windows import (
     Window,
     channels_first,
     channels_last,
-    columns,
-    crop_spatial,
     final,
     first,
-    pad_spatial,
-    wide,
 )
 from raysym.params import Dims, param
 from raysym.types import PartialShape, Shape
 
-# Windows are copied out in blocks of at most so many elements, to bound the extra memory.
-BLOCK = 1 << 22
 LAYOUTS = ("NCW", "NCHW", "NCDHW", "NHWC", "NDHWC")
 TUNING = ("fastest", "limited_workspace", "off")
 
@@ -115,67 +108,6 @@ class Convolving(Op):
         if bias is None:
             return self.last(y)
         return self.last(y + bias.reshape(-1, *(1,) * len(self.kernel)))
-
-
-# ----- the three kernels
-
-
-def convolve(xp: Any, x: Any, w: Any, window: Window, groups: int) -> Any:
-    """Cross-correlate: x ``(N, C, *S)``, w ``(F, C/G, *K)`` -> ``(N, F, *P)``."""
-    sizes = window.sizes(x.shape[2:])
-    f = w.shape[0] // groups
-    rows = wide(xp, w).reshape(groups, f, -1)
-    if window.is_pointwise():
-        cells = x[(slice(None), slice(None), *(slice(None, None, s) for s in window.stride))]
-        cells = wide(xp, cells).reshape(x.shape[0], groups, x.shape[1] // groups, -1)
-        y = product(xp, rows, cells)
-        return y.reshape(x.shape[0], -1, *sizes).astype(x.dtype, copy=False)
-    y = xp.empty((x.shape[0], w.shape[0], *sizes), x.dtype)
-    for block, cols in _blocks(xp, x, window, sizes, groups):
-        made = product(xp, rows, cols).reshape(groups * f, -1, *sizes)
-        y[block] = made.swapaxes(0, 1)
-    return y
-
-
-def spread(xp: Any, g: Any, w: Any, window: Window, groups: int, spatial: Dims) -> Any:
-    """Transposed convolution: g ``(N, F, *P)``, w ``(F, C/G, *K)`` -> ``(N, C, *spatial)``."""
-    n, f, c = g.shape[0], w.shape[0] // groups, w.shape[1]
-    units = wide(xp, g).reshape(n, groups, f, -1)
-    w = wide(xp, w).reshape(groups, f, c, *window.kernel).swapaxes(1, 2)
-    x = xp.zeros((n, groups * c, *window.padded(spatial)), units.dtype)
-    for tap, place in window.taps(g.shape[2:]):
-        made = product(xp, w[(slice(None), slice(None), slice(None), *tap)], units)
-        x[place] += made.reshape(n, groups * c, *g.shape[2:])
-    return crop_spatial(x, window.pad, spatial).astype(g.dtype, copy=False)
-
-
-def correlate(xp: Any, g: Any, x: Any, window: Window, groups: int) -> Any:
-    """Weight gradient: g ``(N, F, *P)``, x ``(N, C, *S)`` -> ``(F, C/G, *K)``."""
-    sizes, f = g.shape[2:], g.shape[1] // groups
-    total: Any = 0
-    for block, cols in _blocks(xp, x, window, sizes, groups):
-        units = wide(xp, g[block]).swapaxes(0, 1).reshape(groups, f, -1)
-        total = total + product(xp, units, cols.swapaxes(1, 2))
-    shape = (g.shape[1], x.shape[1] // groups, *window.kernel)
-    return total.reshape(shape).astype(g.dtype, copy=False)
-
-
-def _blocks(
-    xp: Any, x: Any, window: Window, sizes: Dims, groups: int
-) -> Iterator[tuple[slice, Any]]:
-    """Windows of a few samples at a time: ``(G, C/G * K, samples * P)``."""
-    each = x.shape[1] * math.prod(window.kernel) * math.prod(sizes)
-    step = max(1, BLOCK // max(each, 1))
-    for start in range(0, x.shape[0], step):
-        block = slice(start, start + step)
-        padded = pad_spatial(xp, wide(xp, x[block]), window.pad, window.pad)
-        rows = x.shape[1] // groups * math.prod(window.kernel)
-        yield block, columns(xp, padded, window, sizes).reshape(groups, rows, -1)
-
-
-def product(xp: Any, a: Any, b: Any) -> Any:
-    """Matrix product over the last two axes; an outer product where only one index is summed."""
-    return a * b if a.shape[-1] == 1 else xp.matmul(a, b)
 
 
 # ----- the pages

@@ -16,10 +16,8 @@ from raysym.ops.convolution import (
     TUNING,
     Convolving,
     contraction,
-    convolve,
-    correlate,
-    spread,
 )
+from raysym.ops.convolving import convolve, correlate, spread
 from raysym.ops.windows import Window
 from raysym.params import Dims, param
 

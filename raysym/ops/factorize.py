@@ -12,7 +12,7 @@ import numpy as np
 
 from raysym.errors import RuleError
 from raysym.graph import Entry, apply
-from raysym.op import Cost, Entries, Grads, Op, Shapes, Types, register, total_bytes
+from raysym.op import Cost, Entries, Grads, Shapes, Types, register, total_bytes
 from raysym.ops.linalg import Linalg, matrix_axes, product, square_shape, triangle, turned
 from raysym.ops.maths import add, mul, neg, reshape_like, square, sub, times
 from raysym.types import unify
@@ -229,10 +229,11 @@ class _linalg_syevd(Linalg):
 
 
 @register
-class _eigen_gaps(Op):
+class _eigen_gaps(Linalg):
     """``1 / (values[j] - values[i])`` for all pairs; 0 for equal ones."""
 
     internal = True
+    inputs = ("data",)
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
         values = ins[0]

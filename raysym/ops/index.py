@@ -8,6 +8,7 @@ from typing import Any
 from raysym.errors import RuleError
 from raysym.graph import Entry, apply
 from raysym.op import Cost, DTypes, Entries, Grads, Op, Shapes, Types, register, total_bytes
+from raysym.ops.numeric import scalar_of
 from raysym.ops.rows import add_rows, in_range
 from raysym.ops.slicing import IntoZeros
 from raysym.params import DType, param
@@ -252,7 +253,8 @@ class one_hot(Op):
 
     def forward(self, xp: Any, indices: Any) -> Any:
         hit = indices.astype("int64")[..., None] == xp.arange(self.depth)
-        return xp.where(hit, self.on_value, self.off_value).astype(self.dtype)
+        on, off = (scalar_of(self.dtype, v) for v in (self.on_value, self.off_value))
+        return xp.where(hit, on, off)
 
 
 @register

@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from raysym.errors import RuleError
-from raysym.graph import apply
+from raysym.graph import Entry, apply
 from raysym.op import Cost, Entries, Grads, Op, Shapes, Types, register, total_bytes
 from raysym.ops.maths import mul
 from raysym.ops.softmax import log_softmax_of, softmax_of
@@ -96,6 +96,9 @@ class SoftmaxOutput(_SoftmaxLoss):
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         heads = grads if self.out_grad else []
         return [apply("_backward_SoftmaxOutput", outs[0], ins[1], *heads, **self.given()), None]
+
+    def add_to_grad(self, ins: Entries, outs: Entries, old: Entry, grad: Entry) -> Entry | None:
+        return grad  # as MXNet does
 
 
 @register

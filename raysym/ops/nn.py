@@ -8,6 +8,7 @@ from typing import Any
 from raysym.graph import apply
 from raysym.op import Cost, Entries, Grads, Op, Shapes, Types, register, total_bytes
 from raysym.ops.maths import reshape_like
+from raysym.ops.windows import wide
 from raysym.params import param
 from raysym.types import PartialShape
 
@@ -46,8 +47,9 @@ class FullyConnected(Op):
 
     def forward(self, xp: Any, data: Any, weight: Any, bias: Any = None) -> Any:
         x = data.reshape(data.shape[0], -1) if self.flatten else data
-        y = xp.matmul(x, weight.T)
-        return y if bias is None else y + bias
+        y = xp.matmul(wide(xp, x), wide(xp, weight).T)
+        y = y if bias is None else y + bias
+        return y.astype(data.dtype, copy=False)
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         (x, w, *bias), (g,) = ins, grads

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from raysym.errors import RuleError
 from raysym.graph import Entry, apply, apply_all
 from raysym.op import Cost, DTypes, Entries, Grads, Op, Shapes, Types, register, total_bytes
-from raysym.ops.maths import add, plus, power, times
+from raysym.ops.maths import above, add, mul, plus, power, times
 from raysym.ops.normalizing import Geometry
 from raysym.ops.windows import wide
 from raysym.params import param
@@ -48,23 +48,30 @@ class _Normalization(Op):
         shown = geometry.statistics(self.kind)
         return [data, *[geometry.learned()] * (len(ins) - 1)], [data, shown, shown]
 
-    def moments(self, xp: Any, x: Any, geometry: Geometry) -> tuple[Any, Any]:
-        """Mean and biased variance."""
-        mean = geometry.mean(x)
-        return mean, geometry.mean(xp.square(x - mean))
-
     def normalized(self, xp: Any, data: Any, gamma: Any, beta: Any, moments: Any) -> Any:
         """``gamma (x - mean) / sqrt(var + eps) + beta`` and the statistics to show."""
         geometry = self.geometry(data.shape)
         x = wide(xp, data).reshape(geometry.view)
-        mean, var = moments or self.moments(xp, x, geometry)
+        mean = moments[0] if moments else geometry.mean(x)
+        y = x - mean
+        var = moments[1] if moments else geometry.mean(xp.square(y))
         inv = 1 / xp.sqrt(var + self.eps)
-        scale = inv if self.fix_gamma else inv * geometry.along(wide(xp, gamma))
-        y = (x - mean) * scale + geometry.along(wide(xp, beta))
+        self._scale(xp, y, geometry, inv, gamma)
+        y += geometry.along(wide(xp, beta))
         shown = {"inv": inv, "std": 1 / inv, "var": var}[self.spread]
         shape = geometry.statistics(self.kind)
         seen = [s.reshape(shape).astype(beta.dtype, copy=False) for s in (mean, shown)]
         return (y.reshape(data.shape).astype(data.dtype, copy=False), *seen)
+
+    def _scale(self, xp: Any, y: Any, geometry: Geometry, inv: Any, gamma: Any) -> None:
+        # In place, and in one pass where the factors are few.
+        if self.fix_gamma:
+            y *= inv
+        elif geometry.channel in geometry.over:
+            y *= inv
+            y *= geometry.along(wide(xp, gamma))
+        else:
+            y *= inv * geometry.along(wide(xp, gamma))
 
     def forward(self, xp: Any, data: Any, gamma: Any, beta: Any) -> Any:
         return self.normalized(xp, data, gamma, beta, None)
@@ -160,6 +167,18 @@ class BatchNorm(BatchNormalization):
     cudnn_off: bool = param(False, doc="Accepted for compatibility; not used.")
     min_calib_range: float | None = param(None, doc="Accepted for compatibility; not used.")
     max_calib_range: float | None = param(None, doc="Accepted for compatibility; not used.")
+
+
+@register
+class _contrib_BatchNormWithReLU(BatchNorm):
+    """``max(BatchNorm(x), 0)``. Shapes, parameters and outputs as those of BatchNorm."""
+
+    def forward(self, xp: Any, data: Any, gamma: Any, beta: Any, *moving: Any) -> Any:
+        y, *shown = super().forward(xp, data, gamma, beta, *moving)
+        return (xp.maximum(y, 0), *shown)
+
+    def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
+        return super().gradient(ins, outs, [mul(grads[0], above(outs[0], 0.0)), *grads[1:]])
 
 
 @register

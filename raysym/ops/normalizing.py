@@ -164,15 +164,32 @@ class _backward_normalize(_Facts):
 
     def forward(self, xp: Any, *arrays: Any) -> Any:
         geometry, seen = self.read(xp, arrays)
+        dx, *learned = (self._batch if self.kind == "batch" else self._any)(geometry, seen)
+        if self.shown and not self.fixed:
+            dx = dx + self._of_statistics(geometry, seen)
+        learned = [array.astype(arrays[-1].dtype, copy=False) for array in learned]
+        dx = dx.reshape(arrays[1].shape).astype(arrays[1].dtype, copy=False)
+        return (dx, *learned)
+
+    def _any(self, geometry: Geometry, seen: dict[str, Any]) -> list[Any]:
         g, z = seen["grad_data"], seen["z"]
         h = g * seen["gamma"] if self.scaled else g
         dx = seen["inv"] * self.projected(geometry, h, z)
-        if self.shown and not self.fixed:
-            dx = dx + self._of_statistics(geometry, seen)
         made = [geometry.summed(g * z)] if self.scaled else []
-        learned = [v.astype(arrays[-1].dtype, copy=False) for v in (*made, geometry.summed(g))]
-        dx = dx.reshape(arrays[1].shape).astype(arrays[1].dtype, copy=False)
-        return (dx, *learned)
+        return [dx, *made, geometry.summed(g)]
+
+    def _batch(self, geometry: Geometry, seen: dict[str, Any]) -> list[Any]:
+        # The same with fewer passes: gamma is constant within the statistics, whose means are the
+        # gradients of gamma and beta up to the number of elements.
+        g, z = seen["grad_data"], seen["z"]
+        count = math.prod(geometry.view[i] for i in geometry.over)
+        both, bias = geometry.mean(g * z), geometry.mean(g)
+        dx = g.copy() if self.fixed else g - bias
+        if not self.fixed:
+            dx -= z * both
+        dx *= seen["inv"] * seen.get("gamma", 1)
+        made = [both.reshape(-1) * count] if self.scaled else []
+        return [dx, *made, bias.reshape(-1) * count]
 
     def _of_statistics(self, geometry: Geometry, seen: dict[str, Any]) -> Any:
         # d mean = 1/m, d std = z/m, d var = 2 z/(inv m), d inv = -inv^2 z/m

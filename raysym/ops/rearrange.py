@@ -9,6 +9,7 @@ from raysym.errors import RuleError
 from raysym.graph import apply
 from raysym.op import Cost, DTypes, Entries, Grads, Op, Shapes, Types, register, total_bytes
 from raysym.ops.joining import sum_axes
+from raysym.ops.numeric import scalar_of
 from raysym.ops.slicing import Cut, IntoZeros
 from raysym.params import Dims, param
 from raysym.types import PartialShape, unify_dtypes
@@ -69,7 +70,7 @@ class Pad(_Border):
 
     def forward(self, xp: Any, data: Any) -> Any:
         if self.mode == "constant":
-            fill = {"constant_values": self.constant_value}
+            fill = {"constant_values": scalar_of(data.dtype, self.constant_value)}
             return xp.pad(data, self.pairs(), mode="constant", **fill)
         return xp.pad(data, self.pairs(), mode=self.mode)
 

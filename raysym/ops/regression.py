@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from raysym.errors import RuleError
 from raysym.graph import Entry, apply
@@ -36,7 +36,7 @@ class _Regression(Op):
             return data[:1] if len(data) == 2 and data[1] == 1 else data
         if not is_known(label) or not is_known(data):
             return label
-        if label[0] != data[0] or math.prod(label) != math.prod(data):
+        if label[:1] != data[:1] or math.prod(label) != math.prod(data):
             raise RuleError("label does not fit", got=label, expected=data)
         return label
 
@@ -46,6 +46,10 @@ class _Regression(Op):
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         given = {"grad_scale": self.grad_scale, "signs": self.signs}
         return [apply("_backward_regression", outs[0], ins[1], **given), None]
+
+    def add_to_grad(self, ins: Entries, outs: Entries, old: Entry, grad: Entry) -> Entry | None:
+        given = {"grad_scale": self.grad_scale, "signs": self.signs}
+        return apply("_added_regression", outs[0], ins[1], old, **given)
 
 
 @register
@@ -88,18 +92,32 @@ class _backward_regression(Op):
     """``grad_scale (y - label) / m``, or with ``signs`` of its sign. Output and result alike."""
 
     internal = True
-    inputs = ("output", "label")
+    inputs: ClassVar[tuple[str, ...]] = ("output", "label")
     grad_scale: float = param(doc="Multiplies the gradient.")
     signs: bool = param(doc="Whether only the sign of the difference counts.")
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
         return ins, [ins[0]]
 
-    def forward(self, xp: Any, output: Any, label: Any) -> Any:
+    def forward(self, xp: Any, output: Any, label: Any, *old: Any) -> Any:
         y, label = wide(xp, output), wide(xp, label).reshape(output.shape)
         gap = xp.where(y > label, 1, -1) if self.signs else y - label
         scale = self.grad_scale * output.shape[0] / output.size
-        return (gap * scale).astype(output.dtype, copy=False)
+        return self.scaled(gap, scale, *old).astype(output.dtype, copy=False)
+
+    def scaled(self, gap: Any, scale: float) -> Any:
+        """The gradient from the difference."""
+        return gap * scale
+
+
+@register
+class _added_regression(_backward_regression):
+    """``(old + y - label) (1 + grad_scale / m)``: what MXNet 1.9.1 takes for old + gradient."""
+
+    inputs = ("output", "label", "old")
+
+    def scaled(self, gap: Any, scale: float, old: Any = 0) -> Any:
+        return (old + gap) * (1 + scale)
 
 
 # ----- MakeLoss
@@ -205,6 +223,9 @@ class SVMOutput(_Margin):
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         return [apply("_backward_SVMOutput", outs[0], ins[1], **self.given()), None]
+
+    def add_to_grad(self, ins: Entries, outs: Entries, old: Entry, grad: Entry) -> Entry | None:
+        return grad  # as MXNet does
 
 
 @register

@@ -11,6 +11,7 @@ from raysym.errors import RuleError
 from raysym.graph import apply
 from raysym.op import Cost, DTypes, Entries, Grads, Op, Shapes, Types, register, total_bytes
 from raysym.ops.index import IntoZerosByIndex
+from raysym.ops.numeric import scalar_of
 from raysym.ops.rows import in_range
 from raysym.params import param
 from raysym.types import PartialShape, unify, unify_dtypes
@@ -72,7 +73,7 @@ class SequenceMask(_Sequence):
         if lengths is None:
             return data
         ends = _by_time(xp, lengths.astype("int64"), data, 1 - self.axis)
-        return xp.where(_steps(xp, data, self.axis) < ends, data, data.dtype.type(self.value))
+        return xp.where(_steps(xp, data, self.axis) < ends, data, scalar_of(data.dtype, self.value))
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         given = {**self.given(), "value": 0.0}

@@ -23,11 +23,10 @@ class _Cut(Op):
         raise NotImplementedError
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
-        data, *likes = ins
-        if data is None or None in likes:
+        data = ins[0]
+        if data is None:
             return ins, outs
-        cuts = self.cut(data, tuple(likes[0] or ()) if likes else ())
-        made = [_length(dim, cut) for dim, cut in zip(data, cuts, strict=False)]
+        made = [_length(dim, cut) for dim, cut in zip(data, self.cut(data, ()), strict=False)]
         return ins, [(*made, *data[len(made) :])]
 
     def forward(self, xp: Any, data: Any, like: Any = None) -> Any:
@@ -65,7 +64,7 @@ class IntoZeros(Op):
         return self.inputs[:-1] if self.shape else self.inputs
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
-        shape = unify(self.shape or None if self.shape else ins[-1], outs[0])
+        shape = unify(self.shape or ins[-1], outs[0])
         return (ins if self.shape else [*ins[:-1], shape]), [shape]
 
     def forward(self, xp: Any, *arrays: Any) -> Any:

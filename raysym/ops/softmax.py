@@ -19,14 +19,17 @@ from raysym.types import normal_axis, unify, unify_dtypes
 
 def softmax_of(xp: Any, x: Any, axis: int) -> Any:
     """``e^x / sum e^x`` along one axis."""
-    e = xp.exp(x - x.max(axis=axis, keepdims=True))
-    return e / e.sum(axis=axis, keepdims=True)
+    e = x - x.max(axis=axis, keepdims=True)
+    xp.exp(e, out=e)
+    e /= e.sum(axis=axis, keepdims=True)
+    return e
 
 
 def log_softmax_of(xp: Any, x: Any, axis: int) -> Any:
     """The logarithm of `softmax_of`, exact where that underflows."""
     x = x - x.max(axis=axis, keepdims=True)
-    return x - xp.log(xp.exp(x).sum(axis=axis, keepdims=True))
+    x -= xp.log(xp.exp(x).sum(axis=axis, keepdims=True))
+    return x
 
 
 class _Softmax(Op):
@@ -73,7 +76,8 @@ class _Softmax(Op):
 
     def forward(self, xp: Any, data: Any, length: Any = None) -> Any:
         dtype = self.dtype or data.dtype
-        x = data.astype(xp.promote_types(xp.promote_types(data.dtype, dtype), xp.float32))
+        inner = xp.promote_types(xp.promote_types(data.dtype, dtype), xp.float32)
+        x = data.astype(inner, copy=False)
         x = x if self.factor() == 1.0 else x * self.factor()
         axis = normal_axis(self.axis, x.ndim)
         if length is None:

@@ -111,7 +111,7 @@ class UpSampling(Op):
     def _cut(self, grad: Entry, ins: Entries) -> list[Entry]:
         """The gradient's channels dealt out to the inputs."""
         large = [apply("_enlarge", x, grad) for x in ins]
-        return apply_all("_backward_Concat", grad, *large, num_args=len(ins), dim=1)
+        return list(apply_all("_backward_Concat", grad, *large, num_args=len(ins), dim=1))
 
     def cost(self, ins: Types, outs: Types) -> Cost:
         if self.is_bilinear():

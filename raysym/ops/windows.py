@@ -84,6 +84,19 @@ class Window(NamedTuple):
         """True when windows are single cells of the unpadded data."""
         return all(k == 1 for k in self.kernel) and not any(self.pad)
 
+    def cells(self, x: Any) -> Any:
+        """The cells that pointwise windows look at."""
+        return x[(slice(None), slice(None), *(slice(None, None, s) for s in self.stride))]
+
+    def reversed(self) -> tuple[slice, ...]:
+        """Slices that turn a kernel round on all axes."""
+        return (slice(None, None, -1),) * len(self.kernel)
+
+    def turned(self) -> Window:
+        """The window of the transposed map, for strides of 1."""
+        pad = tuple(span - 1 - p for span, p in zip(self.spans(), self.pad, strict=True))
+        return self._replace(pad=pad)
+
     def taps(self, sizes: Sequence[int]) -> Iterator[tuple[Dims, tuple[slice, ...]]]:
         """Every tap, row by row, and its slice of a padded array with `sizes` windows."""
         for tap in itertools.product(*map(range, self.kernel)):

@@ -33,7 +33,7 @@ def diagram_of_plan(
     """
     sketch = _Sketch(plan, values or {})
     sketch.fill()
-    return Diagram(sketch.marks.values(), sketch.arrows, title)
+    return Diagram(tuple(sketch.marks.values()), tuple(sketch.arrows), title)
 
 
 class _Step(NamedTuple):

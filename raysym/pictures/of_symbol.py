@@ -38,7 +38,7 @@ def diagram_of_symbol(graph: Graph, title: str = "") -> Diagram:
         for node in graph.nodes
         for entry in node.inputs
     ]
-    return Diagram(marks, arrows, title)
+    return Diagram(tuple(marks), tuple(arrows), title)
 
 
 def _variable(

@@ -114,7 +114,7 @@ class _Backward(NamedTuple):
             for i, head in enumerate(graph.outputs)
         ]
         found = differentiate(graph, list(bound.grad_req), heads)
-        untouched = label_only(graph)
+        untouched, readers = label_only(graph), only_readers(graph)
         accumulators: dict[str, Node] = {}
         stores = []
         for entry, req in bound.grad_req.items():
@@ -122,11 +122,13 @@ class _Backward(NamedTuple):
             if grad is None and (req == "add" or entry in untouched):
                 continue
             grad = grad or apply("zeros_like", entry)
+            total = grad
             if req == "add":
                 old = variable(home)
-                accumulators[home] = old.node
-                grad = apply("elemwise_add", old, grad)
-            stores.append(Store(home, grad, phase, entry.node))
+                total = _added(readers.get(entry), old, grad)
+                if total != grad:
+                    accumulators[home] = old.node
+            stores.append(Store(home, total, phase, entry.node))
         placeholders = {i: head.node for i, head in enumerate(heads) if head is not None}
         return _Backward(stores, found.origin, placeholders, accumulators)
 
@@ -141,6 +143,20 @@ def label_only(graph: Graph) -> set[Entry]:
             is_label = i < len(slots) and slots[i] in node.op.labels
             (labels if is_label else others).add(entry)
     return labels - others
+
+
+def only_readers(graph: Graph) -> dict[Entry, Node]:
+    """The node whose first input is all that reads a variable."""
+    reads: dict[Entry, list[tuple[Node | None, int]]] = {e: [(None, 0)] for e in graph.outputs}
+    for node in graph.nodes:
+        for slot, entry in enumerate(node.inputs):
+            reads.setdefault(entry, []).append((node, slot))
+    return {e: r[0][0] for e, r in reads.items() if len(r) == 1 and r[0][0] and r[0][1] == 0}
+
+
+def _added(reader: Node | None, old: Entry, grad: Entry) -> Entry:
+    made = reader and reader.op.add_to_grad(reader.inputs, reader.entries(), old, grad)
+    return made or apply("elemwise_add", old, grad)
 
 
 # ----- stores

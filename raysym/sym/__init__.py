@@ -21,7 +21,8 @@ from raysym.sym.functions import (
     zeros,
 )
 from raysym.sym.generate import lazy_functions
-from raysym.symbol import Group, Symbol, Variable, load, load_json, var
+from raysym.sym.making import Group, Variable, load, load_json, var
+from raysym.symbol import Symbol
 
 __all__ = [
     "Group",

@@ -91,16 +91,9 @@ def split_v2(
     attr: Any = None,
 ) -> Symbol:
     """Cut along `axis` into equal sections (an int) or before each index (a tuple)."""
-    given: dict[str, Any] = {"axis": axis, "squeeze_axis": squeeze_axis}
-    if isinstance(indices_or_sections, int):
-        given |= {"indices": (), "sections": indices_or_sections}
-    elif isinstance(indices_or_sections, tuple):
-        given |= {"indices": (0, *indices_or_sections), "sections": 0}
-    else:
-        raise ValueError(
-            f"split_v2: indices_or_sections: got {indices_or_sections!r}, expected an int or tuple"
-        )
-    return create(find_op("_split_v2"), "_split_v2", [ary], given, name, attr)
+    if not isinstance(ary, Symbol):
+        raise AssertionError(f"split_v2: ary: got {type(ary).__name__}, expected a Symbol")
+    return ary.split_v2(indices_or_sections, axis, squeeze_axis, name=name, attr=attr)
 
 
 # ----- operands that are symbols or numbers

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from raysym.op import Op
-from raysym.opdoc import doc_of, lazily, signature_of
+from raysym.opdoc import doc_of, functions_below, lazily, signature_of
 from raysym.symbol import Symbol, create
 
 Function: TypeAlias = Callable[..., Any]
 
 
 def function_of(python_name: str, page: type[Op]) -> Function:
-    """The function that composes the op of `page`; nodes are named after the name it is called by."""
+    """The function that composes the op of `page`; its nodes are named after `python_name`."""
 
     def compose(*args: Any, name: Any = None, attr: Any = None, **kwargs: Any) -> Symbol:
         kwargs.pop("out", None)
@@ -30,4 +30,9 @@ def lazy_functions(
     names: dict[str, Any], namespace: str
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """``__getattr__`` and ``__dir__`` of a module of symbolic functions (see `opdoc`)."""
-    return lazily(names, namespace, function_of)
+    get, _ = lazily(names, namespace, function_of)
+
+    def listed() -> list[str]:
+        return sorted({*names.get("__all__", ()), *functions_below(namespace)})
+
+    return get, listed

@@ -1,4 +1,4 @@
-"""Random symbols. Parameters are numbers (``shape`` draws) or symbols (``shape`` draws for each)."""
+"""Random symbols; parameters are numbers (``shape`` draws) or symbols (``shape`` draws of each)."""
 
 from __future__ import annotations
 

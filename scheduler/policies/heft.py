@@ -6,15 +6,13 @@ inputs are on device d; gap = idle time between two tasks of one device; free[d]
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from dataclasses import dataclass
-
 import numpy as np
 
 from ..cluster import Cluster
 from ..graph import Array, TaskGraph
 from ..schedule import Schedule
 from ..timeline import from_times
+from .gaps import Gaps
 from .room import Room
 
 _INF = float("inf")
@@ -74,36 +72,6 @@ def _inputs(graph: TaskGraph, numbers: Array) -> Inputs:
     return inputs
 
 
-@dataclass
-class _Gaps:
-    """Idle intervals of one device, in order."""
-
-    starts: list[float]
-    ends: list[float]
-
-    def first_fit(self, ready: float, cost: float, limit: float) -> float:
-        """The earliest start inside one gap, from `ready` on, that finishes before `limit`; else -1."""
-        starts, ends = self.starts, self.ends
-        for at in range(bisect_right(ends, ready), len(ends)):
-            start = starts[at]
-            if start < ready:
-                start = ready
-            if start + cost >= limit:
-                break
-            if start + cost <= ends[at]:
-                return start
-        return -1.0
-
-    def fill(self, start: float, finish: float) -> None:
-        """Take [start, finish] out of the gap that holds it."""
-        starts, ends = self.starts, self.ends
-        at = bisect_right(ends, start)
-        first, last = starts[at], ends[at]
-        pieces = [(a, b) for a, b in ((first, start), (finish, last)) if b > a]
-        starts[at : at + 1] = [a for a, _ in pieces]
-        ends[at : at + 1] = [b for _, b in pieces]
-
-
 class _Board:
     """The growing schedule: where and when each task runs, and the gaps of every device."""
 
@@ -111,7 +79,7 @@ class _Board:
         self.where = [-1] * n
         self.starts, self.finishes = [0.0] * n, [0.0] * n
         self.free = [0.0] * devices
-        self.gaps = [_Gaps([], []) for _ in range(devices)]
+        self.gaps = [Gaps() for _ in range(devices)]
 
     def put(self, i: int, ready: list[float], cost: list[float]) -> int:
         """Run task i where it finishes first; device -1 if every cost is infinite."""
@@ -140,8 +108,7 @@ class _Board:
             self.gaps[d].fill(start, finish)
             return
         if start > free:
-            self.gaps[d].starts.append(free)
-            self.gaps[d].ends.append(start)
+            self.gaps[d].append(free, start)
         self.free[d] = finish
 
 

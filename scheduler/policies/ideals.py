@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..cluster import Cluster
 from ..errors import ScheduleError
-from ..graph import Array, TaskGraph
+from ..graph import TaskGraph
 from ..bounds import Bound
 from ..schedule import Schedule
 from ..text import nbytes
-from ..splitting.problem import Translation, pose
-from ..splitting.search import Effort, Found, best_split
+from ..splitting.problem import pose
+from ..splitting.search import Effort, best_split, place_pieces
 from ..timeline import from_placement
 from ..units import condense, largest
 
@@ -41,13 +39,6 @@ def split(
     reason = (
         "every contiguous split searched" if found.exact else "contiguous splits below searched"
     )
-    where = _devices(translation, found)[translation.unit_of_task]
+    where = place_pieces(translation, found.types, found.piece)
     bound = Bound(found.proved, reason)
     return from_placement(graph, cluster, where, "ideals", "load", bound)
-
-
-def _devices(translation: Translation, found: Found) -> Array:
-    """Device position of each unit: pieces take the devices of their type in turn."""
-    free = [list(devices) for devices in translation.devices_of_type]
-    chosen = np.array([free[kind].pop(0) for kind in found.types], dtype=np.int64)
-    return chosen[found.piece] if chosen.size else np.zeros(len(found.piece), dtype=np.int64)

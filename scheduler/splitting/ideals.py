@@ -11,8 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..bounds import work_weights
+from ..errors import ScheduleError
 from ..graph import Array
 from .problem import Problem
+
+
+_MOST_MIXES = 512
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,12 @@ class Stock:
     def of(cls, problem: Problem) -> Stock:
         """All multisets of devices, with dual weights that make the work bound tight."""
         counts = np.array(problem.counts)
+        mixes = int(np.prod(counts.astype(np.float64) + 1))
+        if mixes > _MOST_MIXES:
+            raise ScheduleError(
+                f"contiguous splits: {mixes} mixes of different devices, expected at most "
+                f"{_MOST_MIXES}; another policy suits so many devices"
+            )
         grids = np.meshgrid(*(np.arange(c + 1) for c in counts), indexing="ij")
         used = np.stack([grid.reshape(-1) for grid in grids], axis=1)
         weights = work_weights(problem.seconds, counts)

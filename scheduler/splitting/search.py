@@ -12,7 +12,7 @@ from .chain import Chain, cheapest_chain, count_pairs
 from .facts import Facts
 from .ideals import Stock, candidate_ideals
 from .pool import improve, seed_pool
-from .problem import Problem
+from .problem import Problem, Translation
 from .reduce import reduce
 
 
@@ -137,3 +137,12 @@ def _found(problem: Problem, into: Array, chain: Chain, proved: float, exact: bo
         if into[unit] < 0:
             piece[unit] = max((piece[p] for p in preds), default=0)
     return Found(piece, chain.types, chain.load, proved, exact)
+
+
+def place_pieces(translation: Translation, types: tuple[int, ...], piece: Array) -> Array:
+    """Device position of each task: pieces take the devices of their type in turn."""
+    free = [list(devices) for devices in translation.devices_of_type]
+    chosen = np.array([free[kind].pop(0) for kind in types], dtype=np.int64)
+    by_unit = chosen[piece] if chosen.size else np.zeros(len(piece), dtype=np.int64)
+    where: Array = by_unit[translation.unit_of_task]
+    return where

@@ -1,0 +1,184 @@
+"""A cluster of raylets on this machine that runs ``raysym demo`` as a Ray job.
+
+    python cluster/local_cluster.py [--raylets 2] [-- what follows goes to raysym demo]
+
+Each raylet offers one CPU, so that two workers stand on two raylets and what they send each other
+crosses from one object store to another. The exit status is that of the job. Everything that was
+started is gone at the end, however it ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+START_S, STOP_S = 60.0, 15.0
+TAG = "RAYSYM_LOCAL_CLUSTER"  # in the environment of all that we start, so that we find it again
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Start raylets, submit the job, stop the raylets."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--raylets", type=int, default=2, help="default %(default)s")
+    parser.add_argument("demo", nargs="*", help="arguments of raysym demo")
+    given = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        with raylets(given.raylets) as (dashboard, environment):
+            return submit(dashboard, environment, given.demo)
+    except (RuntimeError, OSError) as error:
+        print(f"local cluster: {error}", file=sys.stderr)
+        return 1
+
+
+@contextmanager
+def raylets(count: int) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """A head and `count - 1` more raylets: the dashboard's address and the environment to use."""
+    tag = uuid.uuid4().hex
+    # The same authentication everywhere: Ray refuses to connect when the two sides differ.
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", TAG: tag}
+    environment.pop("RAY_ADDRESS", None)
+    scratch = Path(tempfile.mkdtemp(prefix="raysym-"))  # short: sockets live below it
+    try:
+        head, dashboard = free_port(), free_port()
+        start_raylet(
+            ["--head", f"--port={head}", f"--dashboard-port={dashboard}",
+             f"--ray-client-server-port={free_port()}", f"--temp-dir={scratch}"],
+            environment,
+            scratch / "head.log",
+        )  # fmt: skip
+        wait_for(dashboard, scratch / "head.log")
+        for number in range(1, count):
+            log = scratch / f"raylet{number}.log"
+            start_raylet([f"--address=127.0.0.1:{head}"], environment, log)
+        wait_for_nodes(f"127.0.0.1:{head}", count, environment)
+        print(f"local cluster: {count} raylets, dashboard http://127.0.0.1:{dashboard}", flush=True)
+        yield f"http://127.0.0.1:{dashboard}", environment
+    finally:
+        stop_all(tag)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def start_raylet(options: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    """One raylet with one CPU that stays until it is stopped; ports that no other raylet uses."""
+    ports = [
+        f"--{name}={free_port()}"
+        for name in ("dashboard-agent-listen-port", "dashboard-agent-grpc-port")
+    ]
+    command = [ray_command(), "start", "--block", "--num-cpus=1", "--disable-usage-stats"]
+    with log.open("w") as file:
+        subprocess.Popen(
+            [*command, *options, *ports],
+            env=environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def submit(dashboard: str, environment: Mapping[str, str], demo: Sequence[str]) -> int:
+    """Run the demo as a job on the cluster and follow its log; the job's exit status."""
+    package = {"working_dir": str(ROOT), "excludes": [".git", "tests", "benchmarks", "**/*.pyc"]}
+    command = [ray_command(), "job", "submit", "--address", dashboard]
+    runtime = ["--runtime-env-json", json.dumps(package)]
+    entrypoint = [sys.executable, "-m", "raysym.cli", "demo", *demo]
+    return subprocess.run([*command, *runtime, "--", *entrypoint], env=environment).returncode
+
+
+# ----- waiting
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def ray_command() -> str:
+    """The ray program that belongs to this Python."""
+    beside = Path(sys.executable).with_name("ray")
+    found = str(beside) if beside.exists() else shutil.which("ray")
+    if found is None:
+        raise RuntimeError("the ray program was not found: pip install 'ray[default]'")
+    return found
+
+
+def wait_for(port: int, log: Path) -> None:
+    """Return when something listens on `port`."""
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.2)
+    raise RuntimeError(f"the head did not start within {START_S:g} s:\n{log.read_text()[-2000:]}")
+
+
+def wait_for_nodes(address: str, count: int, environment: Mapping[str, str]) -> None:
+    """Return when the cluster has `count` raylets."""
+    deadline = time.monotonic() + START_S
+    question = (
+        "import ray, logging; "
+        f"ray.init({address!r}, logging_level=logging.ERROR, log_to_driver=False); "
+        "print(sum(node['Alive'] for node in ray.nodes()))"
+    )
+    answer = ""
+    while time.monotonic() < deadline:
+        asked = subprocess.run(
+            [sys.executable, "-c", question], env=environment, capture_output=True, text=True
+        )
+        answer = (asked.stdout or asked.stderr).strip()
+        if answer.endswith(str(count)):
+            return
+        time.sleep(0.5)
+    raise RuntimeError(f"{count} raylets did not join within {START_S:g} s: {answer[-500:]}")
+
+
+# ----- stopping
+
+
+def started_by_us(tag: str) -> list[int]:
+    """Processes that carry the tag, this one excepted."""
+    mark, found = f"{TAG}={tag}".encode(), []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with suppress(OSError):  # gone meanwhile, or another user's
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+    return found
+
+
+def stop_all(tag: str) -> None:
+    """End everything that carries the tag: politely, then not."""
+    for kind in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + STOP_S
+        for pid in started_by_us(tag):
+            with suppress(ProcessLookupError):
+                os.kill(pid, kind)
+        while started_by_us(tag) and time.monotonic() < deadline:
+            reap()
+            time.sleep(0.1)
+
+
+def reap() -> None:
+    """Take note of children that have ended, so that they do not linger as zombies."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())
