@@ -25,7 +25,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-START_S, STOP_S = 60.0, 15.0
+START_S, STOP_S = 60.0, 3.0
 TAG = "RAYSYM_LOCAL_CLUSTER"  # in the environment of all that we start, so that we find it again
 
 
@@ -162,7 +162,7 @@ def started_by_us(tag: str) -> list[int]:
 
 
 def stop_all(tag: str) -> None:
-    """End everything that carries the tag: politely, then not."""
+    """End everything that carries the tag: politely, then not; nothing here is worth keeping."""
     for kind in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + STOP_S
         for pid in started_by_us(tag):

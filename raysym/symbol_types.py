@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from operator import index
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from raysym.errors import MXNetError, did_you_mean
+from raysym.errors import MXNetError, did_you_mean, some
 from raysym.graph import Entry, Graph, Node
 from raysym.op import in_words
 from raysym.passes.infer import infer_dtypes, infer_shapes
@@ -74,7 +75,7 @@ def _by_name(
     for name in kwargs:
         if name not in known:
             raise MXNetError(
-                f"{what}: '{name}' not found among the arguments {in_words(known)}. "
+                f"{what}: argument {name} not found: expected one of {some(known)}. "
                 f"{did_you_mean(name, known)}"
             )
     return dict(kwargs)
@@ -85,7 +86,10 @@ def _as_shape(name: str, value: Any) -> PartialShape:
         return None
     if not isinstance(value, tuple):
         raise TypeError(f"infer_shape: {name}: got {value!r}, expected a tuple")
-    return tuple(max(int(dim), 0) for dim in value) or None
+    try:
+        return tuple(max(index(dim), 0) for dim in value) or None
+    except TypeError:
+        raise TypeError(f"infer_shape: {name}: got {value!r}, expected a tuple of ints") from None
 
 
 def _as_dtype(value: Any) -> PartialDType:

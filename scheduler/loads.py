@@ -17,7 +17,7 @@ def loads(graph: TaskGraph, cluster: Cluster, where: Array) -> Array:
     busy = np.bincount(target, weights=moved, minlength=k)
     out = np.zeros(n)
     np.maximum.at(out, source, moved)
-    busy += np.bincount(where, weights=out, minlength=k)
+    busy = busy + np.bincount(where, weights=out, minlength=k)
     return total + busy * [device.pays_transfers for device in cluster.devices]
 
 

@@ -6,25 +6,13 @@ the conversions that `DeviceArray` counts these are the functions whose result s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from device_array import DeviceArray, StandIn
-from evaluate import evaluate
+from op_graphs import CASES, WITH_GRADIENT, Fed, forward_of, gradient_of
 from samples import SAMPLES, Sample
-
-from raysym.graph import Entry, Graph, Node, variable
-from raysym.op import make_op
-from raysym.passes.gradient import differentiate
-
-CASES = [
-    pytest.param(name, sample, id=f"{name}-{i}")
-    for name, samples in SAMPLES.items()
-    for i, sample in enumerate(samples)
-    if name != "_no_gradient"  # which exists to fail
-]
 
 # Functions that read data back to learn the size of their result.
 SIZED_BY_DATA = {"argwhere", "bincount", "extract", "flatnonzero", "nonzero", "unique"}
@@ -61,22 +49,13 @@ def _masks_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DeviceArray, "__getitem__", counted)
 
 
-def node_of(name: str, sample: Sample) -> tuple[Node, list[Entry]]:
-    op = make_op(name, sample.params)
-    entries = [variable(slot) for slot in op.input_names()]
-    return Node(op, "node", entries), entries
-
-
-def same_on_the_device(graph: Graph, entries: list[Entry], arrays: list[np.ndarray]) -> int:
+def same_on_the_device(fed: Fed) -> int:
     """Compare the graph's values with numpy's; how often the host waited."""
-    xp, before = Counting(), DeviceArray.syncs
-    feeds = dict(zip(entries, [xp.array(array) for array in arrays], strict=True))
-    made = evaluate(graph, feeds, xp=xp)
+    before = DeviceArray.syncs
+    made = fed.run(Counting())
     waited = DeviceArray.syncs - before
     assert all(isinstance(value, DeviceArray) for value in made)
-    for got, want in zip(
-        made, evaluate(graph, dict(zip(entries, arrays, strict=True))), strict=True
-    ):
+    for got, want in zip(made, fed.run(), strict=True):
         assert got.dtype == want.dtype
         np.testing.assert_array_equal(got.get(), want)
     return waited
@@ -84,38 +63,21 @@ def same_on_the_device(graph: Graph, entries: list[Entry], arrays: list[np.ndarr
 
 @pytest.mark.parametrize(("name", "sample"), CASES)
 def test_kernels_stay_on_the_device(name: str, sample: Sample) -> None:
-    node, entries = node_of(name, sample)
-    waited = same_on_the_device(Graph.of(node.entries()), entries, sample.arrays())
-    assert waited <= WAITS.get(name, (0, ""))[0]
+    assert same_on_the_device(forward_of(name, sample)) <= WAITS.get(name, (0, ""))[0]
 
 
 def test_every_wait_that_is_listed_happens() -> None:
     for name, (count, _) in WAITS.items():
-        graphs = [(node_of(name, sample), sample.arrays()) for sample in SAMPLES[name]]
-        counts = [same_on_the_device(Graph.of(n.entries()), e, a) for (n, e), a in graphs]
-        assert max(counts) == count, name
+        waits = [same_on_the_device(forward_of(name, sample)) for sample in SAMPLES[name]]
+        assert max(waits) == count, name
 
 
-def gradients(name: str, sample: Sample) -> Iterator[tuple[Graph, list[Entry], list[np.ndarray]]]:
-    """The gradient graph of all floating outputs, with its feeds; nothing if there is none."""
-    node, entries = node_of(name, sample)
-    arrays = sample.arrays()
-    values = evaluate(Graph.of(node.entries()[: node.op.n_visible()]), dict(zip(entries, arrays)))
-    heads = [h for h, v in zip(node.entries(), values, strict=False) if v.dtype.kind == "f"]
-    wrt = [e for i, e in enumerate(entries) if i in (sample.wrt or range(len(entries)))]
-    placeholders = [variable(f"head{i}") for i in range(len(heads))]
-    found = differentiate(Graph.of(heads), wrt, placeholders).grads
-    grads = [grad for grad in found.values() if grad is not None]
-    if grads:
-        weights = [np.ones_like(v) for v in values if v.dtype.kind == "f"]
-        yield Graph.of(grads), [*entries, *placeholders], [*arrays, *weights]
-
-
-@pytest.mark.parametrize(("name", "sample"), [c for c in CASES if c.values[1].wrt != ()])
+@pytest.mark.parametrize(("name", "sample"), WITH_GRADIENT)
 def test_gradients_stay_on_the_device(name: str, sample: Sample) -> None:
-    for graph, entries, arrays in gradients(name, sample):
-        allowed = sum(WAITS.get(node.op.name, (0, ""))[0] for node in graph.nodes)
-        assert same_on_the_device(graph, entries, arrays) <= allowed
+    fed = gradient_of(name, sample)
+    if fed is not None:
+        allowed = sum(WAITS.get(node.op.name, (0, ""))[0] for node in fed.graph.nodes)
+        assert same_on_the_device(fed) <= allowed
 
 
 # ----- the stand-in itself

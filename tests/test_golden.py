@@ -9,7 +9,11 @@ from golden import FOLDER, GOLDEN, call, difference, failures
 import raysym as mx
 
 # Cases in which raysym differs on purpose, with the reason. They must differ: see below.
-EXCEPTIONS: dict[str, str] = {}
+EXCEPTIONS: dict[str, str] = {
+    "LeakyReLU/0": "selu: MXNet takes lambda (alpha + y) for the slope, right is lambda alpha + y",
+    "RNN_rnn_relu/3": "MXNet's own float64 kernel gives a gradient that differs from differences",
+    "dag/97": "prelu: here MXNet's memory plan happens to leave the head gradient intact",
+}
 
 by_kind: dict[str, list[str]] = {}
 for _id, _case in GOLDEN.cases.items():

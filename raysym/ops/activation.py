@@ -17,7 +17,7 @@ from raysym.ops.softmax import softmax_of
 from raysym.ops.special import erf
 from raysym.ops.windows import wide
 from raysym.params import param
-from raysym.types import PartialShape, unify
+from raysym.types import PartialShape
 
 ALPHA = 1.6732632423543772848170429916717  # of selu, arXiv:1706.02515
 LAMBDA = 1.0507009873554804934193349852946
@@ -202,18 +202,22 @@ def _prelu_gradient(g: Entry, x: Entry, gamma: Entry) -> list[Entry | None]:
     positive = above(x, 0.0)
     slopes = add(positive, apply("_channel_scale", minus_from(1.0, positive), gamma))
     low = apply("_minimum_scalar", x, scalar=0.0)
-    return [mul(g, slopes), apply("_channel_sum", mul(g, low), gamma)]
+    to_gamma = apply("_channel_sum", mul(g, low), gamma)
+    # MXNet 1.9.1 computes data's gradient in the memory of g, and gamma's from what is there
+    # then, unless data is a bound array or needs no gradient; its numbers are the contract.
+    is_safe = x.node.is_variable or x.node.op.zero_gradient
+    return [mul(g, slopes), to_gamma if is_safe else mul(to_gamma, gamma)]
 
 
-def _gamma_shape(data: tuple[int, ...], gamma: PartialShape) -> PartialShape:
+def _gamma_shape(data: tuple[int, ...], gamma: PartialShape) -> tuple[int, ...]:
     channels = (data[1] if len(data) > 1 else 1,)
-    if gamma is None or gamma in ((0,), channels):
-        return unify(gamma, channels)
-    full = (1,) * (len(data) - len(gamma)) + gamma
-    if gamma != (1,) and any(n not in (0, 1, m) and m for n, m in zip(full, data, strict=False)):
-        raise RuleError("gamma does not broadcast to data", got=gamma, expected=channels)
-    if len(gamma) not in (1, len(data)):
+    if gamma is None:
+        return channels
+    wanted = channels if len(gamma) == 1 else data
+    if len(gamma) != len(wanted):
         raise RuleError("gamma has a wrong rank", got=gamma, expected=channels)
+    if any(n not in (0, 1, m) and m for n, m in zip(gamma, wanted, strict=True)):
+        raise RuleError("gamma does not broadcast to data", got=gamma, expected=wanted)
     return gamma
 
 

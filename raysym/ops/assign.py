@@ -35,7 +35,7 @@ class _slice_assign(_Assign):
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
         whole = unify(ins[0], outs[0])
         _, (part,) = super().infer_shape([whole], [None])
-        return [whole, unify(ins[1], part, "rhs does not fit: shape")], [whole]
+        return [whole, unify(ins[1], part, "shape of rhs")], [whole]
 
     def forward(self, xp: Any, *arrays: Any) -> Any:
         made = arrays[0].copy()

@@ -72,6 +72,8 @@ class _interleave(Op):
         shape = unify_all(ins)
         if shape is None:
             return ins, outs
+        if len(shape) != 3 or shape[0] % self.heads:
+            raise RuleError("heads do not fit", got=shape, expected="(batch * heads, time, d)")
         rows, time, depth = shape
         return [shape] * len(ins), [(time, rows // self.heads, self.heads * len(ins) * depth)]
 
@@ -131,6 +133,10 @@ class _scale_by_depth(Op):
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
         data = unify(ins[0], outs[0])
+        if ins[1] is not None and (not ins[1] or ins[1][-1] % self.depth_of):
+            raise RuleError(
+                "like does not hold so many vectors", got=ins[1], expected=self.depth_of
+            )
         return [data, ins[1]], [data]
 
     def forward(self, xp: Any, data: Any, like: Any) -> Any:
@@ -177,7 +183,7 @@ class _contrib_interleaved_matmul_encdec_qk(_Scores):
         q, k = taken_shape(ins[0], self.heads, 1), taken_shape(ins[1], self.heads, 2)
         if q is None or k is None:
             return ins, outs
-        unify((q[0], q[2]), (k[0], k[2]), "queries and keys do not fit: (batch * heads, d)")
+        unify((q[0], q[2]), (k[0], k[2]), "(batch * heads, d) of queries and keys")
         return ins, [(q[0], q[1], k[1])]
 
     def forward(self, xp: Any, queries: Any, keys_values: Any) -> Any:
@@ -201,7 +207,7 @@ class _Values(Op):
         if values is None:
             return ins, outs
         queries = ins[0][0] if self.parts == 3 and ins[0] is not None else 0
-        attention = unify((values[0], queries, values[1]), attention, "attention does not fit")
+        attention = unify((values[0], queries, values[1]), attention, "shape of attention")
         if attention is None or ins[1] is None:
             return [ins[0], attention], outs
         return [ins[0], attention], [

@@ -7,10 +7,11 @@ from typing import Any
 
 from raysym.errors import RuleError
 from raysym.graph import apply
-from raysym.op import Cost, Entries, Grads, Op, Shapes, Types, register, total_bytes
+from raysym.op import Cost, Entries, Grads, Op, Shapes, Types, make_op, register, total_bytes
 from raysym.ops.numeric import sum_dtype
 from raysym.ops.windows import Window, columns, crop_spatial, pad_spatial
 from raysym.params import REQUIRED, Dims, Param, param
+from raysym.types import unify
 
 _SIZE = Param(REQUIRED, "Spatial size of the image.", low=1)
 
@@ -117,7 +118,9 @@ class _backward_im2col(_Windows):
     shape_only = ("like",)
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
-        return ins, [ins[1]]
+        like = unify(ins[1], outs[0])
+        _, (grad,) = make_op("im2col", self.window()).infer_shape([like], [None])
+        return [unify(ins[0], grad, "shape of the head gradient"), like], [like]
 
     def forward(self, xp: Any, grad: Any, like: Any) -> Any:
         return folded(xp, grad, Window.of(self), like.shape[2:])

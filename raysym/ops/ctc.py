@@ -66,7 +66,7 @@ class CTCLoss(Op):
 
     def infer_dtype(self, ins: DTypes, outs: DTypes) -> tuple[DTypes, DTypes]:
         data = unify_dtypes([ins[0], *outs])
-        return [data, *(dtype or data for dtype in ins[1:])], [data, data]
+        return [data, *ins[1:]], [data, data]
 
     def forward(self, xp: Any, data: Any, label: Any, *lengths: Any) -> Any:
         logs = log_softmax_of(xp, wide(xp, data), 2)

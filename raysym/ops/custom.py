@@ -1,176 +1,31 @@
-"""Operators that users write in Python: CustomOp, CustomOpProp, register, and the op ``Custom``.
-
-The property class says what the operator looks like, the operator object computes. What users
-get to see in place of raw arrays is decided further up: see `set_wrapper`.
-"""
+"""The op ``Custom``: runs operators that users wrote in Python (see user_op.py)."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
 
 from raysym.context import Context
 from raysym.errors import RuleError, did_you_mean
 from raysym.graph import Entry, apply_all
 from raysym.names import HIDDEN_KEYS
-from raysym.op import Cost, DTypes, Entries, Grads, Op, Shapes, Types, make_op, register, total_bytes
+from raysym.op import (
+    Cost,
+    DTypes,
+    Entries,
+    Grads,
+    Op,
+    Shapes,
+    Types,
+    make_op,
+    register,
+    total_bytes,
+)
+from raysym.ops.user_op import POOLS, PROPS, CustomOp, CustomOpProp, Pool, shown
 from raysym.params import Param, param
 from raysym.types import dtype_name, is_known
-
-# ----- what users subclass
-
-
-class CustomOp:
-    """An operator of one's own: `forward` fills out_data, `backward` fills in_grad."""
-
-    def forward(
-        self,
-        is_train: bool,
-        req: Sequence[str],
-        in_data: Sequence[Any],
-        out_data: Sequence[Any],
-        aux: Sequence[Any],
-    ) -> None:
-        """Compute the outputs: ``self.assign(out_data[0], req[0], ...)``."""
-        raise NotImplementedError
-
-    def backward(
-        self,
-        req: Sequence[str],
-        out_grad: Sequence[Any],
-        in_data: Sequence[Any],
-        out_data: Sequence[Any],
-        in_grad: Sequence[Any],
-        aux: Sequence[Any],
-    ) -> None:
-        """Compute the gradients: ``self.assign(in_grad[0], req[0], ...)``."""
-        raise NotImplementedError
-
-    def assign(self, dst: Any, req: str, src: Any) -> None:
-        """Write, add or skip, as `req` says: write, inplace, add or null."""
-        if req in ("write", "inplace"):
-            dst[:] = src
-        elif req == "add":
-            dst[:] += src
-
-
-class CustomOpProp:
-    """What an operator of one's own looks like: its names, shapes and types.
-
-    Parameters of the symbol call arrive in ``__init__`` as strings. ``need_top_grad=False`` makes a
-    loss, whose gradient ignores what comes from above.
-    """
-
-    def __init__(self, need_top_grad: bool = True) -> None:
-        self.need_top_grad_ = need_top_grad
-
-    def list_arguments(self) -> list[str]:
-        """Names of the inputs."""
-        return ["data"]
-
-    def list_outputs(self) -> list[str]:
-        """Labels of the outputs."""
-        return ["output"]
-
-    def list_auxiliary_states(self) -> list[str]:
-        """Names of the states that forward may change."""
-        return []
-
-    def infer_shape(self, in_shape: list[Any]) -> tuple[Any, ...]:
-        """Shapes of inputs, outputs (and states); default: all like the first input."""
-        first = in_shape[0]
-        n_aux = len(self.list_auxiliary_states())
-        return in_shape, [first] * len(self.list_outputs()), [first] * n_aux
-
-    def infer_type(self, in_type: list[Any]) -> tuple[Any, ...]:
-        """Types of inputs, outputs (and states); default: all like the first input."""
-        first = in_type[0]
-        made = [first] * len(self.list_outputs()), [first] * len(self.list_auxiliary_states())
-        return [first] * len(in_type), *made
-
-    def declare_backward_dependency(
-        self, out_grad: list[int], in_data: list[int], out_data: list[int]
-    ) -> list[int]:
-        """Which of the numbered arrays `backward` reads; the others arrive as None."""
-        return [*(out_grad if self.need_top_grad_ else []), *in_data, *out_data]
-
-    def create_operator(self, ctx: Context, in_shapes: list[Any], in_dtypes: list[Any]) -> CustomOp:
-        """The operator object for inputs of these shapes and types."""
-        raise NotImplementedError
-
-
-_PROPS: dict[str, type[CustomOpProp]] = {}
-
-
-def register_prop(reg_name: str) -> Callable[[type[CustomOpProp]], type[CustomOpProp]]:
-    """Class decorator: makes a property class known as ``Custom(op_type=reg_name)``.
-
-    The last registration under a name counts.
-    """
-
-    def enter(prop: type[CustomOpProp]) -> type[CustomOpProp]:
-        if not (isinstance(prop, type) and issubclass(prop, CustomOpProp)):
-            raise TypeError(f"register: got {prop!r}, expected a subclass of CustomOpProp")
-        _PROPS[reg_name] = prop
-        return prop
-
-    return enter
-
-
-# ----- arrays as users see them
-
-_wrap: Callable[[Any], Any] = lambda array: array  # noqa: E731  (replaced as a whole)
-
-
-def set_wrapper(wrap: Callable[[Any], Any]) -> None:
-    """Hand arrays to operators as ``wrap(array)``, which must write through to `array`."""
-    global _wrap
-    _wrap = wrap
-
-
-# ----- operator objects
-
-
-class _Pool:
-    """Operator objects for equal nodes: one for each run between its forward and its backward.
-
-    What a forward run leaves in its object is there for the backward run with the same ticket,
-    and nodes that are equal do not disturb each other. Without backward runs the oldest is reused.
-    """
-
-    limit = 64
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.made: list[CustomOp] = []
-        self.free: list[int] = []
-        self.busy: list[int] = []  # oldest first
-
-    def take(self, create: Callable[[], CustomOp]) -> tuple[int, CustomOp]:
-        """An object that no run is using, with its ticket; the first ones are preferred."""
-        with self.lock:
-            if not self.free and len(self.made) < self.limit:
-                self.made.append(create())
-                self.free.append(len(self.made) - 1)
-            ticket = min(self.free) if self.free else self.busy[0]
-            (self.free if self.free else self.busy).remove(ticket)
-            self.busy.append(ticket)
-            return ticket, self.made[ticket]
-
-    def give_back(self, ticket: int, create: Callable[[], CustomOp]) -> CustomOp:
-        """The object of a ticket, free from now on; a new one if it lives in another process."""
-        with self.lock:
-            if ticket >= len(self.made):
-                return create()
-            if ticket in self.busy:
-                self.busy.remove(ticket)
-                self.free.append(ticket)
-            return self.made[ticket]
-
-
-_pools: dict[Any, _Pool] = {}
-
 
 # ----- the pages
 
@@ -180,6 +35,14 @@ class _AnyParams(dict[str, Param]):
 
     def __contains__(self, key: object) -> bool:
         return key not in HIDDEN_KEYS
+
+
+class Needed(NamedTuple):
+    """Numbers of the arrays that a backward run reads."""
+
+    out_grad: set[int]
+    in_data: set[int]
+    out_data: set[int]
 
 
 class _OpType(Op):
@@ -204,17 +67,19 @@ class _Custom(_OpType):
         return {"op_type": self.op_type, **self.further}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _revived, (self.name, _PROPS.get(self.op_type), self.given())
+        return _revived, (self.name, PROPS.get(self.op_type), self.given())
 
     def prop(self) -> CustomOpProp:
         """A new property object with the user's parameters."""
-        if self.op_type not in _PROPS:
+        if self.op_type not in PROPS:
             raise RuleError(
                 "custom operator is not registered",
                 got=self.op_type,
-                fix=f"{did_you_mean(self.op_type, _PROPS)} Use mx.operator.register",
+                fix=f"{did_you_mean(self.op_type, PROPS)} Use mx.operator.register",
             )
-        return _called("__init__", lambda: _PROPS[self.op_type](**self.further))
+        page: Callable[..., CustomOpProp] = PROPS[self.op_type]
+        made: CustomOpProp = _called("__init__", lambda: page(**self.further))
+        return made
 
     def counts(self) -> tuple[int, int, int]:
         """Numbers of inputs, outputs and states."""
@@ -230,6 +95,16 @@ class _Custom(_OpType):
     def needs_head_grad(self) -> bool:  # type: ignore[override]
         """False for losses."""
         return bool(self.prop().need_top_grad_)
+
+    def needed(self) -> Needed:
+        """Which arrays the user's backward reads."""
+        n, n_out, _ = self.counts()
+        grads, data = list(range(n_out)), list(range(n_out, n_out + n))
+        outs = list(range(n_out + n, 2 * n_out + n))
+        declare = self.prop().declare_backward_dependency
+        named = set(_called("dependencies", lambda: declare(grads, data, outs)))
+        parts = (grads, data, outs)
+        return Needed(*({i - part[0] for i in named if i in part} for part in parts))
 
     def shapes(self, ins: Shapes) -> tuple[list[Any], list[Any], list[Any]] | None:
         """Shapes of inputs, outputs and states from those of the inputs; None: too little known."""
@@ -252,10 +127,11 @@ class _Custom(_OpType):
         infer = self.prop().infer_type
         return _three(_called("infer_type", lambda: infer(given)), dtype_name)
 
-    def pool(self, shapes: Sequence[Any], dtypes: Sequence[str]) -> _Pool:
+    def pool(self, shapes: Sequence[Any], dtypes: Sequence[str]) -> Pool:
         """The operator objects of nodes that are equal to this one and have inputs alike."""
-        key = (self.op_type, self.values, tuple(shapes), tuple(dtypes))
-        return _pools.setdefault(key, _Pool())
+        # Forward and backward ops are of different classes, but their parameters are the same.
+        key = (self.values, tuple(shapes), tuple(dtypes))
+        return POOLS.setdefault(key, Pool())
 
     def create(self, xp: Any, arrays: Sequence[Any]) -> CustomOp:
         """A new operator object for these inputs."""
@@ -274,7 +150,7 @@ def _aux_of(prop: CustomOpProp) -> tuple[str, ...]:
 
 def dtype_class(name: str) -> Any:
     """The numpy type of a dtype name, as users know it: ``numpy.float32``."""
-    return _NUMPY_TYPES[name]
+    return np.dtype(name).type
 
 
 def _called(what: str, run: Callable[[], Any]) -> Any:
@@ -294,7 +170,7 @@ def _three(made: Any, each: Callable[[Any], Any]) -> tuple[list[Any], list[Any],
 def _revived(name: str, prop: type[CustomOpProp] | None, given: dict[str, Any]) -> Op:
     # The class travels with the op: workers have not run the user's program.
     if prop is not None:
-        _PROPS.setdefault(given["op_type"], prop)
+        PROPS.setdefault(given["op_type"], prop)
     return make_op(name, given)
 
 
@@ -351,23 +227,21 @@ class Custom(_Custom):
         outs = [xp.zeros(*pair) for pair in zip(shapes[1], dtypes[1], strict=True)]
         pool = self.pool([a.shape for a in data], [a.dtype.name for a in data])
         ticket, op = pool.take(lambda: self.create(xp, data))
-        seen = [[_wrap(a) for a in part] for part in (data, outs, aux)]
+        seen = [shown(part) for part in (data, outs, aux)]
         _called("forward", lambda: op.forward(self.is_train, ["write"] * n_out, *seen))
         return (*outs, *aux, *self._tickets(xp, pool, ticket))
 
-    def _tickets(self, xp: Any, pool: _Pool, ticket: int) -> list[Any]:
+    def _tickets(self, xp: Any, pool: Pool, ticket: int) -> list[Any]:
         return [xp.full(1, ticket, "int64")]
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         n, n_out, n_aux = self.counts()
-        every = [*grads, *ins[:n], *outs[:n_out]]
-        needed = _dependencies(self.prop(), n, n_out)
+        needed = self.needed()
+        above = [grad for i, grad in enumerate(grads) if i in needed.out_grad]
+        below = [out for i, out in enumerate(outs[:n_out]) if i in needed.out_data]
         ticket = outs[n_out + n_aux]
-        # Types of the inputs are needed always: the gradients have them.
-        types = [apply_all("_shape_token", entry)[0] for entry in ins[:n]]
-        chosen = [every[i] for i in needed]
-        name = "_backward_Custom"
-        made = apply_all(name, *chosen, *types, *ins[n:], ticket, **self.given())
+        args = [*above, *ins[:n], *below, *ins[n:], ticket]
+        made = apply_all("_backward_Custom", *args, **self.given())
         return [*made, *[None] * n_aux]
 
     def for_inference(self, ins: Entries) -> Entries | None:
@@ -380,3 +254,90 @@ class Custom(_Custom):
     def cost(self, ins: Types, outs: Types) -> Cost:
         # Nobody knows what a user's operator costs: ten operations for each number in and out.
         return Cost(10.0 * sum(t.size for t in (*ins, *outs)), total_bytes(ins, outs))
+
+
+@register
+class _Custom_inference(Custom):
+    """The operator run when nothing is trained: is_train is False and no gradient will follow."""
+
+    internal = True
+    is_train = False
+
+    def saved_names(self) -> tuple[str, ...]:
+        return ()
+
+    def _tickets(self, xp: Any, pool: Pool, ticket: int) -> list[Any]:
+        pool.give_back(ticket, CustomOp)
+        return []
+
+    def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
+        raise RuleError("the inference form of Custom has no gradient", fix="Differentiate Custom")
+
+    def for_inference(self, ins: Entries) -> Entries | None:
+        return None
+
+
+@register
+class _backward_Custom(_Custom):
+    """The user's backward: gradients of all inputs. The ticket finds the operator object."""
+
+    internal = True
+    stateful = True
+    variadic = "*"
+
+    @property
+    def aux(self) -> tuple[str, ...]:  # type: ignore[override]
+        """None: states are only read."""
+        return ()
+
+    @property
+    def shape_only(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Inputs that backward does not read still say what shape their gradients have."""
+        names, needed = self.prop().list_arguments(), self.needed()
+        return tuple(name for i, name in enumerate(names) if i not in needed.in_data)
+
+    def input_names(self) -> tuple[str, ...]:
+        prop, needed = self.prop(), self.needed()
+        outputs = prop.list_outputs()
+        above = (f"{outputs[i]}_grad" for i in sorted(needed.out_grad))
+        below = (f"{outputs[i]}_value" for i in sorted(needed.out_data))
+        return (*above, *prop.list_arguments(), *below, *_aux_of(prop), "ticket")
+
+    def output_names(self) -> tuple[str, ...]:
+        return tuple(f"{name}_grad" for name in self.prop().list_arguments())
+
+    def _data(self, ins: Sequence[Any]) -> Sequence[Any]:
+        first = len(self.needed().out_grad)
+        return ins[first : first + self.counts()[0]]
+
+    def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
+        return ins, list(self._data(ins))
+
+    def infer_dtype(self, ins: DTypes, outs: DTypes) -> tuple[DTypes, DTypes]:
+        return ins, list(self._data(ins))
+
+    def forward(self, xp: Any, *arrays: Any) -> Any:
+        n, n_out, _ = self.counts()
+        needed, data = self.needed(), self._data(arrays)
+        above = _filled(n_out, needed.out_grad, arrays)
+        seen = [a if i in needed.in_data else None for i, a in enumerate(data)]
+        behind = arrays[len(needed.out_grad) + n :]
+        below = _filled(n_out, needed.out_data, behind)
+        aux = [a.copy() for a in behind[len(needed.out_data) : -1]]
+        made = [xp.zeros(a.shape, a.dtype) for a in data]
+        pool = self.pool([a.shape for a in data], [a.dtype.name for a in data])
+        # The operator runs in Python on this machine anyway, so its ticket may be read here.
+        op = pool.give_back(int(arrays[-1][0]), lambda: self.create(xp, data))
+        parts = [shown(part) for part in (above, seen, below, made, aux)]
+        _called("backward", lambda: op.backward(["write"] * n, *parts))
+        return tuple(made)
+
+    def cost(self, ins: Types, outs: Types) -> Cost:
+        return Cost(20.0 * sum(t.size for t in (*ins, *outs)), total_bytes(ins, outs))
+
+
+def _filled(n: int, places: set[int], arrays: Sequence[Any]) -> list[Any]:
+    made: list[Any] = [None] * n
+    for place, array in zip(sorted(places), arrays, strict=False):
+        made[place] = array
+    return made

@@ -71,6 +71,7 @@ class diag(Op):
 class _backward_diag(IntoZeros):
     """Zeros with the head gradient on the diagonal; of a vector: the head gradient's diagonal."""
 
+    page = "diag"
     params = {**diag.params, **IntoZeros.params}
     k: int
     axis1: int
@@ -81,7 +82,3 @@ class _backward_diag(IntoZeros):
             return arrays[0].diagonal(self.k)
         put_diagonal(xp, xp.moveaxis(zeros, (self.axis1, self.axis2), (-2, -1)), arrays[0], self.k)
         return zeros
-
-    def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
-        given = {key: value for key, value in self.given().items() if key != "shape"}
-        return [apply("diag", grads[0], **given), *self.nones()]

@@ -28,11 +28,11 @@ def image_shape(shape: PartialShape, batched: bool = True) -> PartialShape:
 
 
 def saturated(xp: Any, wide: Any, dtype: Any) -> Any:
-    """`wide` in `dtype`; whole numbers are rounded and kept in range."""
+    """`wide` in `dtype`; whole numbers are kept in range, fractions dropped."""
     if dtype.kind == "f":
         return wide.astype(dtype)
     limits = xp.iinfo(dtype)
-    return xp.clip(xp.rint(wide), limits.min, limits.max).astype(dtype)
+    return xp.clip(wide, limits.min, limits.max).astype(dtype)
 
 
 @register
@@ -165,7 +165,7 @@ class _image_resize(Op):
             for new, old in zip(target, (h, w), strict=True)
         )
         made = xp.einsum("ih,jw,...hwc->...ijc", a, b, wide, optimize=True)
-        return saturated(xp, made, data.dtype)
+        return saturated(xp, made if data.dtype.kind == "f" else xp.rint(made), data.dtype)
 
     def cost(self, ins: Types, outs: Types) -> Cost:
         return Cost(8 * outs[0].size, total_bytes(ins, outs))

@@ -1,6 +1,6 @@
 """Random changes of images ``(height, width, channel)``, channels red, green, blue.
 
-Numbers are drawn on the host; whole-number pixels are rounded and stay in their range.
+Numbers are drawn on the host; whole-number pixels stay in their range, fractions are dropped.
 """
 
 from __future__ import annotations

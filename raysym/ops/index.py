@@ -8,7 +8,9 @@ from typing import Any
 from raysym.errors import RuleError
 from raysym.graph import Entry, apply
 from raysym.op import Cost, DTypes, Entries, Grads, Op, Shapes, Types, register, total_bytes
+from raysym.ops.maths import reshape_like
 from raysym.ops.numeric import scalar_of
+from raysym.ops.reshape import same_size
 from raysym.ops.rows import add_rows, in_range
 from raysym.ops.slicing import IntoZeros
 from raysym.params import DType, param
@@ -122,6 +124,7 @@ class take(_Lookup):
 class _backward_take(IntoZerosByIndex):
     """The head gradient added up where `take` (or `Embedding`) read."""
 
+    page = "take"
     params = {**take.params, **IntoZeros.params}
     axis: int
     mode: str
@@ -134,10 +137,6 @@ class _backward_take(IntoZerosByIndex):
         rows = grad.reshape(lead, flat.size, tail).swapaxes(0, 1).reshape(flat.size, lead * tail)
         made = add_rows(xp, rows, flat, shape[axis]).reshape(shape[axis], lead, tail)
         return made.swapaxes(0, 1).reshape(shape)
-
-    def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
-        given = {key: value for key, value in self.given().items() if key != "shape"}
-        return [apply("take", grads[0], ins[1], **given), *self.nones()]
 
 
 @register
@@ -196,9 +195,15 @@ def _dropped(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 class _backward_pick(IntoZerosByIndex):
     """The head gradient in the place that `pick` read."""
 
+    page = "pick"
     params = {**pick.params, **IntoZeros.params}
     axis: int
     mode: str
+
+    def grad_shape(self, ins: Shapes, grad: PartialShape) -> PartialShape:
+        # With or without the axis of length 1.
+        _, (made,) = self.forward_op().infer_shape(ins, [None])
+        return same_size(grad, made)[0]
 
     def fill(self, xp: Any, zeros: Any, *arrays: Any) -> Any:
         grad, index = arrays
@@ -207,8 +212,8 @@ class _backward_pick(IntoZerosByIndex):
         return zeros
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
-        picked = apply("pick", grads[0], ins[1], axis=self.axis, mode=self.mode)
-        return [apply("reshape_like", picked, ins[0]), *self.nones()]
+        picked = apply("pick", grads[0], ins[1], **self.place())
+        return [reshape_like(picked, ins[0]), *[None] * (len(ins) - 1)]
 
 
 @register

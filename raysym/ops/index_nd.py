@@ -72,15 +72,14 @@ class gather_nd(Op):
 class _backward_gather_nd(IntoZerosByIndex):
     """The head gradient added up at the coordinates that `gather_nd` read."""
 
+    page = "gather_nd"
+
     def fill(self, xp: Any, zeros: Any, *arrays: Any) -> Any:
         grad, indices = arrays
         depth, shape = indices.shape[0], zeros.shape
         flat = linear_index(xp, indices, shape)
         rows = grad.reshape(flat.size, math.prod(shape[depth:]))
         return add_rows(xp, rows, flat, math.prod(shape[:depth])).reshape(shape)
-
-    def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
-        return [apply("gather_nd", grads[0], ins[1]), *self.nones()]
 
 
 @register
@@ -95,7 +94,7 @@ class scatter_nd(Op):
     shape: Dims = param(low=1, doc="Shape of the output.")
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
-        data = unify(ins[0], _gathered(ins[1], self.shape), "data does not fit: shape")
+        data = unify(ins[0], _gathered(ins[1], self.shape), "shape of data")
         return [data, ins[1]], [self.shape]
 
     def infer_dtype(self, ins: DTypes, outs: DTypes) -> tuple[DTypes, DTypes]:
@@ -128,7 +127,7 @@ class _scatter_set_nd(Op):
     shape: Dims = param(low=1, doc="Shape of lhs and of the output.")
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
-        rhs = unify(ins[1], _gathered(ins[2], self.shape), "rhs does not fit: shape")
+        rhs = unify(ins[1], _gathered(ins[2], self.shape), "shape of rhs")
         return [self.shape, rhs, ins[2]], [self.shape]
 
     def infer_dtype(self, ins: DTypes, outs: DTypes) -> tuple[DTypes, DTypes]:
@@ -159,7 +158,7 @@ class _contrib_index_copy(Op):
         if index is not None and len(index) != 1:
             raise RuleError("index_vector is a vector", got=index, expected="one axis")
         if old is not None and index is not None:
-            new = unify(new, (index[0], *old[1:]), "new_tensor does not fit: shape")
+            new = unify(new, (index[0], *old[1:]), "shape of new_tensor")
         return [old, index, new], [old]
 
     def infer_dtype(self, ins: DTypes, outs: DTypes) -> tuple[DTypes, DTypes]:

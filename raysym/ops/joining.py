@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from raysym.errors import RuleError
 from raysym.graph import apply, apply_all
 from raysym.op import Cost, Entries, Grads, Op, Shapes, Types, register, total_bytes
 from raysym.ops import maths
@@ -57,6 +58,8 @@ def joined_shapes(ins: Shapes, outs: Shapes, dim: int) -> tuple[Shapes, Shapes]:
     known = next((shape for shape in (*ins, *outs) if shape is not None), None)
     if known is None:
         return ins, outs
+    if any(shape is not None and len(shape) != len(known) for shape in (*ins, *outs)):
+        raise RuleError("ranks differ", got=tuple(ins), expected=f"{len(known)} axes")
     axis = normal_axis(dim, len(known))
     common: PartialShape = None
     for shape in (*ins, *outs):
@@ -275,7 +278,9 @@ class reverse(_Move):
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
         shape = unify(ins[0], outs[0])
         if shape is not None:
-            [normal_axis(axis, len(shape)) for axis in self.axis]
+            axes = [normal_axis(axis, len(shape)) for axis in self.axis]
+            if len(set(axes)) < len(axes):
+                raise RuleError("an axis is named twice", got=self.axis)
         return [shape], [shape]
 
     def forward(self, xp: Any, data: Any) -> Any:

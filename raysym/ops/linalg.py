@@ -74,6 +74,12 @@ class _triangle(Op):
     lower: bool = param(True, doc=_LOWER)
     offset: int = param(0, doc="The last diagonal that is kept.")
 
+    def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
+        shape = unify(ins[0], outs[0])
+        if shape is not None:
+            matrix_axes(shape)
+        return [shape], [shape]
+
     def forward(self, xp: Any, data: Any) -> Any:
         return (xp.tril if self.lower else xp.triu)(data, self.offset)
 
@@ -145,9 +151,9 @@ class _linalg_gemm(_Product):
     axis: int = param(-2, doc="The axis of the rows; columns are the last axis.")
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
-        out = unify(ins[2], outs[0], "C does not fit: shape")
+        out = unify(ins[2], outs[0], "shape of C")
         factors, made = self.product_shapes(ins[:2], [out])
-        out = unify(made[0], out, "C does not fit: shape")
+        out = unify(made[0], out, "shape of C")
         return [*factors, out], [out]
 
     def forward(self, xp: Any, a: Any, b: Any, c: Any) -> Any:
@@ -222,7 +228,7 @@ class _Triangular(Linalg):
             return [a, b], [b]
         lead, rows, columns = matrix_axes(b)
         side = columns if self.rightside else rows
-        a = unify(a, (*lead, side, side), "A does not fit B: shape")
+        a = unify(a, (*lead, side, side), "shape of A")
         return [a, b], [b]
 
     def factor(self, xp: Any, a: Any) -> Any:

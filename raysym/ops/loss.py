@@ -31,7 +31,7 @@ class _SoftmaxLoss(Op):
         choices=("batch", "null", "valid"),
         doc="Divide the gradient by nothing, by the batch size or by the labels not ignored.",
     )
-    out_grad: bool = param(False, doc="Whether the head gradient multiplies the gradient.")
+    out_grad: bool = param(False, doc="Whether the output multiplies the gradient (as MXNet 1.9.1 does).")
     smooth_alpha: float = param(
         0.0, low=0, high=1, doc="Probability taken from the label and shared by other classes."
     )
@@ -58,17 +58,13 @@ class SoftmaxOutput(_SoftmaxLoss):
     axis. A label of the data's shape holds probabilities: the gradient is ``grad_scale (p -
     label)``, without normalisation, ignoring or smoothing. The gradient of ``multi_output`` is
     divided by S as well unless normalization is valid. Labels that are no class subtract nothing.
-    The head gradient is ignored unless ``out_grad``.
+    The head gradient is ignored; with ``out_grad`` the gradient is multiplied by the output.
     """
 
     aliases = ("Softmax",)
     inputs = ("data", "label")
     labels = ("label",)
     needs_head_grad = False
-
-    def check(self) -> None:
-        # With out_grad it is no loss but a layer that waits for its head gradient.
-        self.__dict__["needs_head_grad"] = self.out_grad
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
         data, label = ins
@@ -80,7 +76,8 @@ class SoftmaxOutput(_SoftmaxLoss):
 
     def _label(self, data: tuple[int, ...], label: PartialShape) -> PartialShape:
         if not self.multi_output:
-            return unify(label, data[:-1], "label")
+            holds_probabilities = label is not None and len(label) == len(data)
+            return unify(label, data if holds_probabilities else data[:-1], "label")
         places = data[2:]
         flat = (data[0], 0 if 0 in places else math.prod(places))
         if label is None or not is_known(label) or not is_known(data):
@@ -94,7 +91,8 @@ class SoftmaxOutput(_SoftmaxLoss):
         return softmax_of(xp, rows, 1).reshape(data.shape).astype(data.dtype, copy=False)
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
-        heads = grads if self.out_grad else []
+        # MXNet 1.9.1 takes the output for the head gradient here; its numbers are the contract.
+        heads = [outs[0]] if self.out_grad else []
         return [apply("_backward_SoftmaxOutput", outs[0], ins[1], *heads, **self.given()), None]
 
     def add_to_grad(self, ins: Entries, outs: Entries, old: Entry, grad: Entry) -> Entry | None:

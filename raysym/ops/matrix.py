@@ -8,7 +8,7 @@ from typing import Any
 
 from raysym.errors import RuleError
 from raysym.graph import Entry, apply
-from raysym.op import Cost, Entries, Grads, Op, Shapes, Types, register, total_bytes
+from raysym.op import Cost, Entries, Grads, Op, Shapes, Types, make_op, register, total_bytes
 from raysym.params import param
 from raysym.types import PartialShape, unify
 
@@ -108,7 +108,12 @@ class _backward_dot(Op):
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
         shape = unify(ins[2], outs[0])
-        return [ins[0], ins[1], shape], [shape]
+        pair = [shape, ins[1]] if self.side == "lhs" else [ins[1], shape]
+        _, (grad,) = make_op("dot", self._flags()).infer_shape(pair, [None])
+        return [unify(ins[0], grad, "shape of the head gradient"), ins[1], shape], [shape]
+
+    def _flags(self) -> dict[str, bool]:
+        return {"transpose_a": self.transpose_a, "transpose_b": self.transpose_b}
 
     def forward(self, xp: Any, grad: Any, other: Any, like: Any) -> Any:
         if self.side == "lhs":
@@ -122,8 +127,7 @@ class _backward_dot(Op):
         return (made.T if self.transpose_b else made).reshape(like.shape)
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
-        (g, other, _), (h,) = ins, grads
-        flags = {"transpose_a": self.transpose_a, "transpose_b": self.transpose_b}
+        (g, other, _), (h,), flags = ins, grads, self._flags()
         pair = (h, other) if self.side == "lhs" else (other, h)
         turned = "rhs" if self.side == "lhs" else "lhs"
         dg = apply("dot", *pair, **flags)

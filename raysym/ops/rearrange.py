@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from raysym.errors import RuleError
 from raysym.graph import apply
@@ -14,6 +14,7 @@ from raysym.ops.slicing import Cut, IntoZeros
 from raysym.params import Dims, param
 from raysym.types import PartialShape, unify_dtypes
 
+_T = TypeVar("_T")
 _MODES = ("constant", "edge", "reflect")
 
 
@@ -35,6 +36,20 @@ class _Border(Op):
         """Widths before and after every axis."""
         return list(zip(self.pad_width[::2], self.pad_width[1::2], strict=True))
 
+    def resized(self, shape: PartialShape, sign: int) -> PartialShape:
+        """The shape with the border added (1) or taken away (-1)."""
+        if shape is None:
+            return None
+        if len(shape) != len(self.pad_width) // 2:
+            raise RuleError("pad_width does not fit the rank", got=shape, expected=self.pad_width)
+        made = [
+            dim and dim + sign * sum(pair) for dim, pair in zip(shape, self.pairs(), strict=True)
+        ]
+        for dim, pair in zip(shape if sign > 0 else made, self.pairs(), strict=True):
+            if dim < 0 or (dim and self.mode == "reflect" and max(pair) >= dim):
+                raise RuleError("the border is too wide for the axis", got=(dim, pair))
+        return tuple(made)
+
     def place(self) -> dict[str, Any]:
         """The parameters that say where the border is."""
         return {"mode": self.mode, "pad_width": self.pad_width}
@@ -53,20 +68,7 @@ class Pad(_Border):
     aliases = ("pad",)
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
-        return ins, [self._grown(ins[0])]
-
-    def _grown(self, data: PartialShape) -> PartialShape:
-        if data is None:
-            return None
-        if len(data) != len(self.pad_width) // 2:
-            raise RuleError("pad_width does not fit the rank", got=data, expected=self.pad_width)
-        for dim, widths in zip(data, self.pairs(), strict=True):
-            if self.mode == "reflect" and dim and max(widths) >= dim:
-                raise RuleError("a mirrored border is narrower than its axis", got=(dim, widths))
-        return tuple(
-            dim and before + dim + after
-            for dim, (before, after) in zip(data, self.pairs(), strict=True)
-        )
+        return ins, [self.resized(ins[0], 1)]
 
     def forward(self, xp: Any, data: Any) -> Any:
         if self.mode == "constant":
@@ -86,12 +88,7 @@ class _backward_Pad(_Border):
     inputs = ("grad",)
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
-        grad = ins[0]
-        if grad is None:
-            return ins, outs
-        return ins, [
-            tuple(dim and dim - sum(pair) for dim, pair in zip(grad, self.pairs(), strict=True))
-        ]
+        return ins, [self.resized(ins[0], -1)]
 
     def forward(self, xp: Any, grad: Any) -> Any:
         for axis, (before, after) in enumerate(self.pairs()):
@@ -140,9 +137,9 @@ class Crop(Op):
         if self.num_args == 1 and 0 in self.h_w:
             raise RuleError("the window has no size", got=f"h_w={self.h_w}", expected="at least 1")
 
-    def cut(self, shape: Sequence[int], size: Sequence[int]) -> Cut:
+    def cut(self, shape: Sequence[int], like: Sequence[int]) -> Cut:
         """The slices of an image for a window of this size; RuleError if it lies outside."""
-        first = self.offset
+        first, size = self.offset, self.size(like)
         if self.center_crop:
             first = tuple((n - m) // 2 for n, m in zip(shape[2:], size, strict=True))
         for n, begin, m in zip(shape[2:], first, size, strict=True):
@@ -154,13 +151,14 @@ class Crop(Op):
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
         if any(shape is not None and len(shape) != 4 for shape in ins):
             raise RuleError("inputs have a wrong rank", got=tuple(ins), expected="four axes")
-        data, size = ins[0], self._size(ins[-1] or (0, 0, 0, 0))
+        data, like = ins[0], ins[-1] or (0, 0, 0, 0)
         if data is None:
             return ins, outs
-        self.cut(data, size)
-        return ins, [(*data[:2], *size)]
+        self.cut(data, like)
+        return ins, [(*data[:2], *self.size(like))]
 
-    def _size(self, like: Sequence[int]) -> Sequence[int]:
+    def size(self, like: Sequence[int]) -> Sequence[int]:
+        """Height and width of the window."""
         return like[2:] if self.num_args == 2 else self.h_w
 
     def infer_dtype(self, ins: DTypes, outs: DTypes) -> tuple[DTypes, DTypes]:
@@ -168,7 +166,7 @@ class Crop(Op):
         return [dtype, *ins[1:]], [dtype]
 
     def forward(self, xp: Any, data: Any, like: Any = None) -> Any:
-        return data[self.cut(data.shape, self._size(() if like is None else like.shape))]
+        return data[self.cut(data.shape, () if like is None else like.shape)]
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         place = {"offset": self.offset, "center_crop": self.center_crop}
@@ -182,17 +180,15 @@ class Crop(Op):
 class _backward_Crop(IntoZeros):
     """Zeros with the head gradient in the window that `Crop` took."""
 
+    page = "Crop"
     offset: Dims = param((0, 0), low=0, doc="First row and column of the window.")
     center_crop: bool = param(False, doc="The window lies in the middle.")
 
-    def fill(self, xp: Any, zeros: Any, *arrays: Any) -> Any:
-        page: Any = Crop
-        zeros[page.cut(self, zeros.shape, arrays[0].shape[2:])] = arrays[0]
-        return zeros
+    def place(self) -> dict[str, Any]:
+        return {"num_args": 2, "offset": self.offset, "center_crop": self.center_crop}
 
-    def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
-        place = {"offset": self.offset, "center_crop": self.center_crop}
-        return [apply("Crop", grads[0], ins[0], num_args=2, **place), *self.nones()]
+    def others(self, ins: Sequence[_T]) -> Sequence[_T]:
+        return ins[:1]
 
 
 # ----- blocks of pixels as channels

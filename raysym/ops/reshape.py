@@ -76,7 +76,7 @@ class Reshape(_NewShape):
         if self.shape:
             step = -1 if self.reverse else 1
             return decode(self.shape[::step], data[::step])[::step]
-        return (data[0], *self.target_shape[1:]) if self.keep_highest else self.target_shape
+        return (*data[:1], *self.target_shape[1:]) if self.keep_highest else self.target_shape
 
     def forward(self, xp: Any, data: Any) -> Any:
         return data.reshape(fill_one(self._target(data.shape), data.size))

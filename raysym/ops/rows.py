@@ -3,7 +3,8 @@
 Indexed in-place addition adds in no fixed order on a GPU, and how long the longest run of equal
 indices is could only be learned by waiting for it. So rows are sorted by index (stable: duplicates
 keep their order) and added up along runs by doubling: after k rounds every row holds the sum of
-the last 2^k rows of its run, and the last row of a run holds all of it.
+the last 2^k rows of its run, and the last row of a run holds all of it. Then every row of a run
+writes the same, so that it does not matter which one is written last.
 """
 
 from __future__ import annotations
@@ -21,29 +22,31 @@ def in_range(xp: Any, index: Any, length: int, mode: str = "clip") -> Any:
 
 def add_rows(xp: Any, rows: Any, index: Any, length: int) -> Any:
     """``(length, d)``: row i is the sum of those of ``rows (n, d)`` whose `index` is i."""
-    order, taken, last = _runs(xp, index, length)
+    order = xp.argsort(index, kind="stable")
     ordered = index[order]
     place = xp.arange(index.size) - xp.searchsorted(ordered, ordered)
-    sums = rows[order].astype(sum_dtype(rows.dtype))
+    sums = rows[order].astype(sum_dtype(rows.dtype), copy=False)
     step = 1
     while step < index.size:
         inside = place[step:, None] >= step
-        earlier = xp.where(inside, sums[:-step], 0)
+        # A new array: source and target of the addition overlap.
+        earlier = xp.where(inside, sums[:-step], sums.dtype.type(0))
         sums[step:] += earlier
         step *= 2
-    return xp.where(taken, sums[last], 0).astype(rows.dtype, copy=False)
+    made = xp.zeros((length, *rows.shape[1:]), rows.dtype)
+    made[ordered] = sums[_ends(xp, ordered)].astype(rows.dtype, copy=False)
+    return made
 
 
 def set_rows(xp: Any, base: Any, rows: Any, index: Any) -> Any:
     """``base (length, d)`` with row ``index[k]`` replaced by ``rows[k]``; the last one stays."""
-    order, taken, last = _runs(xp, index, base.shape[0])
-    return xp.where(taken, rows[order[last]], base)
-
-
-def _runs(xp: Any, index: Any, length: int) -> tuple[Any, Any, Any]:
-    """The sorting order; for every row of the result: is it there, and where its run ends."""
     order = xp.argsort(index, kind="stable")
-    ordered, every = index[order], xp.arange(length)
-    ends = xp.searchsorted(ordered, every, side="right")
-    taken = ends > xp.searchsorted(ordered, every)
-    return order, taken[:, None], xp.clip(ends - 1, 0, None)
+    ordered = index[order]
+    made = base.copy()
+    made[ordered] = rows[order[_ends(xp, ordered)]]
+    return made
+
+
+def _ends(xp: Any, ordered: Any) -> Any:
+    """For every row the last one of its run."""
+    return xp.searchsorted(ordered, ordered, side="right") - 1

@@ -36,7 +36,7 @@ class _Sequence(Op):
             return ins, outs
         if len(data) < 2:
             raise RuleError("data has a wrong rank", got=data, expected="at least two axes")
-        lengths = [unify(length, (data[1 - self.axis],), "lengths") for length in ins[1:]]
+        lengths = [unify(length, (data[1 - self.axis],), "number of lengths") for length in ins[1:]]
         return [data, *lengths], [self._result(data)]
 
     def _result(self, data: tuple[int, ...]) -> PartialShape:
@@ -136,14 +136,14 @@ def _last(xp: Any, data: Any, lengths: Any, axis: int) -> Any:
 class _backward_SequenceLast(IntoZerosByIndex):
     """Zeros with the head gradient in the last step of every sample."""
 
+    page = "SequenceLast"
     axis: int = param(0, low=0, high=1, doc=_AXIS)
+
+    def place(self) -> dict[str, Any]:
+        return {"use_sequence_length": True, "axis": self.axis}
 
     def fill(self, xp: Any, zeros: Any, *arrays: Any) -> Any:
         grad, lengths = arrays
         last = _last(xp, zeros, lengths, self.axis)
         hit = _steps(xp, zeros, self.axis) == last
         return xp.where(hit, xp.expand_dims(grad, self.axis), zeros)
-
-    def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
-        last = apply("SequenceLast", grads[0], ins[1], use_sequence_length=True, axis=self.axis)
-        return [last, *self.nones()]

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from raysym.errors import RuleError
 from raysym.graph import Entry, apply
-from raysym.op import Cost, DTypes, Entries, Grads, Op, Shapes, Types, register, total_bytes
+from raysym.op import (
+    Cost,
+    DTypes,
+    Entries,
+    Grads,
+    Op,
+    Shapes,
+    Types,
+    make_op,
+    register,
+    total_bytes,
+)
 from raysym.params import Dims, OptDims, param
 from raysym.types import PartialShape, normal_axis, unify, unify_dtypes
 
 Cut = tuple[slice, ...]
+_T = TypeVar("_T")
 
 
 class _Cut(Op):
@@ -52,10 +64,12 @@ def _length(dim: int, cut: slice) -> int:
 class IntoZeros(Op):
     """Shared by gradients that put numbers into zeros of the shape of their last input, `like`.
 
-    `like` is dropped for the parameter `shape` once its shape is known.
+    Each is linear, and the op of which it is the gradient is its own gradient. `like` is dropped
+    for the parameter `shape` once its shape is known.
     """
 
     internal = True
+    page: ClassVar[str]  # the op of which this is the gradient
     inputs: ClassVar[tuple[str, ...]] = ("grad", "like")
     shape_only = ("like",)
     shape: Dims = param((), doc="Shape of the result; empty: that of the input `like`.")
@@ -63,9 +77,28 @@ class IntoZeros(Op):
     def input_names(self) -> tuple[str, ...]:
         return self.inputs[:-1] if self.shape else self.inputs
 
+    def place(self) -> dict[str, Any]:
+        """The parameters of the op of which this is the gradient."""
+        return {key: value for key, value in self.given().items() if key != "shape"}
+
+    def forward_op(self) -> Any:
+        """The op of which this is the gradient."""
+        return make_op(self.page, self.place())
+
+    def others(self, ins: Sequence[_T]) -> Sequence[_T]:
+        """Which of the inputs are those of the forward op behind its first one."""
+        return ins[1 : len(self.inputs) - 1]
+
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
         shape = unify(self.shape or ins[-1], outs[0])
-        return (ins if self.shape else [*ins[:-1], shape]), [shape]
+        grad = self.grad_shape([shape, *self.others(ins)], ins[0])
+        rest = ins[1:] if self.shape else [*ins[1:-1], shape]
+        return [grad, *rest], [shape]
+
+    def grad_shape(self, ins: Shapes, grad: PartialShape) -> PartialShape:
+        """What the forward op makes of inputs of these shapes."""
+        _, (made,) = self.forward_op().infer_shape(ins, [grad])
+        return unify(grad, made, "shape of the head gradient")
 
     def forward(self, xp: Any, *arrays: Any) -> Any:
         made = xp.zeros(self.shape or arrays[-1].shape, arrays[0].dtype)
@@ -73,7 +106,12 @@ class IntoZeros(Op):
 
     def fill(self, xp: Any, zeros: Any, *arrays: Any) -> Any:
         """The result: fresh zeros, which may be written, with the arrays put into them."""
-        raise NotImplementedError
+        zeros[self.forward_op().cut(zeros.shape, arrays[0].shape)] = arrays[0]
+        return zeros
+
+    def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
+        grad = apply(self.page, grads[0], *self.others(ins), **self.place())
+        return [grad, *[None] * (len(ins) - 1)]
 
     def specialize(self, ins: Entries, types: Types, outs: Types) -> Entry | None:
         if self.shape or not outs[0].shape:
@@ -82,24 +120,6 @@ class IntoZeros(Op):
 
     def cost(self, ins: Types, outs: Types) -> Cost:
         return Cost(0.0, total_bytes(ins[: len(self.inputs) - 1], outs))
-
-    def nones(self) -> Grads:
-        """The gradients of all inputs but the first."""
-        return [None] * (len(self.input_names()) - 1)
-
-
-class _IntoCut(IntoZeros):
-    """Shared by gradients of cuts; linear, so the cut itself is their gradient."""
-
-    page: ClassVar[Any]  # the op of which this is the gradient
-
-    def fill(self, xp: Any, zeros: Any, *arrays: Any) -> Any:
-        zeros[self.page.cut(self, zeros.shape, arrays[0].shape)] = arrays[0]
-        return zeros
-
-    def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
-        given = {key: value for key, value in self.given().items() if key != "shape"}
-        return [apply(self.page.name, grads[0], **given), *self.nones()]
 
 
 class Ranges(_Cut):
@@ -136,10 +156,10 @@ class slice_(Ranges):
 
 
 @register
-class _backward_slice(_IntoCut):
+class _backward_slice(IntoZeros):
     """Zeros with the head gradient in the places that `slice` took."""
 
-    page = slice_
+    page = "slice"
     params = {**slice_.params, **IntoZeros.params}
 
 
@@ -162,10 +182,10 @@ class slice_axis(_Cut):
 
 
 @register
-class _backward_slice_axis(_IntoCut):
+class _backward_slice_axis(IntoZeros):
     """Zeros with the head gradient in the places that `slice_axis` took."""
 
-    page = slice_axis
+    page = "slice_axis"
     params = {**slice_axis.params, **IntoZeros.params}
 
 
@@ -214,12 +234,10 @@ class slice_like(_Cut):
 class _backward_slice_like(IntoZeros):
     """Zeros with the head gradient in the leading corner."""
 
-    def fill(self, xp: Any, zeros: Any, *arrays: Any) -> Any:
-        zeros[tuple(map(slice, arrays[0].shape))] = arrays[0]
-        return zeros
+    page = "slice_like"
 
-    def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
-        return [apply("slice_like", grads[0], ins[0]), *self.nones()]
+    def others(self, ins: Sequence[_T]) -> Sequence[_T]:
+        return ins[:1]
 
 
 # ----- cuts into several parts

@@ -9,22 +9,24 @@ import scheduler
 from raysym.context import Context
 from raysym.errors import MXNetError, PlacementError
 from raysym.graph import Graph, Node
-from raysym.planning.step import Bound
-
-GROUP = "__ctx_group__"
-
+from raysym.planning.step import Bound, inference_step, training_step
+from raysym.planning.tasks import GROUP, task_graph
 
 def place_by_group(
-    graph: Graph, groups: Mapping[str, Context], default: Context
+    graph: Graph,
+    groups: Mapping[str, Context],
+    default: Context,
+    arrays: Mapping[Node, Context] | None = None,
 ) -> dict[Node, str]:
     """Workers by ctx_group as MXNet places: tag, else first placed input, else a user's place.
 
-    RuntimeError when a tag has no device once any group is given; without groups all nodes go to
-    `default`.
+    Variables live where their `arrays` are. MXNetError (a RuntimeError) when a tag has no device
+    once any group is given; without groups all nodes go to `default`.
     """
     if not groups:
         return dict.fromkeys(graph.nodes, default.worker)
     place = {node: _tagged(node, groups) for node in graph.nodes if GROUP in node.attrs}
+    place.update((node, ctx.worker) for node, ctx in (arrays or {}).items())
     for node in graph.nodes:
         if node not in place:
             known = [place[entry.node] for entry in node.inputs if entry.node in place]
@@ -51,21 +53,20 @@ def place_by_scheduler(
     cluster: scheduler.Cluster,
     policy: str | Callable[..., Any],
     pins: Mapping[str, Context],
+    objective: str = "load",
 ) -> tuple[dict[Node, str], scheduler.Schedule]:
-    """Workers as `scheduler.place` chooses them; variables live with their first reader."""
+    """Workers as `scheduler.place` chooses them; variables live with their first reader.
+
+    PlacementError when no placement fits the devices' memory or the pins contradict each other.
+    """
     graph = bound.graph
-    nodes = [node for node in graph.nodes if not node.is_variable]
-    if not nodes:
-        first = cluster.devices[0].name
-        nothing = scheduler.TaskGraph((), ())
-        return dict.fromkeys(graph.nodes, first), scheduler.place(nothing, cluster)
-    tasks = scheduler.TaskGraph(
-        tuple(_task(node, bound, pins) for node in nodes), tuple(_edges(nodes, bound))
-    )
+    step = training_step(bound) if bound.grad_req else inference_step(bound)
+    tasks = task_graph(bound, step, pins)
     try:
-        schedule = scheduler.place(tasks, cluster, policy=policy)
+        schedule = scheduler.place(tasks, cluster, policy=policy, objective=objective)
     except scheduler.ScheduleError as error:
         raise PlacementError(str(error)) from error
+    nodes = [node for node in graph.nodes if not node.is_variable]
     place = {node: schedule.placement[bound.names[node]] for node in nodes}
     for node in nodes:
         for entry in node.inputs:
@@ -73,31 +74,3 @@ def place_by_scheduler(
     for node in graph.nodes:  # a variable that is itself an output has no reader
         place.setdefault(node, cluster.devices[0].name)
     return place, schedule
-
-
-def _task(node: Node, bound: Bound, pins: Mapping[str, Context]) -> scheduler.Task:
-    ins = [bound.types[entry] for entry in node.inputs]
-    outs = [bound.types[entry] for entry in node.entries()]
-    cost = node.op.cost(ins, outs)
-    # A backward pass costs about twice its forward: one product per input instead of one.
-    factor = 3.0 if bound.grad_req else 1.0
-    kept = sum(t.nbytes for t in outs)
-    kept += sum(bound.types[e].nbytes for e in node.inputs if e.node.is_variable)
-    group = node.attrs.get(GROUP, "")
-    return scheduler.Task(
-        bound.names[node],
-        flops=cost.flops * factor,
-        nbytes=cost.nbytes * factor,
-        memory=float(kept),
-        pin=pins[group].worker if group in pins else None,
-    )
-
-
-def _edges(nodes: list[Node], bound: Bound) -> list[tuple[str, str, float]]:
-    sizes: dict[tuple[str, str], float] = {}
-    for node in nodes:
-        for entry in node.inputs:
-            if not entry.node.is_variable:
-                key = bound.names[entry.node], bound.names[node]
-                sizes[key] = sizes.get(key, 0.0) + bound.types[entry].nbytes
-    return [(a, b, nbytes) for (a, b), nbytes in sizes.items()]

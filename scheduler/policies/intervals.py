@@ -26,7 +26,7 @@ def intervals(graph: TaskGraph, cluster: Cluster, most: int = 2000) -> Array:
     ends = np.unique(np.linspace(0, n, min(n + 1, most)).astype(np.int64))
     pool = np.arange(n)[None, :] < ends[:, None]
     facts = Facts.of(problem, stock, pool)
-    chain = cheapest_chain(problem, stock, facts, np.finfo(np.float64).max / 4)
+    chain = cheapest_chain(problem, stock, facts, 1e280)
     if chain is None:
         raise ScheduleError("intervals: no cut of the order fits the devices' memory and pins")
     pieces = chain.pieces.argmax(axis=0) if len(chain.pieces) else np.zeros(n, dtype=np.int64)

@@ -101,6 +101,8 @@ class _Search:
             return
         while self.pairs(facts, limit) > effort.pairs:
             limit = self.proved + (limit - self.proved) * 0.85
+            if limit <= self.proved * (1 + 1e-4):
+                return
         self.settle(facts, limit)
 
     def settle(self, facts: Facts, limit: float) -> None:

@@ -1,0 +1,96 @@
+"""`cluster/`: a job on two raylets of this machine, and the form of the launch files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+yaml = pytest.importorskip("yaml")
+ROOT = Path(__file__).parent.parent
+SCRIPT = ROOT / "cluster" / "local_cluster.py"
+
+
+def tagged(tag: str) -> dict[int, str]:
+    """Command lines of all processes whose environment holds `tag`."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and tag.encode() in (entry / "environ").read_bytes():
+                found[int(entry.name)] = (entry / "cmdline").read_bytes().decode(errors="replace")
+    return found
+
+
+@pytest.mark.ray
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_the_demo_runs_as_a_job_on_two_raylets_and_nothing_stays_behind(tmp_path):
+    pytest.importorskip("aiohttp", reason="ray job submit needs ray[default]")
+    pytest.importorskip("sklearn", reason="the demo needs scikit-learn")
+    tag = f"RAYSYM_TEST_TAG={os.getpid()}-{tmp_path.name}"
+    name, _, value = tag.partition("=")
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--raylets", "2", "--", "--epochs", "2", "--out", tmp_path],
+        env={**os.environ, name: value},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "local cluster: 2 raylets" in done.stdout
+    assert "the same bits" in done.stdout
+    assert "succeeded" in done.stdout + done.stderr
+    assert (tmp_path / "training-step.svg").exists()
+    assert tagged(tag) == {}
+
+
+@pytest.mark.ray
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_a_job_that_fails_makes_the_script_fail(tmp_path):
+    pytest.importorskip("aiohttp", reason="ray job submit needs ray[default]")
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--raylets", "1", "--", "--epochs", "none"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode != 0
+    assert "expected a whole number" in done.stdout + done.stderr
+
+
+@pytest.mark.ray
+def test_the_launcher_file_fits_rays_schema():
+    jsonschema = pytest.importorskip("jsonschema")
+    package = find_spec("ray")
+    assert package is not None
+    assert package.submodule_search_locations
+    folder = Path(package.submodule_search_locations[0])
+    schema = json.loads((folder / "autoscaler" / "ray-schema.json").read_text())
+    described = yaml.safe_load((ROOT / "cluster" / "ray-cluster.yaml").read_text())
+    # Ray itself adds the node types of machines that are listed by address.
+    schema["required"].remove("available_node_types")
+    jsonschema.validate(described, schema)
+    for command in (*described["head_start_ray_commands"], *described["worker_start_ray_commands"]):
+        assert "ray start" not in command or "RAY_AUTH_MODE" in command
+
+
+def test_the_kuberay_job_asks_for_as_many_workers_as_the_demo_has():
+    job = yaml.safe_load((ROOT / "cluster" / "rayjob.yaml").read_text())
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    cluster = job["spec"]["rayClusterSpec"]
+    [workers] = cluster["workerGroupSpecs"]
+    words = job["spec"]["entrypoint"].split()
+    assert words[:2] == ["raysym", "demo"]
+    assert workers["replicas"] == int(words[words.index("--workers") + 1])
+    pods = [cluster["headGroupSpec"]["template"], workers["template"]]
+    containers = [c for pod in pods for c in pod["spec"]["containers"]]
+    containers += job["spec"]["submitterPodTemplate"]["spec"]["containers"]
+    assert len({c["image"] for c in containers}) == 1
+    assert all({"name": "RAY_AUTH_MODE", "value": "disabled"} in c["env"] for c in containers)
