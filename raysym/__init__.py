@@ -12,6 +12,7 @@ from raysym.errors import (
     WorkerError,
 )
 from raysym.executor import Executor
+from raysym.forecast import Forecast, forecast
 from raysym.names import AttrScope
 from raysym.nd import NDArray
 from raysym.sym import Group, Symbol, Variable
@@ -27,6 +28,7 @@ __all__ = [
     "AttrScope",
     "Context",
     "Executor",
+    "Forecast",
     "Group",
     "MXNetError",
     "NDArray",
@@ -42,6 +44,7 @@ __all__ = [
     "cpu_pinned",
     "cpu_shared",
     "current_context",
+    "forecast",
     "gpu",
     "model",
     "name",

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import scheduler
-from raysym.context import Context
+from raysym.collector import collection_paused
+from raysym.context import Context, cpu, of_worker
 from raysym.errors import MXNetError
 from raysym.executor import Executor
 from raysym.graph import Entry, Graph, Node, node_names
@@ -28,6 +29,7 @@ class Where(NamedTuple):
     """Where a bound graph runs: MXNet's contexts, or a cluster with a policy, and the runtime.
 
     ``cluster``: a number of CPU workers, a `scheduler.Cluster`, or the path of its TOML file.
+    ``policy`` and ``objective`` ("load": throughput, "makespan": latency) as in `scheduler.place`.
     ``runtime``: "local", "ray" or a Runtime; by default "ray" when a cluster is given.
     ``threads``: how many threads one worker's matrix products use; the bits depend on it.
     """
@@ -36,6 +38,7 @@ class Where(NamedTuple):
     group2ctx: Mapping[str, Context]
     cluster: Any = None
     policy: str | Callable[..., Any] = "contiguous"
+    objective: str = "load"
     runtime: Any = None
     threads: int = 1
 
@@ -49,8 +52,13 @@ class Arrays(NamedTuple):
     """The arrays of a bound graph, in the order of its lists."""
 
     args: list[NDArray]
-    grads: list[NDArray | None]
+    grads: list[NDArray | None] | None  # None: no gradients were asked for at all
     aux: list[NDArray]
+
+    @property
+    def each_grad(self) -> list[NDArray | None]:
+        """A gradient array or None for every argument."""
+        return [None] * len(self.args) if self.grads is None else self.grads
 
 
 def where(ctx: Any, group2ctx: Mapping[str, Context] | None, options: Mapping[str, Any]) -> Where:
@@ -65,6 +73,7 @@ def where(ctx: Any, group2ctx: Mapping[str, Context] | None, options: Mapping[st
     return Where(ctx, groups, **options)
 
 
+@collection_paused()
 def make_executor(
     symbol: Any, arrays: Arrays, requests: Sequence[str], place: Where, rebind: Any
 ) -> Executor:
@@ -72,8 +81,9 @@ def make_executor(
     graph: Graph = symbol.graph
     arg_nodes, aux_nodes = split_variables(graph)
     bound = _bound(graph, arg_nodes, aux_nodes, arrays, requests)
-    placement, schedule, memory = _place(bound, place)
-    outputs = _outputs(bound, dict(zip(arg_nodes, arrays.args, strict=True)))
+    array_of = dict(zip([*arg_nodes, *aux_nodes], [*arrays.args, *arrays.aux], strict=True))
+    placement, schedule, memory = _place(bound, place, array_of)
+    outputs = _outputs(bound, place, placement, array_of)
     homes = _homes(bound, arg_nodes, aux_nodes, arrays, outputs)
     workers = sorted(set(placement.values()))
     _check_contexts(homes, place, workers)
@@ -114,20 +124,24 @@ def _bound(
     }
     asked = {
         Entry(node): request
-        for node, request, grad in zip(arg_nodes, requests, arrays.grads, strict=True)
+        for node, request, grad in zip(arg_nodes, requests, arrays.each_grad, strict=True)
         if request != "null" and grad is not None
     }
     return Bound(graph, node_names(graph), known, infer(graph, known), asked)
 
 
 def _place(
-    bound: Bound, place: Where
+    bound: Bound, place: Where, array_of: Mapping[Node, NDArray]
 ) -> tuple[dict[Node, str], scheduler.Schedule | None, dict[str, float]]:
     if place.cluster is None:
-        return place_by_group(bound.graph, place.group2ctx, place.ctx), None, {}
+        # On this machine a variable lives where its array is; a remote one moves to its readers.
+        where_of = {} if place.is_remote else {n: a.context for n, a in array_of.items()}
+        return place_by_group(bound.graph, place.group2ctx, place.ctx, where_of), None, {}
     cluster = _cluster(place.cluster)
     memory = {device.name: device.memory for device in cluster.devices}
-    placement, schedule = place_by_scheduler(bound, cluster, place.policy, place.group2ctx)
+    placement, schedule = place_by_scheduler(
+        bound, cluster, place.policy, place.group2ctx, place.objective
+    )
     return placement, schedule, memory
 
 
@@ -143,14 +157,26 @@ def _cluster(given: Any) -> scheduler.Cluster:
     )
 
 
-def _outputs(bound: Bound, arg_of: Mapping[Node, NDArray]) -> list[NDArray]:
+def _outputs(
+    bound: Bound,
+    place: Where,
+    placement: Mapping[Node, str],
+    array_of: Mapping[Node, NDArray],
+) -> list[NDArray]:
     """One array per head; a head that is a bound variable is that variable's array."""
     made = []
     for entry in bound.graph.outputs:
         kind = bound.types[entry]
-        own = arg_of.get(entry.node)
-        made.append(zeros(kind.shape, dtype=kind.dtype) if own is None else own)
+        ctx = _output_context(place, placement[entry.node])
+        own = array_of.get(entry.node)
+        made.append(zeros(kind.shape, ctx, kind.dtype) if own is None else own)
     return made
+
+
+def _output_context(place: Where, worker: str) -> Context:
+    if place.is_remote:  # the driver's side of a remote array is in host memory
+        return cpu()
+    return of_worker(worker) if place.cluster is None else place.ctx
 
 
 def _homes(
@@ -161,7 +187,7 @@ def _homes(
     outputs: Sequence[NDArray],
 ) -> dict[str, NDArray]:
     homes: dict[str, NDArray] = {}
-    for node, array, grad in zip(arg_nodes, arrays.args, arrays.grads, strict=True):
+    for node, array, grad in zip(arg_nodes, arrays.args, arrays.each_grad, strict=True):
         homes[bound.names[node]] = array
         if grad is not None:
             _check_grad(bound, node, array, grad)
@@ -178,6 +204,9 @@ def _check_grad(bound: Bound, node: Node, array: NDArray, grad: NDArray) -> None
         raise MXNetError(
             f"bind: gradient array of '{node.name}': got {type_of(grad)}, expected {type_of(array)}"
         )
+    here, there = grad.context, array.context
+    if here != there and "gpu" in (here.device_type, there.device_type):
+        raise MXNetError(f"bind: gradient array of '{node.name}': got {here}, expected {there}")
 
 
 def _check_contexts(homes: Mapping[str, NDArray], place: Where, workers: Sequence[str]) -> None:

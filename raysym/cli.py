@@ -1,4 +1,4 @@
-"""The command line: ``raysym demo``, ``raysym pictures``, ``raysym --version``."""
+"""The command line: ``raysym demo``, ``raysym pictures``, ``raysym plan``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 import raysym
+import scheduler
 from raysym import demo, tutorial
 from raysym.demo.network import STAGES
 
@@ -46,10 +47,52 @@ def _say(error: Exception, console: Console) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="raysym", description=raysym.__doc__)
     parser.add_argument("--version", action="version", version=f"raysym {raysym.__version__}")
-    verbs = parser.add_subparsers(title="verbs", required=True, metavar="{demo,pictures}")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="{demo,pictures,plan}")
     _add_demo(verbs.add_parser("demo", help="train a network on two workers, and check it"))
     _add_pictures(verbs.add_parser("pictures", help="run the tutorial and draw its pictures"))
+    _add_plan(verbs.add_parser("plan", help="cut a saved symbol, and say what it would cost"))
     return parser
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("symbol", help="a symbol file: model-symbol.json")
+    parser.add_argument("--cluster", type=Path, required=True, help="a cluster's TOML file")
+    parser.add_argument(
+        "--shapes",
+        type=_shape,
+        nargs="+",
+        required=True,
+        metavar="NAME:N,N,..",
+        help="input shapes: data:32,3,224,224",
+    )
+    parser.add_argument("--policy", default="auto", help="default %(default)s")
+    parser.add_argument("--objective", choices=("load", "makespan"), default="load")
+    parser.add_argument("--inference", action="store_true", help="forward only")
+    parser.add_argument("--full", action="store_true", help="print every instruction as well")
+    _add_common(parser, _plan)
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    name, _, dims = text.rpartition(":")
+    try:
+        return name, tuple(int(dim) for dim in dims.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text}, expected NAME:N,N,..") from None
+
+
+def _plan(given: argparse.Namespace, console: Console) -> int:
+    made = raysym.forecast(
+        raysym.sym.load(given.symbol),
+        dict(given.shapes),
+        scheduler.Cluster.load(given.cluster),
+        policy=given.policy,
+        objective=given.objective,
+        is_train=not given.inference,
+    )
+    console.print(Text(str(made)), soft_wrap=True)
+    if given.full:
+        console.print(Text(f"\n{made.plan}"), soft_wrap=True)
+    return 0
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:

@@ -23,14 +23,18 @@ class Context:
 
     devtype2str = {1: "cpu", 2: "gpu", 3: "cpu_pinned", 5: "cpu_shared"}
     devstr2type = {"cpu": 1, "gpu": 2, "cpu_pinned": 3, "cpu_shared": 5}
+    device_type: str
+    device_id: int
 
     def __init__(self, device_type: str | Context, device_id: int = 0) -> None:
         if isinstance(device_type, Context):
-            device_type, device_id = device_type.device_type, device_type.device_id
-        if device_type not in self.devstr2type:
+            kind, device_id = device_type.device_type, device_type.device_id
+        else:
+            kind = device_type
+        if kind not in self.devstr2type:
             known = ", ".join(self.devstr2type)
-            raise KeyError(f"unknown device type: got {device_type!r}, expected one of {known}")
-        self.device_type = device_type
+            raise KeyError(f"unknown device type: got {kind!r}, expected one of {known}")
+        self.device_type = kind
         self.device_id = int(device_id)
 
     @property

@@ -8,13 +8,15 @@ from typing import Any, Self
 
 import numpy as np
 
-from raysym.errors import MXNetError, did_you_mean
+from raysym.errors import did_you_mean, sentence, some
+from raysym.graph import Node, node_error, node_text
 from raysym.monitor import make_tap
 from raysym.nd.creation import array
 from raysym.ndarray import NDArray
 from raysym.op import in_words
 from raysym.pictures.of_executor import draw_executor
 from raysym.planning.plan import Plan
+from raysym.profile import Profile, profile_plan
 from raysym.random_state import next_draw
 from raysym.runtime.protocol import StepKey
 from raysym.session import Session
@@ -36,16 +38,17 @@ class Executor:
         session: Session,
         rebind: Callable[..., Executor],
         args: Sequence[NDArray],
-        grads: Sequence[NDArray | None],
+        grads: Sequence[NDArray | None] | None,
         aux: Sequence[NDArray],
         outputs: Sequence[NDArray],
         schedule: Any = None,
     ) -> None:
         self.symbol, self._session, self._rebind = symbol, session, rebind
         self.arg_arrays = list(args)
-        self.grad_arrays = list(grads)
+        self.grad_arrays = None if grads is None else list(grads)
         self.aux_arrays = list(aux)
         self.outputs = list(outputs)
+        self._homes = tuple(outputs)
         self.schedule = schedule
         self._arg_names = symbol.list_arguments()
         self._aux_names = symbol.list_auxiliary_states()
@@ -60,6 +63,7 @@ class Executor:
     def forward(self, is_train: bool = False, **kwargs: Any) -> list[NDArray]:
         """Run forward and return `outputs`; keyword arrays are copied into bound arguments first.
 
+        The list is new every time, its arrays share their memory with those of other runs.
         TypeError for an unknown argument; ValueError for something else than an array of exactly
         the bound shape.
         """
@@ -68,25 +72,26 @@ class Executor:
         self._last = "forward" if is_train else "inference"
         self._key = StepKey(*next_draw())
         self._session.run(self._last, self._key)
+        self.outputs = [array.detach() for array in self._homes]
         return self.outputs
 
     def _feed(self, name: str, value: Any) -> None:
         if name not in self._arg_names:
-            raise TypeError(
-                f"forward: Unknown argument {name}: {did_you_mean(name, self._arg_names)} "
-                f"The arguments are {in_words(self._arg_names)}"
-            )
+            wanted, fix = f"one of {some(self._arg_names)}", did_you_mean(name, self._arg_names)
+            raise TypeError(sentence("forward: Unknown argument", name, wanted, fix))
         if not isinstance(value, (NDArray, np.ndarray)):
-            raise ValueError(
-                f"forward: {name}: got {type(value).__name__}, only NDArray and numpy arrays"
+            wrong = sentence(
+                "forward: only accept NDArray and numpy arrays", type(value).__name__, "an array"
             )
+            raise ValueError(node_text(self._variable(name), wrong))
         target = self.arg_dict[name]
         if tuple(value.shape) != target.shape:
-            raise ValueError(
-                f"forward: {name}: Shape not match: got {tuple(value.shape)}, "
-                f"expected {target.shape}"
-            )
+            wrong = sentence("forward: Shape not match", tuple(value.shape), target.shape)
+            raise ValueError(node_text(self._variable(name), wrong))
         target[:] = value
+
+    def _variable(self, name: str) -> Node:
+        return next(n for n in self._session.bound.graph.variables() if n.name == name)
 
     def backward(self, out_grads: Any = None, is_train: bool = True) -> None:
         """Fill the gradient arrays from those of the outputs.
@@ -112,25 +117,33 @@ class Executor:
         if isinstance(out_grads, NDArray):
             return [out_grads]
         if isinstance(out_grads, dict):
-            out_grads = [out_grads[name] for name in self._output_names]
+            out_grads = [self._head_of(name, out_grads) for name in self._output_names]
         if not isinstance(out_grads, (list, tuple)):
-            raise TypeError(f"backward: out_grads: got {type(out_grads).__name__}, expected arrays")
-        for grad in out_grads:
+            wanted = "an NDArray, a list or a dict"
+            raise TypeError(
+                sentence("backward: out_grads: wrong type", type(out_grads).__name__, wanted)
+            )
+        for i, grad in enumerate(out_grads):
             if not isinstance(grad, NDArray):
-                kind = type(grad).__name__
-                raise TypeError(f"backward: inputs must be NDArray: got {kind}")
+                got = f"{type(grad).__name__} at position {i}"
+                raise TypeError(sentence("backward: out_grads must be NDArrays", got, "an NDArray"))
         return out_grads
 
+    def _head_of(self, name: str, out_grads: Mapping[str, Any]) -> Any:
+        if name not in out_grads:
+            got, fix = some(list(out_grads)) or "none", did_you_mean(name, out_grads)
+            raise KeyError(sentence("backward: no head gradient of an output", got, name, fix))
+        return out_grads[name]
+
     def _set_head(self, i: int, heads: Sequence[NDArray]) -> None:
-        name = self._output_names[i]
-        if i >= len(heads):
-            raise MXNetError(f"backward: head gradient required for output {i}, '{name}'")
+        node, name = self._session.bound.graph.outputs[i].node, self._output_names[i]
         target = self._session.arrays[f"head_grad:{i}"]
+        if i >= len(heads):
+            wrong = f"backward: head gradient required for output {i}, '{name}'"
+            raise node_error(node, sentence(wrong, f"{len(heads)} gradients", target.shape))
         if heads[i].shape != target.shape:
-            raise MXNetError(
-                f"backward: head gradient of '{name}': got {heads[i].shape}, "
-                f"expected {target.shape}"
-            )
+            wrong = f"backward: head gradient of '{name}' has a wrong shape"
+            raise node_error(node, sentence(wrong, heads[i].shape, target.shape))
         target[:] = heads[i]
 
     # ----- arrays by name
@@ -150,7 +163,12 @@ class Executor:
 
     @property
     def grad_dict(self) -> dict[str, NDArray | None]:
-        """Gradient arrays by argument name; None where no gradient is kept."""
+        """Gradient arrays by argument name, None where no gradient is kept.
+
+        TypeError when nothing was bound for gradients.
+        """
+        if self.grad_arrays is None:
+            raise TypeError("grad_dict: nothing was bound for gradients: bind with args_grad")
         return self._by_name("gradient", self._arg_names, self.grad_arrays)
 
     @property
@@ -178,14 +196,13 @@ class Executor:
                 if name in bound:
                     self._copy_param(name, value, bound[name])
                 elif not allow_extra_params:
-                    known = did_you_mean(name, bound)
-                    raise ValueError(f"copy_params_from: '{name}' is not bound. {known}")
+                    wanted, fix = f"one of {some(list(bound))}", did_you_mean(name, bound)
+                    raise ValueError(sentence("copy_params_from: unknown name", name, wanted, fix))
 
     def _copy_param(self, name: str, value: NDArray, target: NDArray) -> None:
         if value.shape != target.shape:
-            raise MXNetError(
-                f"copy_params_from: '{name}': got {value.shape}, expected {target.shape}"
-            )
+            wrong = sentence("copy_params_from: wrong shape", value.shape, target.shape)
+            raise node_error(self._variable(name), wrong)
         value.astype(target.dtype).copyto(target)
 
     def reshape(
@@ -254,6 +271,14 @@ class Executor:
             for i, entry in enumerate(self._session.bound.graph.outputs)
         ]
         return type(self.symbol)(entries)
+
+    def profile(self, steps: int = 5) -> Profile:
+        """Measured seconds of every kernel, from `steps` steps in this process on copies.
+
+        ``cluster.measured(executor.profile().nodes)`` places the next bind by them.
+        """
+        plan = self._session.mode("training")[1]
+        return profile_plan(plan, {h: self._session.arrays[h].asnumpy() for h in plan.homes}, steps)
 
     def timings(self) -> dict[str, dict[str, float]]:
         """Seconds that each worker has spent computing, communicating and waiting."""

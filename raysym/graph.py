@@ -77,7 +77,7 @@ class Entry(NamedTuple):
     """One output of a node: THE dictionary key for values."""
 
     node: Node
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]  # hides tuple.index, which nobody wants here
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,6 +249,13 @@ def call_site() -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "?"
 
 
+def node_text(node: Node, error: RuleError | str, context: Sequence[str] = ()) -> str:
+    """What is wrong with a node: by op and name, with context and the user's line."""
+    op = "Variable" if node.is_variable else node.op.name
+    made = [f"made at {node.source}"] if node.source else []
+    return node_message(op, node.name, str(error), [*context[:2], *made])
+
+
 def node_error(
     node: Node,
     error: RuleError | str,
@@ -256,5 +263,4 @@ def node_error(
     cls: type[MXNetError] = MXNetError,
 ) -> MXNetError:
     """The error of a rule with its node, context and the user's line filled in."""
-    made = [f"made at {node.source}"] if node.source else []
-    return cls(node_message(node.op.name, node.name, str(error), [*context[:2], *made]))
+    return cls(node_text(node, error, context))

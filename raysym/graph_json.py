@@ -43,9 +43,7 @@ def to_dict(graph: Graph) -> dict[str, Any]:
     }
 
 
-def _node_dict(
-    node: Node, number: Mapping[Node, int], versions: Sequence[int]
-) -> dict[str, Any]:
+def _node_dict(node: Node, number: Mapping[Node, int], versions: Sequence[int]) -> dict[str, Any]:
     made: dict[str, Any] = {"op": node.op.name, "name": node.name}
     if node.attrs:
         made["attrs"] = dict(sorted(node.attrs.items()))
@@ -120,20 +118,17 @@ def from_dict(data: Any) -> Graph:
 
 
 def _check(
-    value: Any, kind: type, where: str, known: Set[str] = frozenset(), needed: Sequence[str] = ()
+    value: Any, kind: Any, where: str, known: Set[str] = frozenset(), needed: Sequence[str] = ()
 ) -> None:
     """Refuse what is not a JSON value of this kind, and objects with other keys than these."""
     if not isinstance(value, kind):
         wanted = {dict: "an object", list: "a list", str: "a string"}[kind]
         raise MXNetError(sentence(f"{where}: wrong type", type(value).__name__, wanted))
-    if kind is not dict:
-        return
     for key in value if known else ():
         if key not in known:
             fix = did_you_mean(key, known)
-            raise MXNetError(
-                sentence(f"{where}: Unknown field '{key}'", None, in_words(sorted(known)), fix)
-            )
+            wanted = f"one of {in_words(sorted(known))}"
+            raise MXNetError(sentence(f"{where}: Unknown field", f"'{key}'", wanted, fix))
     for key in needed:
         if key not in value:
             raise MXNetError(f"{where}: field '{key}' is missing")

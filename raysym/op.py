@@ -166,7 +166,10 @@ class Op:
         return {}
 
     def specialize(self, ins: Entries, types: Types, outs: Types) -> Entry | None:
-        """A simpler equal of this one-output node once all types are known, or None."""
+        """A simpler equal of this node once all types are known, or None.
+
+        Of a node with several outputs: the first entry of a node with the same outputs.
+        """
         return None
 
     def cost(self, ins: Types, outs: Types) -> Cost:

@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from raysym.collector import collection_paused
+from raysym.context import cpu, of_worker
 from raysym.errors import WorkerError
 from raysym.graph import Node
 from raysym.nd.creation import zeros
@@ -44,17 +46,19 @@ class Session:
     def mode(self, name: str) -> tuple[Step, Plan]:
         """The step and plan of a mode, compiled and loaded when first asked for."""
         if name not in self.modes:
-            tidy = self.tap is None
-            step, plan = compile_plan(self.bound, self.placement, name, self.memory, tidy)
-            self.modes[name] = step, plan
-            self._load(plan)
+            with collection_paused():
+                tidy = self.tap is None
+                step, plan = compile_plan(self.bound, self.placement, name, self.memory, tidy)
+                self.modes[name] = step, plan
+                self._load(plan)
         return self.modes[name]
 
     def _load(self, plan: Plan) -> None:
         for home in plan.homes:
             if home not in self.arrays:  # head gradients are internal
                 kind = plan.types[home]
-                self.arrays[home] = zeros(kind.shape, dtype=kind.dtype)
+                ctx = of_worker(plan.homes[home]) if self.runtime.shares_memory else cpu()
+                self.arrays[home] = zeros(kind.shape, ctx, kind.dtype)
         fresh = {home for home in plan.homes if home not in self._pushed}
         self.runtime.load(plan, {home: self._read(home) for home in fresh})
         self._pushed.update({home: self.arrays[home].chunk.version for home in fresh})

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from raysym import graph_json
 from raysym.arithmetic import Arithmetic
-from raysym.bind import bind, simple_bind
+from raysym.bind import bind
 from raysym.calls import split_v2_params
 from raysym.compose import Composable, call, set_attrs, single
 from raysym.context import Context, current_context
@@ -22,6 +24,7 @@ from raysym.op import Op, find_op
 from raysym.passes.gradient import gradient_entries
 from raysym.passes.substitute import substitute
 from raysym.pictures.of_symbol import draw_symbol
+from raysym.simple_bind import simple_bind
 from raysym.symbol_text import attribute, attributes, debug_text, output_name
 from raysym.symbol_types import infer_shape, infer_type
 
@@ -74,7 +77,7 @@ class Symbol(Composable, Arithmetic, Fluent):
             return Symbol([self.entries[self._position(key)]])
         if isinstance(key, slice):
             return self._slice(key)
-        if not isinstance(key, numbers.Integral):
+        if not isinstance(key, (int, np.integer)):
             raise TypeError(f"{self!r}: index: got {key!r}, expected an int, a slice or a name")
         if key < 0:
             raise MXNetError(f"{self!r}: index: got {key}, expected a nonnegative index")
@@ -290,11 +293,9 @@ class Symbol(Composable, Arithmetic, Fluent):
         shared_buffer: dict[str, NDArray] | None = None,
         **kwargs: Any,
     ) -> Executor:
-        """Allocate arrays from shapes and get an Executor; see `raysym.bind.simple_bind`."""
+        """Allocate arrays from shapes and get an Executor; see `raysym.simple_bind`."""
         shared = (shared_arg_names, shared_exec, shared_buffer)
-        return simple_bind(
-            self, ctx, grad_req, type_dict, stype_dict, group2ctx, *shared, **kwargs
-        )
+        return simple_bind(self, ctx, grad_req, type_dict, stype_dict, group2ctx, *shared, **kwargs)
 
     def eval(self, ctx: Context | None = None, **kwargs: NDArray) -> list[NDArray]:
         """Bind the given arrays, run forward once without training, return the outputs."""

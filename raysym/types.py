@@ -59,9 +59,17 @@ def short_dtype(dtype: str) -> str:
     return _SHORT[kind] + dtype[len(kind) :]
 
 
+def partial_text(shape: PartialShape, dtype: PartialDType) -> str:
+    """A partly known type as ``f32[2,?]``; question marks for what is unknown."""
+    kind = short_dtype(dtype) if dtype else "?"
+    dims = "?" if shape is None else ",".join(str(dim or "?") for dim in shape)
+    return f"{kind}[{dims}]"
+
+
 def dtype_name(dtype: Any) -> str:
     """The numpy name of anything that numpy takes for a dtype; TypeError if it is none."""
-    return np.dtype(dtype).name
+    name: str = np.dtype(dtype).name
+    return name
 
 
 def is_known(shape: PartialShape) -> bool:

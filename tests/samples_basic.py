@@ -110,4 +110,27 @@ SAMPLES = {
             why="yes or no",
         )
     ],
+    "_contrib_allclose": [
+        Sample(
+            {},
+            [(2, 3), (2, 3)],
+            reference=lambda a, b: np.array([np.allclose(a, b)], "uint8"),
+            wrt=(),
+            why="yes or no",
+        ),
+        Sample(
+            {"rtol": 0.5, "equal_nan": False},
+            [lambda rng: np.array([1.0, 2.0, 3.0]), lambda rng: np.array([1.2, 2.1, 2.5])],
+            reference=lambda a, b: np.ones(1, "uint8"),
+            wrt=(),
+            why="yes or no",
+        ),
+        Sample(
+            {},
+            [lambda rng: np.array([1.0, np.nan]), lambda rng: np.array([1.0, np.nan])],
+            reference=lambda a, b: np.ones(1, "uint8"),
+            wrt=(),
+            why="yes or no",
+        ),
+    ],
 }

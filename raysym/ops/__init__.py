@@ -11,6 +11,7 @@ from raysym.ops import (
     casting,
     choose,
     columns,
+    control_flow,
     convolution,
     correlation,
     creation,
@@ -21,6 +22,7 @@ from raysym.ops import (
     dropout,
     elementwise,
     factorize,
+    foreach,
     image,
     image_random,
     index,
@@ -64,6 +66,7 @@ from raysym.ops import (
     trigonometry,
     unpooling,
     upsampling,
+    while_loop,
 )
 
 __all__ = [
@@ -77,6 +80,7 @@ __all__ = [
     "casting",
     "choose",
     "columns",
+    "control_flow",
     "convolution",
     "correlation",
     "creation",
@@ -87,6 +91,7 @@ __all__ = [
     "dropout",
     "elementwise",
     "factorize",
+    "foreach",
     "image",
     "image_random",
     "index",
@@ -130,4 +135,5 @@ __all__ = [
     "trigonometry",
     "unpooling",
     "upsampling",
+    "while_loop",
 ]

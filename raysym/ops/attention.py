@@ -206,6 +206,7 @@ class _Values(Op):
         values, attention = taken_shape(ins[0], self.heads, self.parts), ins[1]
         if values is None:
             return ins, outs
+        # In self-attention the queries are as many as the values.
         queries = ins[0][0] if self.parts == 3 and ins[0] is not None else 0
         attention = unify((values[0], queries, values[1]), attention, "shape of attention")
         if attention is None or ins[1] is None:

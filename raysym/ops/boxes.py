@@ -106,7 +106,7 @@ class _contrib_box_iou(Op):
 
     def _boxes(self, shape: PartialShape) -> tuple[int, ...]:
         if not shape or shape[-1] not in (0, 4):
-            raise RuleError("boxes need a last axis of 4", got=shape)
+            raise RuleError("boxes need a last axis of 4", got=shape, expected="(..., 4)")
         return (*shape[:-1], 4)
 
     def forward(self, xp: Any, lhs: Any, rhs: Any) -> Any:
@@ -243,7 +243,7 @@ class _contrib_bipartite_matching(Op):
         if data is None:
             return ins, outs
         if len(data) < 2:
-            raise RuleError("data must be (..., rows, columns)", got=data)
+            raise RuleError("data has a wrong rank", got=data, expected="(..., rows, columns)")
         return ins, [data[:-1], (*data[:-2], data[-1])]
 
     def forward(self, xp: Any, data: Any) -> Any:
@@ -319,7 +319,7 @@ class _contrib_box_decode(Op):
         if data is None:
             return ins, outs
         if len(data) != 3 or data[2] not in (0, 4):
-            raise RuleError("data must be (batch, boxes, 4)", got=data)
+            raise RuleError("data does not fit", got=data, expected="(batch, boxes, 4)")
         data = (*data[:2], 4)
         return [data, unify(ins[1], (1, *data[1:]), "shape of anchors")], [data]
 

@@ -69,6 +69,7 @@ def folded(xp: Any, data: Any, window: Window, spatial: Dims) -> Any:
     sizes, taps = window.sizes(spatial), math.prod(window.kernel)
     parts = data.reshape(data.shape[0], data.shape[1] // taps, taps, *sizes)
     made = xp.zeros((*parts.shape[:2], *window.padded(spatial)), sum_dtype(data.dtype))
+    # One tap of all windows at a time: their cells do not overlap.
     for number, (_, place) in enumerate(window.taps(sizes)):
         made[place] += parts[:, :, number]
     return crop_spatial(made, window.pad, spatial).astype(data.dtype, copy=False)

@@ -27,7 +27,7 @@ class _Correlated(Op):
 
     def check(self) -> None:
         if self.kernel_size % 2 == 0:
-            raise RuleError("kernel_size must be odd", got=self.kernel_size)
+            raise RuleError("kernel_size is even", got=self.kernel_size, expected="an odd number")
 
     def shifts(self) -> Iterator[tuple[int, int, int]]:
         """Number, vertical and horizontal size of every displacement."""
@@ -45,7 +45,7 @@ class _Correlated(Op):
         border = self.max_displacement + (self.kernel_size - 1) // 2
         inner = [n + 2 * self.pad_size - 2 * border if n else 0 for n in image]
         if any(n and m < 1 for n, m in zip(image, inner, strict=True)):
-            raise RuleError("neighbourhood and kernel exceed the padded input", got=image)
+            raise RuleError("neighbourhood and kernel exceed the padded input", got=image, expected="larger data")
         return tuple(math.ceil(m / self.stride1) for m in inner)
 
     def taps(self, size: Dims) -> Iterator[tuple[int, int, tuple[slice, slice]]]:

@@ -17,7 +17,7 @@ def diagonal_length(rows: int, columns: int, k: int) -> int:
     """Length of the k-th diagonal; RuleError if there is none."""
     length = min(rows + min(k, 0), columns - max(k, 0))
     if length < 1:
-        raise RuleError("the diagonal does not exist", got=f"k={k} of {rows} x {columns}")
+        raise RuleError("the diagonal does not exist", got=f"k={k}", expected=f"one of {rows} x {columns}")
     return length
 
 
@@ -51,7 +51,7 @@ class diag(Op):
     def _axes(self, rank: int) -> Sequence[int]:
         rows, columns = normal_axis(self.axis1, rank), normal_axis(self.axis2, rank)
         if rows == columns:
-            raise RuleError("axis1 and axis2 are the same axis", got=rows)
+            raise RuleError("axis1 and axis2 are the same axis", got=rows, expected="two axes")
         return rows, columns
 
     def forward(self, xp: Any, data: Any) -> Any:

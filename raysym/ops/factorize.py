@@ -94,7 +94,7 @@ class _linalg_potri(_Square):
         return xp.matmul(inverse.swapaxes(-1, -2), inverse)
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
-        # d (L L^T)^-1 = -P (dL L^T + L dL^T) P and P L = L^-T
+        # With P = (L L^T)^-1: dP = -P (dL L^T + L dL^T) P.
         both = add(grads[0], turned(grads[0]))
         right = product(product(outs[0], both), product(outs[0], triangle(ins[0])))
         return [neg(triangle(right))]
@@ -214,11 +214,13 @@ class _linalg_syevd(Linalg):
     def forward(self, xp: Any, a: Any) -> Any:
         values, vectors = attempt(xp.linalg.eigh, a)
         rows = vectors.swapaxes(-1, -2)
+        # Libraries leave the sign of eigenvectors to chance.
         place = xp.expand_dims(xp.argmax(xp.abs(rows), axis=-1), -1)
         return rows * xp.sign(xp.take_along_axis(rows, place, -1)), values
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         (u, values), (du, dvalues) = outs, grads
+        # Eigenvectors turn into each other, the faster the closer their values are.
         rotation = mul(apply("_eigen_gaps", values), product(u, du, turn_b=True))
         inner = add(apply("_linalg_makediag", dvalues), rotation)
         made = product(product(u, inner, turn_a=True), u)

@@ -84,7 +84,7 @@ class _Change(Op):
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
         data = image_shape(unify(ins[0], outs[0]), batched=False)
         if data is not None and data[2] not in (0, 1, 3):
-            raise RuleError("images need 1 or 3 channels", got=data)
+            raise RuleError("data does not fit", got=data, expected="1 or 3 channels at the end")
         return [data], [data]
 
     def cost(self, ins: Types, outs: Types) -> Cost:
@@ -153,7 +153,7 @@ class _image_adjust_lighting(_Change):
 
     def check(self) -> None:
         if len(self.alpha) != 3:
-            raise RuleError("alpha must be three numbers", got=self.alpha)
+            raise RuleError("alpha does not fit", got=self.alpha, expected="three numbers")
 
     def forward(self, xp: Any, data: Any) -> Any:
         return saturated(xp, _lighting(xp, _wide(data), self.alpha), data.dtype)

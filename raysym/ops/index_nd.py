@@ -105,6 +105,7 @@ class scatter_nd(Op):
         return _scattered(xp, xp.zeros(self.shape, data.dtype), data, indices)
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
+        # As in MXNet, also for data that a duplicate covered.
         return [apply("gather_nd", grads[0], ins[1]), None]
 
     def cost(self, ins: Types, outs: Types) -> Cost:
@@ -247,6 +248,7 @@ class _unravel_index(Op):
         return ins, [None if ins[0] is None else (len(self.shape or ()), *ins[0])]
 
     def forward(self, xp: Any, data: Any) -> Any:
+        # Whatever the last axes leave over belongs to the first one, whose length may be unknown.
         left, coordinates = data.astype("int64"), []
         for dim in (self.shape or ())[:0:-1]:
             coordinates.append(left % dim)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
 
 from raysym.errors import RuleError
-from raysym.graph import apply, apply_all
+from raysym.graph import Entry, apply, apply_all
 from raysym.op import Cost, Entries, Grads, Op, Shapes, Types, register, total_bytes
 from raysym.ops import maths
 from raysym.params import Dims, param
@@ -69,7 +70,11 @@ def joined_shapes(ins: Shapes, outs: Shapes, dim: int) -> tuple[Shapes, Shapes]:
     if 0 not in lengths:
         total = sum(lengths)
     elif total and lengths.count(0) == 1:
-        lengths[lengths.index(0)] = total - sum(lengths)
+        # The one unknown part is what the others leave over.
+        rest = total - sum(lengths)
+        if rest < 1:
+            raise RuleError("the parts are longer than the whole", got=lengths, expected=total)
+        lengths[lengths.index(0)] = rest
     return [_with(common, axis, n) for n in lengths], [_with(common, axis, total)]
 
 
@@ -79,7 +84,7 @@ def _without(shape: PartialShape, axis: int) -> PartialShape:
 
 def _with(shape: PartialShape, axis: int, length: int) -> tuple[int, ...]:
     dims = tuple(shape or ())
-    return (*dims[:axis], max(length, 0), *dims[axis + 1 :])
+    return (*dims[:axis], length, *dims[axis + 1 :])
 
 
 @register
@@ -87,18 +92,16 @@ class _backward_Concat(_Move):
     """The head gradient of a concatenation cut into the parts of the inputs."""
 
     internal = True
+    inputs = ("grad", "like")
+    shape_only = ("like",)
     num_args: int = param(low=1, doc="Number of parts.")
     dim: int = param(1, doc="The axis along which they are cut.")
 
     def input_names(self) -> tuple[str, ...]:
-        return ("grad", *(f"like{i}" for i in range(self.num_args)))
+        return ("grad", *["like"] * self.num_args)
 
     def output_names(self) -> tuple[str, ...]:
         return tuple(f"output{i}" for i in range(self.num_args))
-
-    @property
-    def shape_only(self) -> tuple[str, ...]:  # type: ignore[override]  # as many as inputs
-        return self.input_names()[1:]
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
         parts = [unify(like, out) for like, out in zip(ins[1:], outs, strict=True)]
@@ -113,6 +116,12 @@ class _backward_Concat(_Move):
             parts.append(grad[(*[slice(None)] * axis, slice(begin, end))])
             begin = end
         return tuple(parts)
+
+    def specialize(self, ins: Entries, types: Types, outs: Types) -> Entry | None:
+        axis = self.dim % len(types[0].shape)
+        sizes = [part.shape[axis] for part in outs]
+        starts = tuple(itertools.accumulate([0, *sizes[:-1]]))
+        return apply("_split_v2", ins[0], indices=starts, axis=axis)
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         whole = apply("Concat", *grads, num_args=self.num_args, dim=self.dim)
@@ -197,6 +206,7 @@ class _backward_tile(_Tiled):
 
     def forward(self, xp: Any, grad: Any, like: Any) -> Any:
         dims, reps = self.aligned(like.shape)
+        # Every axis becomes (copies, length).
         pairs = [n for pair in zip(reps, dims, strict=True) for n in pair]
         axes = tuple(range(0, len(pairs), 2))
         return sum_axes(xp, grad.reshape(pairs), axes).reshape(like.shape)
@@ -280,7 +290,7 @@ class reverse(_Move):
         if shape is not None:
             axes = [normal_axis(axis, len(shape)) for axis in self.axis]
             if len(set(axes)) < len(axes):
-                raise RuleError("an axis is named twice", got=self.axis)
+                raise RuleError("an axis is named twice", got=self.axis, expected="each axis once")
         return [shape], [shape]
 
     def forward(self, xp: Any, data: Any) -> Any:

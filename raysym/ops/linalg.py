@@ -36,7 +36,7 @@ class Linalg(Op):
 def matrix_axes(shape: PartialShape) -> tuple[tuple[int, ...], int, int]:
     """Leading axes, rows and columns; RuleError if it is no matrix."""
     if shape is None or len(shape) < 2:
-        raise RuleError("a matrix has at least two axes", got=shape)
+        raise RuleError("a matrix has at least two axes", got=shape, expected="(..., rows, columns)")
     return tuple(shape[:-2]), shape[-2], shape[-1]
 
 
@@ -46,7 +46,7 @@ def square_shape(shape: PartialShape) -> PartialShape:
         return None
     lead, rows, columns = matrix_axes(shape)
     if rows and columns and rows != columns:
-        raise RuleError("matrices are not square", got=shape)
+        raise RuleError("matrices are not square", got=shape, expected="(..., n, n)")
     side = rows or columns
     return (*lead, side, side)
 
@@ -273,6 +273,7 @@ class _linalg_trsm(_Triangular):
     aliases = ("linalg_trsm",)
 
     def forward(self, xp: Any, a: Any, b: Any) -> Any:
+        # Neither numpy nor cupy has a batched triangular solver.
         t, right = self.factor(xp, a), b * b.dtype.type(self.alpha)
         if not self.rightside:
             return solved(xp, t, right)

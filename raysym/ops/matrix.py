@@ -40,9 +40,9 @@ class dot(Op):
         if lhs is None or rhs is None:
             return ins, outs
         if not lhs or not rhs:
-            raise RuleError("scalars have no product", got=f"{lhs} and {rhs}")
+            raise RuleError("scalars have no product", got=f"{lhs} and {rhs}", expected="an axis each")
         if len(lhs) == len(rhs) == 1 and (self.transpose_a or self.transpose_b):
-            raise RuleError("vectors cannot be transposed", got=f"{lhs} x {rhs}")
+            raise RuleError("vectors cannot be transposed", got=f"{lhs} x {rhs}", expected="matrices")
         rest_a, k_a = _off_end(lhs, self.transpose_a)
         k_b, rest_b = _off_front(rhs, self.transpose_b)
         if k_a and k_b and k_a != k_b:

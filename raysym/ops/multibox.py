@@ -21,7 +21,7 @@ _VARIANCES = param((0.1, 0.1, 0.2, 0.2), doc="Scales of the encoded shifts and s
 
 def _four(variances: Floats) -> None:
     if len(variances) != 4:
-        raise RuleError("variances must be 4 numbers", got=variances)
+        raise RuleError("variances do not fit", got=variances, expected="4 numbers")
 
 
 @register
@@ -46,7 +46,7 @@ class _contrib_MultiBoxPrior(Op):
         if not self.sizes or not self.ratios:
             raise RuleError("sizes and ratios need a number each")
         if len(self.steps) != 2 or len(self.offsets) != 2:
-            raise RuleError("steps and offsets are pairs", got=(self.steps, self.offsets))
+            raise RuleError("steps or offsets do not fit", got=(self.steps, self.offsets), expected="pairs")
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
         data = need(ins[0], 4, "data")
@@ -105,7 +105,7 @@ class _contrib_MultiBoxTarget(Op):
         anchor = need(ins[0], 3, "anchor", axis0=1, axis2=4)
         label, cls = need(ins[1], 3, "label"), need(ins[2], 3, "cls_pred")
         if label is not None and 0 < label[2] < 5:
-            raise RuleError("labels need 5 numbers or more", got=label)
+            raise RuleError("label does not fit", got=label, expected="5 numbers or more at the end")
         (n,) = unify(label and label[:1], cls and cls[:1], "batch of label and cls_pred") or (0,)
         (a,) = unify(anchor and anchor[1:2], cls and cls[2:], "number of anchors") or (0,)
         made = [anchor and (1, a, 4), label and (n, *label[1:]), cls and (n, cls[1], a)]

@@ -247,7 +247,7 @@ class multi_sum_sq(Op):
 
     def infer_dtype(self, ins: DTypes, outs: DTypes) -> tuple[DTypes, DTypes]:
         if len({dtype for dtype in ins if dtype}) > 1:
-            raise RuleError("inputs must have one dtype", got=ins)
+            raise RuleError("inputs differ in dtype", got=", ".join(map(str, ins)), expected="one")
         return [unify_dtypes(ins)] * len(ins), ["float32"]
 
     def forward(self, xp: Any, *arrays: Any) -> Any:

@@ -46,7 +46,7 @@ class Pool(Op):
     stride: Dims = param((), low=1, doc="Step between windows; 1 on every axis if left out.")
     pad: Dims = param((), low=0, doc="Padding on both sides of each axis; 0 if left out.")
     p_value: int | None = param(
-        None, low=1, high=3, doc="p of the lp pool: 1, 2 or 3; required there."
+        None, low=1, high=3, doc="The p of an lp pool: 1, 2 or 3; required there."
     )
     count_include_pad: bool | None = param(
         None, doc="Whether padding counts in the divisor of an average; None means it does."

@@ -148,7 +148,7 @@ class _contrib_Proposal(_Proposals):
 
     def batch(self, n: int) -> int:
         if n > 1:
-            raise RuleError("takes one image", got=n, fix="Use MultiProposal for more")
+            raise RuleError("takes one image", got=n, expected=1, fix="Use MultiProposal for more")
         return 1
 
 

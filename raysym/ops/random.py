@@ -156,13 +156,13 @@ def _kept_below(drawn: Any, bound: float) -> Any:
 
 def _ordered(low: float, high: float) -> None:
     if low > high:
-        raise RuleError("low must not exceed high", got=f"{low}, {high}")
+        raise RuleError("low exceeds high", got=low, expected=f"at most {high}")
 
 
 def _positive(**values: float) -> None:
     for name, value in values.items():
         if not value > 0:
-            raise RuleError(f"{name} must be positive", got=value)
+            raise RuleError(f"{name} is not positive", got=value, expected="above 0")
 
 
 def _gamma_poisson(xp: Any, rng: Any, shape: Any, scale: Any) -> Any:
@@ -274,7 +274,7 @@ class _random_randint(_Free):
 
     def check(self) -> None:
         if self.low >= self.high:
-            raise RuleError("low must be below high", got=f"{self.low}, {self.high}")
+            raise RuleError("low is not below high", got=self.low, expected=f"below {self.high}")
 
     def forward(self, xp: Any, rng: Any) -> Any:
         dtype = self.dtype or self.default_dtype

@@ -53,7 +53,7 @@ class _sample_multinomial(Sampler):
         if data is None:
             return ins, outs
         if not data:
-            raise RuleError("data needs an axis of probabilities", got=data)
+            raise RuleError("data does not fit", got=data, expected="an axis of probabilities")
         return ins, [(*data[:-1], *self.shape) or (1,)] * len(outs)
 
     def infer_dtype(self, ins: DTypes, outs: DTypes) -> tuple[DTypes, DTypes]:
@@ -120,7 +120,7 @@ class _sample_unique_zipfian(Sampler):
 
     def check(self) -> None:
         if self.shape is not None and len(self.shape) != 2:
-            raise RuleError("shape must have two dimensions", got=self.shape)
+            raise RuleError("shape does not fit", got=self.shape, expected="two dimensions")
         if self.shape is not None and self.shape[1] > self.range_max:
             raise RuleError(
                 "more classes than there are", got=self.shape[1], expected=self.range_max

@@ -28,8 +28,9 @@ class _Border(Op):
     def check(self) -> None:
         if len(self.pad_width) not in (8, 10) or any(self.pad_width[:4]):
             raise RuleError(
-                "pad_width needs a pair for each of 4 or 5 axes, zeros for the first two",
+                "pad_width does not fit",
                 got=self.pad_width,
+                expected="a pair for each of 4 or 5 axes, zeros for the first two",
             )
 
     def pairs(self) -> list[tuple[int, int]]:
@@ -47,7 +48,7 @@ class _Border(Op):
         ]
         for dim, pair in zip(shape if sign > 0 else made, self.pairs(), strict=True):
             if dim < 0 or (dim and self.mode == "reflect" and max(pair) >= dim):
-                raise RuleError("the border is too wide for the axis", got=(dim, pair))
+                raise RuleError("the border is too wide for the axis", got=pair, expected=f"below {dim}")
         return tuple(made)
 
     def place(self) -> dict[str, Any]:
@@ -122,18 +123,15 @@ class Crop(Op):
 
     inputs = ("data",)
     variadic = "num_args"
+    shape_only = ("arg1",)
     num_args: int = param(low=1, high=2, doc="Number of inputs: data, and maybe one for the size.")
     offset: Dims = param((0, 0), low=0, doc="First row and column of the window.")
     h_w: Dims = param((0, 0), low=0, doc="Height and width of the window with one input.")
     center_crop: bool = param(False, doc="Take the middle of the image instead of offset.")
 
-    @property
-    def shape_only(self) -> tuple[str, ...]:  # type: ignore[override]  # depends on num_args
-        return self.input_names()[1:]
-
     def check(self) -> None:
         if len(self.offset) != 2 or len(self.h_w) != 2:
-            raise RuleError("offset and h_w are pairs", got=(self.offset, self.h_w))
+            raise RuleError("offset or h_w does not fit", got=(self.offset, self.h_w), expected="pairs")
         if self.num_args == 1 and 0 in self.h_w:
             raise RuleError("the window has no size", got=f"h_w={self.h_w}", expected="at least 1")
 
@@ -144,7 +142,7 @@ class Crop(Op):
             first = tuple((n - m) // 2 for n, m in zip(shape[2:], size, strict=True))
         for n, begin, m in zip(shape[2:], first, size, strict=True):
             if n and m and (begin < 0 or begin + m > n):
-                raise RuleError("the window lies outside", got=f"{begin}:{begin + m} of {n}")
+                raise RuleError("the window lies outside", got=f"{begin}:{begin + m}", expected=f"within 0:{n}")
         rows = (slice(begin, begin + m) for begin, m in zip(first, size, strict=True))
         return (slice(None), slice(None), *rows)
 

@@ -91,7 +91,7 @@ def decode(codes: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
     while left:
         code = left.popleft()
         if len(dims) < _NEEDED.get(code, 0):
-            raise RuleError(f"no dimension is left for code {code}", got=f"{codes} on {shape}")
+            raise RuleError("too many codes", got=tuple(codes), expected=f"those that fit {shape}")
         if code == -2:
             made += dims
             dims.clear()
@@ -107,14 +107,14 @@ def decode(codes: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
 
 def _split(dim: int, codes: deque[int]) -> list[int]:
     if len(codes) < 2:
-        raise RuleError("shape code -4 needs two members behind it", got=list(codes))
+        raise RuleError("shape code -4 ends too early", got=list(codes), expected="two members behind it")
     parts = [codes.popleft(), codes.popleft()]
     if max(parts) < 1 or any(part < 1 and part != -1 for part in parts):
-        raise RuleError("a dimension is split into positive parts or one -1", got=parts)
+        raise RuleError("a dimension cannot be split", got=parts, expected="positive parts or one -1")
     if dim and -1 in parts:
         parts = [dim // max(parts) if part == -1 else part for part in parts]
     if dim and math.prod(parts) != dim:
-        raise RuleError("a dimension cannot be split", got=f"{dim} into {parts[0]} x {parts[1]}")
+        raise RuleError("a dimension cannot be split", got=dim, expected=f"{parts[0]} x {parts[1]}")
     return [max(part, 0) for part in parts]
 
 
@@ -230,9 +230,7 @@ class squeeze(_NewShape):
         gone = self._axes(data)
         for axis in gone:
             if data[axis] != 1:
-                raise RuleError(
-                    "only axes of length 1 can be dropped", got=f"axis {axis} of {data}"
-                )
+                raise RuleError("axis cannot be dropped", got=f"axis {axis} of {data}", expected=1)
         return tuple(dim for i, dim in enumerate(data) if i not in gone) or (1,)
 
     def _axes(self, data: Sequence[int]) -> Iterable[int]:

@@ -62,7 +62,7 @@ class _Resize(Op):
 
 def _image(shape: PartialShape) -> PartialShape:
     if shape is not None and len(shape) != 4:
-        raise RuleError("data must be (batch, channel, height, width)", got=shape)
+        raise RuleError("data has a wrong rank", got=shape, expected="(batch, channel, height, width)")
     return shape
 
 
@@ -167,7 +167,7 @@ class _contrib_BilinearResize2D(_Interpolation):
         for name in ("scale_height", "scale_width"):
             scale = getattr(self, name)
             if scale is not None and not scale > 0:
-                raise RuleError(f"{name} must be positive", got=scale)
+                raise RuleError(f"{name} is not positive", got=scale, expected="above 0")
 
     def input_names(self) -> tuple[str, ...]:
         return self.inputs if self.mode == "like" else self.inputs[:1]

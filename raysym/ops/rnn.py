@@ -42,7 +42,7 @@ class RNN(Recurrent):
         if data is None:
             return ins, outs
         if len(data) != 3:
-            raise RuleError("data must be (steps, batch, features)", got=data)
+            raise RuleError("data has a wrong rank", got=data, expected="(steps, batch, features)")
         kept = self.kept_shapes(data) if self.saved_names() else []
         return self.feed_shapes(data, ins[-1]), [*self.result_shapes(data), *kept]
 

@@ -56,7 +56,7 @@ class Recurrent(Op):
 
     def check(self) -> None:
         if self.projection_size is not None and self.mode != "lstm":
-            raise RuleError("projection_size is for mode 'lstm'", got=self.mode)
+            raise RuleError("projection_size is not for this mode", got=self.mode, expected="lstm")
         if (self.lstm_state_clip_min is None) != (self.lstm_state_clip_max is None):
             raise RuleError("lstm_state_clip_min and lstm_state_clip_max come together")
 

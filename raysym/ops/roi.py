@@ -33,7 +33,7 @@ class _Regions(Op):
 
     def check(self) -> None:
         if len(self.pooled_size) != 2:
-            raise RuleError("pooled_size must be (height, width)", got=self.pooled_size)
+            raise RuleError("pooled_size does not fit", got=self.pooled_size, expected="(height, width)")
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
         data, rois = need(ins[0], 4, "data"), need(ins[1], 2, "rois", axis1=5)

@@ -55,9 +55,10 @@ class _Cut(Op):
 def _length(dim: int, cut: slice) -> int:
     if not dim or cut == slice(None):
         return dim
+    # 0 stands for an unknown dimension, so there are no arrays of size 0.
     made = len(range(*cut.indices(dim)))
     if not made:
-        raise RuleError("the slice is empty", got=f"{cut.start}:{cut.stop}:{cut.step} of {dim}")
+        raise RuleError("the slice is empty", got=f"{cut.start}:{cut.stop}:{cut.step}", expected=f"a part of {dim}")
     return made
 
 
@@ -132,10 +133,10 @@ class Ranges(_Cut):
     def check(self) -> None:
         if len(self.begin) != len(self.end) or len(self.step) not in (0, len(self.begin)):
             raise RuleError(
-                "begin, end and step need equal lengths", got=(self.begin, self.end, self.step)
+                "begin, end and step differ in length", got=(self.begin, self.end, self.step), expected="one length"
             )
         if 0 in self.step:
-            raise RuleError("step cannot be 0", got=self.step)
+            raise RuleError("step is 0", got=self.step, expected="numbers but 0")
 
     def cut(self, shape: Sequence[int], like: Sequence[int]) -> Cut:
         if len(self.begin) > len(shape):
@@ -177,7 +178,7 @@ class slice_axis(_Cut):
         begin = self.begin + dim * (self.begin < 0)
         end = dim if self.end is None else self.end + dim * (self.end < 0)
         if dim and not 0 <= begin < end <= dim:
-            raise RuleError("no range of the axis", got=f"{self.begin}:{self.end} of {dim}")
+            raise RuleError("no range of the axis", got=f"{self.begin}:{self.end}", expected=f"a part of {dim}")
         return (*[slice(None)] * axis, slice(begin, end))
 
 
@@ -209,7 +210,7 @@ class slice_like(_Cut):
             raise RuleError("ranks differ", got=f"{shape} cut like {like}", expected="axes")
         axes = {normal_axis(axis, len(shape)) for axis in self.axes or range(len(shape))}
         if any(axis >= len(like) or (shape[axis] and like[axis] > shape[axis]) for axis in axes):
-            raise RuleError("shape_like is larger", got=f"{shape} cut like {like}")
+            raise RuleError("shape_like does not fit", got=like, expected=f"at most {shape}")
         return axes
 
     def cut(self, shape: Sequence[int], like: Sequence[int]) -> Cut:
@@ -258,13 +259,14 @@ class _Split(Op):
         if data is None:
             return ins, outs
         axis = normal_axis(self.axis, len(data))
+        # Of an axis of unknown length all parts are unknown.
         edges = self.bounds(data[axis]) if data[axis] else [0] * (len(outs) + 1)
         lengths = [end - begin for begin, end in pairwise(edges)]
         return ins, [self._part(data, axis, length) for length in lengths]
 
     def _part(self, data: Sequence[int], axis: int, length: int) -> PartialShape:
         if self.squeeze_axis and length > 1:
-            raise RuleError("squeeze_axis needs parts of length 1", got=length)
+            raise RuleError("squeeze_axis cannot drop the axis", got=length, expected="parts of length 1")
         kept = () if self.squeeze_axis else (length,)
         return (*data[:axis], *kept, *data[axis + 1 :])
 
@@ -317,7 +319,7 @@ class _split_v2(_Split):
 
     def check(self) -> None:
         if not self.sections and not self.indices:
-            raise RuleError("nowhere to cut", got=f"indices {self.indices}, sections 0")
+            raise RuleError("nowhere to cut", got=f"indices {self.indices}", expected="indices or sections")
 
     def output_names(self) -> tuple[str, ...]:
         number = self.sections or len(self.indices)

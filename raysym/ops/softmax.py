@@ -51,7 +51,7 @@ class _Softmax(Op):
 
     def check(self) -> None:
         if self.use_length and "length" not in self.inputs:
-            raise RuleError("takes no length", got="use_length=True", fix="Use softmax instead")
+            raise RuleError("takes no length", got="use_length=True", expected=False, fix="Use softmax instead")
 
     def input_names(self) -> tuple[str, ...]:
         return self.inputs if self.use_length else self.inputs[:1]

@@ -103,7 +103,7 @@ def need(shape: PartialShape, rank: int, what: str, **axes: int) -> PartialShape
     if shape is None:
         return None
     if len(shape) != rank:
-        raise RuleError(f"{what} must have {rank} axes", got=shape)
+        raise RuleError(f"{what} has a wrong rank", got=shape, expected=f"{rank} axes")
     wanted = tuple(axes.get(f"axis{i}", 0) for i in range(rank))
     return unify(shape, wanted, f"shape of {what}")
 
@@ -115,7 +115,7 @@ class _Grid(Op):
     """Parameters of the grid generator and of its gradient."""
 
     transform_type: str = param(
-        choices=("affine", "warp"), doc="affine: matrices; warp: a field of shifts in cells."
+        choices=("affine", "warp"), doc="Data are matrices (affine) or a field of shifts in cells (warp)."
     )
     target_shape: Dims = param((0, 0), low=0, doc="Height and width of an affine grid.")
 
@@ -123,7 +123,7 @@ class _Grid(Op):
         if self.transform_type == "affine" and (
             len(self.target_shape) != 2 or 0 in self.target_shape
         ):
-            raise RuleError("affine needs target_shape=(height, width)", got=self.target_shape)
+            raise RuleError("target_shape is missing", got=self.target_shape, expected="(height, width)")
 
 
 @register
@@ -267,7 +267,7 @@ class SpatialTransformer(Op):
 
     def check(self) -> None:
         if len(self.target_shape) != 2 or 0 in self.target_shape:
-            raise RuleError("target_shape must be (height, width)", got=self.target_shape)
+            raise RuleError("target_shape does not fit", got=self.target_shape, expected="(height, width)")
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
         data, loc = need(ins[0], 4, "data"), need(ins[1], 2, "loc", axis1=6)

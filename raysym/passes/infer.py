@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from raysym.errors import MXNetError, RuleError
+from raysym.errors import MXNetError, RuleError, sentence
 from raysym.graph import Entry, Graph, Node, entry_name, node_error, node_names
 from raysym.op import in_words
 from raysym.params import parse_literal
@@ -16,6 +16,7 @@ from raysym.types import (
     PartialShape,
     TensorType,
     is_known,
+    partial_text,
     unify,
     unify_dtypes,
 )
@@ -68,11 +69,16 @@ def undecided_error(
     shapes: Mapping[Entry, PartialShape],
     dtypes: Mapping[Entry, PartialDType],
 ) -> MXNetError:
-    """The error that lists what inference could not decide: arguments first, at most ten."""
+    """The error that names what inference could not decide: arguments first, at most ten."""
     names = node_names(graph)
-    ranked = sorted(undecided, key=lambda entry: not entry.node.is_variable)[:10]
-    words = [f"{entry_name(e, names)}: {shapes.get(e)} {dtypes.get(e) or '?'}" for e in ranked]
-    return MXNetError(f"cannot decide shapes or dtypes of {'; '.join(words)}")
+    ranked = sorted(undecided, key=lambda entry: not entry.node.is_variable)
+    found = [
+        f"{entry_name(entry, names)}: {partial_text(shapes.get(entry), dtypes.get(entry))}"
+        for entry in ranked[:10]
+    ]
+    wrong = sentence("cannot decide shapes or dtypes", found[0], "a full shape and a dtype")
+    others = [f"undecided as well: {', '.join(found[1:])}"] if found[1:] else []
+    return node_error(ranked[0].node, wrong, others)
 
 
 # ----- the engine
@@ -130,8 +136,22 @@ def _merged(merge: Merge, facts: Facts, node: Node, position: int, new: Any) -> 
 
 
 def _provenance(node: Node, facts: Facts) -> list[str]:
-    parts = [f"{e.node.name or e.node.op.name}: {facts.get(e)}" for e in node.inputs]
+    """Where the inputs come from, with what is known of them."""
+    slots = [*node.op.input_names(), *[""] * len(node.inputs)]
+    parts = [
+        f"{slot}{' = ' if slot else ''}{_from(entry)} {_fact_text(facts.get(entry))}"
+        for slot, entry in zip(slots, node.inputs, strict=False)
+    ]
     return [f"inputs are {', '.join(parts)}"] if parts else []
+
+
+def _from(entry: Entry) -> str:
+    name = entry.node.name or entry.node.op.name
+    return f"{name}.{entry.index}" if entry.index else name
+
+
+def _fact_text(fact: Any) -> str:
+    return "(unknown)" if fact is None else str(fact)
 
 
 # ----- what variables declare

@@ -52,13 +52,14 @@ def specialize(graph: Graph, types: Mapping[Entry, TensorType], old_of: dict[Nod
     """Replace ops by simpler equals that know their types (see `Op.specialize`)."""
 
     def visit(node: Node, inputs: tuple[Entry, ...]) -> Sequence[Entry]:
-        if node.is_variable or node.op.n_values() != 1:
-            return node.with_inputs(inputs).entries()
+        if node.is_variable:
+            return node.entries()
         ins = [types[entry] for entry in node.inputs]
-        found = node.op.specialize(inputs, ins, [types[Entry(node)]])
+        found = node.op.specialize(inputs, ins, [types[entry] for entry in node.entries()])
         if found is None:
             return node.with_inputs(inputs).entries()
-        return [_renamed(found, node, inputs)]
+        entry = _renamed(found, node, inputs)
+        return [entry] if node.op.n_values() == 1 else entry.node.entries()
 
     return graph.map(visit, old_of)
 

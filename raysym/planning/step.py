@@ -6,7 +6,7 @@ the forward pass of the inference graph and differentiates that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -76,7 +76,8 @@ def training_step(bound: Bound, tidy: bool = True) -> Step:
     if not bound.grad_req:
         return _finish(bound, stores, phases, {}, {}, {}, tidy)
     back = _Backward.of(bound, bound.graph, BACKWARD)
-    stores += [*back.stores, *_updates(bound.graph, bound, BACKWARD, backward=True)]
+    trained = set(back.origin.values())
+    stores += [*back.stores, *_updates(bound.graph, bound, BACKWARD, True, trained)]
     return _finish(
         bound, stores, (FORWARD, BACKWARD), back.origin, back.heads, back.accumulators, tidy
     )
@@ -169,10 +170,21 @@ def _outputs(bound: Bound, graph: Graph, phase: str) -> Iterator[Store]:
             yield Store(f"output:{i}", entry, phase, bound.graph.outputs[i].node)
 
 
-def _updates(graph: Graph, bound: Bound, phase: str, backward: bool) -> list[Store]:
-    """New values of variables; a variable shared by several nodes is updated by each in turn."""
+def _updates(
+    graph: Graph,
+    bound: Bound,
+    phase: str,
+    backward: bool,
+    among: Container[Node] | None = None,
+) -> list[Store]:
+    """New values of variables; a variable shared by several nodes is updated by each in turn.
+
+    Only nodes `among` these count: in backward, those that a gradient passes through.
+    """
     current: dict[Entry, Entry] = {}
     for node in graph.nodes:
+        if among is not None and node not in among:
+            continue
         ins = [current.get(entry, entry) for entry in node.inputs]
         rule = node.op.backward_updates if backward else node.op.forward_updates
         for slot, entry in rule(ins, node.entries()).items():

@@ -29,7 +29,7 @@ def full(
     shape: Any, val: float, dtype: Any = None, name: str | None = None, attr: Any = None
 ) -> Symbol:
     """An array filled with `val`, float32 by default."""
-    given = {"shape": shape, "value": float(val), "dtype": dtype or "float32"}
+    given: dict[str, Any] = {"shape": shape, "value": float(val), "dtype": dtype or "float32"}
     return _make("_full", "_full", name, attr, **given)
 
 
@@ -44,7 +44,7 @@ def arange(
     attr: Any = None,
 ) -> Symbol:
     """Numbers from `start` below `stop` (from 0 below `start` without it), each `repeat` times."""
-    given = {"start": start, "stop": stop, "step": step, "repeat": repeat}
+    given: dict[str, Any] = {"start": start, "stop": stop, "step": step, "repeat": repeat}
     given |= {"infer_range": infer_range, "dtype": dtype or "float32"}
     return _make("_arange", "_arange", name, attr, **given)
 

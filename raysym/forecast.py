@@ -1,0 +1,108 @@
+"""What a cut would cost: placement, Gantt, step time and memory, without arrays and without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import scheduler
+from raysym.binding import split_variables
+from raysym.context import Context
+from raysym.graph import Entry, Graph, Node, node_names
+from raysym.passes.infer import infer
+from raysym.planning.check import check
+from raysym.planning.compile import compile_plan
+from raysym.planning.partition import place_by_scheduler
+from raysym.planning.plan import Plan
+from raysym.planning.predict import Prediction, predict
+from raysym.planning.step import Bound
+from raysym.simple_bind import simple_types
+from raysym.symbol import Symbol
+
+
+class Forecast(NamedTuple):
+    """The plan of a symbol on a cluster, and what it should cost."""
+
+    plan: Plan
+    schedule: scheduler.Schedule
+    prediction: Prediction
+    peak_nbytes: dict[str, int]
+    cluster: scheduler.Cluster
+
+    def __str__(self) -> str:
+        return "\n".join([*self._cut(), "", str(self.schedule), "", *self._costs()])
+
+    def _cut(self) -> list[str]:
+        lines = ["cut"]
+        for device in self.cluster.devices:
+            names = [task for task, name in self.schedule.placement.items() if name == device.name]
+            lines.append(f"  {device.name}: {len(names)} nodes{_ends(names)}")
+        return lines
+
+    def _costs(self) -> list[str]:
+        phases = ", ".join(f"{name} {_ms(s)}" for name, s in self.prediction.phases.items())
+        lines = [f"predicted step time {_ms(self.prediction.total_s)} ({phases})"]
+        for name, nbytes in self.peak_nbytes.items():
+            limit = self.cluster.devices[self.cluster.index[name]].memory
+            lines.append(f"  {name}: peak memory {_mb(nbytes)} of {_mb(limit)}")
+        value, bound = self.schedule.value, self.schedule.lower_bound
+        lines.append(
+            f"{self.schedule.objective}: {_ms(value)}, no schedule beats {_ms(bound)} "
+            f"({self.schedule.bound.reason}), gap {self.schedule.gap:.1%}"
+        )
+        return lines
+
+
+def forecast(
+    symbol: Symbol,
+    shapes: Mapping[str, tuple[int, ...]],
+    cluster: scheduler.Cluster,
+    *,
+    policy: str | Callable[..., Any] = "auto",
+    objective: str = "load",
+    is_train: bool = True,
+    group2ctx: Mapping[str, Context] | None = None,
+    type_dict: Mapping[str, Any] | None = None,
+) -> Forecast:
+    """Plan `symbol` for input `shapes` on `cluster`; MXNetError as bind would raise.
+
+    `policy` and `objective` as in `scheduler.place`. With `is_train` every argument gets a
+    gradient.
+    """
+    bound = _bound(symbol.graph, shapes, is_train, type_dict)
+    placement, schedule = place_by_scheduler(bound, cluster, policy, group2ctx or {}, objective)
+    memory = {device.name: device.memory for device in cluster.devices}
+    mode = "training" if is_train else "inference"
+    plan = compile_plan(bound, placement, mode, memory)[1]
+    return Forecast(plan, schedule, predict(plan, cluster), check(plan), cluster)
+
+
+def _bound(
+    graph: Graph,
+    shapes: Mapping[str, tuple[int, ...]],
+    is_train: bool,
+    type_dict: Mapping[str, Any] | None,
+) -> Bound:
+    args, aux = split_variables(graph)
+    known = simple_types(graph, args, shapes, type_dict)
+    asked: dict[Entry, str] = {Entry(node): "write" for node in _floats(args, known) if is_train}
+    known = {Entry(node): known[Entry(node)] for node in [*args, *aux]}
+    return Bound(graph, node_names(graph), known, infer(graph, known), asked)
+
+
+def _floats(nodes: list[Node], known: Mapping[Entry, Any]) -> list[Node]:
+    return [node for node in nodes if known[Entry(node)].dtype.startswith("float")]
+
+
+def _ends(names: list[str]) -> str:
+    if len(names) < 3:
+        return f" ({', '.join(names)})" if names else ""
+    return f" ({names[0]} .. {names[-1]})"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.4g} ms"
+
+
+def _mb(nbytes: float) -> str:
+    return "unlimited" if nbytes == float("inf") else f"{nbytes / 2**20:.4g} MB"

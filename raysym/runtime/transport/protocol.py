@@ -1,0 +1,72 @@
+"""What a transport is: a channel between two endpoints that carries arrays under keys.
+
+A channel never waits: `flush` and `receive` do what can be done now, and its file descriptor tells
+when there is more to do. The waiting is done in one place, `exchange.Exchange`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Protocol
+
+from raysym.errors import WorkerError
+
+INLINE_NBYTES = 32 * 1024  # smaller payloads travel with their header
+WINDOW = 32  # messages that may be under way in one direction of a channel
+SLOTS = 4  # large messages that may be under way through one ring
+CONTROL = ""  # the entry under which orders and reports travel
+
+
+class Key(NamedTuple):
+    """Which array a message carries: a retry repeats the key with the next `attempt`."""
+
+    step: int
+    micro: int
+    entry: str
+    attempt: int = 0
+
+
+class ChannelClosed(WorkerError):
+    """The other end of a channel is gone."""
+
+    def __init__(self, peer: str) -> None:
+        super().__init__(peer)
+        self.peer = peer
+
+    def __str__(self) -> str:
+        return f"the channel to {self.peer} is closed: its process is gone or has let go"
+
+
+class Channel(Protocol):
+    """One end of a two-way channel; made by a transport's `open`."""
+
+    peer: str
+
+    def fileno(self) -> int:
+        """Readable when `receive` has something to do."""
+
+    def send(self, key: Key, array: Any) -> bool:
+        """Start to send a host array; True when all of it is on its way."""
+
+    def flush(self) -> bool:
+        """Go on sending; False while credit or room is missing."""
+
+    def receive(self) -> Iterable[tuple[Key, Any]]:
+        """Everything that has arrived; ChannelClosed when the peer is gone.
+
+        An array may be a read-only view of shared memory, which is given back to the peer when
+        the last view of it is gone.
+        """
+
+    def close(self) -> None:
+        """Let go; the peer sees it at once."""
+
+
+class Store(Protocol):
+    """Shared memory of a node: blocks that several processes map."""
+
+    def allocate(self, nbytes: int) -> tuple[Any, Any]:
+        """A new block: a handle that can be sent to others, and the writable bytes."""
+
+    def open(self, handle: Any) -> Any:
+        """The bytes of a block of this node."""

@@ -1,0 +1,196 @@
+"""Binding arrays that are allocated from shapes, and taken from other executors where asked."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from raysym.bind import requests_of
+from raysym.binding import Arrays, Where, make_executor, split_variables, where
+from raysym.context import Context, cpu
+from raysym.errors import MXNetError, did_you_mean, sentence
+from raysym.executor import Executor
+from raysym.graph import Entry, Graph, Node
+from raysym.nd.creation import zeros
+from raysym.ndarray import NDArray
+from raysym.passes.infer import infer_dtypes, infer_shapes, undecided_error
+from raysym.planning.tasks import GROUP
+from raysym.rebind import first_elements, known_shapes, rebinder
+from raysym.types import TensorType, dtype_name, is_known
+
+
+def simple_bind(
+    symbol: Any,
+    ctx: Context,
+    grad_req: Any = "write",
+    type_dict: Mapping[str, Any] | None = None,
+    stype_dict: Mapping[str, str] | None = None,
+    group2ctx: Mapping[str, Context] | None = None,
+    shared_arg_names: list[str] | None = None,
+    shared_exec: Executor | None = None,
+    shared_buffer: dict[str, NDArray] | None = None,
+    **kwargs: Any,
+) -> Executor:
+    """Allocate zero-filled arrays from shapes given by name, and bind them.
+
+    Every argument whose request is not "null" gets a gradient array, data and labels included.
+    Arguments are float32 unless `type_dict`, a ``__dtype__`` attribute or inference says
+    otherwise. `stype_dict` is accepted: all storage is dense. With a `shared_buffer`, arguments
+    in `shared_arg_names` and all auxiliary states are those of `shared_exec`, and the others come
+    from the buffer where it has room. Names that the symbol does not have are ignored. Options as
+    for `bind`.
+
+    Raises MXNetError (a RuntimeError) when shapes or dtypes cannot be decided.
+    """
+    options = {key: kwargs.pop(key) for key in list(kwargs) if key in Where._fields}
+    place = where(ctx, group2ctx, options)
+    graph: Graph = symbol.graph
+    arg_nodes, aux_nodes = split_variables(graph)
+    requests = _simple_requests(grad_req, [node.name for node in arg_nodes])
+    types = simple_types(graph, arg_nodes, kwargs, type_dict)
+    pool = _Pool(shared_arg_names, shared_exec, shared_buffer)
+    args, grads = [], []
+    for node, request in zip(arg_nodes, requests, strict=True):
+        ctx_of = _context(node, place)
+        args.append(pool.argument(node.name, types[Entry(node)], ctx_of))
+        wants = request != "null"
+        grads.append(pool.gradient(node.name, types[Entry(node)], ctx_of) if wants else None)
+    aux = [pool.state(node.name, types[Entry(node)], _context(node, place)) for node in aux_nodes]
+    arrays = Arrays(args, grads, aux)
+    return make_executor(symbol, arrays, requests, place, rebinder(requests, place))
+
+
+def _context(node: Node, place: Where) -> Context:
+    if place.is_remote:  # the driver's side of a remote array is in host memory
+        return cpu()
+    return place.group2ctx.get(node.attrs.get(GROUP, ""), place.ctx)
+
+
+def _simple_requests(given: Any, names: Sequence[str]) -> list[str]:
+    if given is None:
+        return ["null"] * len(names)
+    if isinstance(given, (list, Mapping)) and not given:
+        wanted = "a request for some argument"
+        raise MXNetError(sentence("simple_bind: grad_req: nothing requested", given, wanted))
+    try:
+        return requests_of(given, names)
+    except (ValueError, KeyError, TypeError) as error:
+        raise MXNetError(f"simple_bind: {error.args[0]}") from None
+
+
+# ----- types
+
+
+def simple_types(
+    graph: Graph,
+    arg_nodes: Sequence[Node],
+    shapes: Mapping[str, Any],
+    type_dict: Mapping[str, Any] | None,
+) -> dict[Entry, TensorType]:
+    """The type of every variable; MXNetError, naming what was given, when one stays undecided."""
+    try:
+        return _infer_simple(graph, arg_nodes, shapes, type_dict)
+    except MXNetError as error:
+        given = ", ".join(f"{name}: {shape}" for name, shape in shapes.items()) or "none"
+        lines = [str(error), f"  simple_bind error. Arguments: {given}", *_misspelt(graph, shapes)]
+        raise MXNetError("\n".join(lines)) from None
+
+
+def _misspelt(graph: Graph, shapes: Mapping[str, Any]) -> Iterator[str]:
+    names = [node.name for node in graph.variables()]
+    for name in shapes:
+        guess = did_you_mean(name, names)
+        if name not in names and guess:
+            yield f"  '{name}' is no argument. {guess}"
+
+
+def _infer_simple(
+    graph: Graph,
+    arg_nodes: Sequence[Node],
+    shapes: Mapping[str, Any],
+    type_dict: Mapping[str, Any] | None,
+) -> dict[Entry, TensorType]:
+    found = infer_shapes(graph, known_shapes(graph, shapes))
+    dtypes = infer_dtypes(graph, _known_dtypes(arg_nodes, type_dict))
+    while True:  # what nothing decides is float32, one argument after the other
+        open_args = [Entry(node) for node in arg_nodes if dtypes.get(Entry(node)) is None]
+        if not open_args:
+            break
+        dtypes = infer_dtypes(graph, {**dtypes, open_args[0]: "float32"})
+    entries = [Entry(node) for node in graph.variables()]
+    undecided = [e for e in entries if not is_known(found.get(e)) or dtypes.get(e) is None]
+    if undecided:
+        raise undecided_error(graph, undecided, found, dtypes)
+    return {e: TensorType(found[e] or (), str(dtypes[e])) for e in entries}
+
+
+def _known_dtypes(
+    arg_nodes: Sequence[Node], type_dict: Mapping[str, Any] | None
+) -> dict[Entry, str | None]:
+    if type_dict is None:
+        return {Entry(node): "float32" for node in arg_nodes if "__dtype__" not in node.attrs}
+    return {
+        Entry(node): dtype_name(type_dict[node.name])
+        for node in arg_nodes
+        if node.name in type_dict
+    }
+
+
+# ----- arrays
+
+
+class _Pool:
+    """Arrays to reuse: those of a shared executor, and a buffer by name."""
+
+    def __init__(
+        self,
+        names: list[str] | None,
+        shared: Executor | None,
+        buffer: dict[str, NDArray] | None,
+    ) -> None:
+        if names is not None and not isinstance(names, list):
+            raise ValueError(sentence("simple_bind: shared_arg_names", repr(names), "a list"))
+        self._names = names or []
+        self._shared = shared if buffer is not None else None
+        self._buffer = buffer
+
+    def argument(self, name: str, kind: TensorType, ctx: Context) -> NDArray:
+        if self._shared is not None and name in self._names:
+            return _fitting(self._shared.arg_dict[name], name, kind)
+        return self._pooled(name, kind, ctx)
+
+    def gradient(self, name: str, kind: TensorType, ctx: Context) -> NDArray:
+        if self._shared is not None and name in self._names:
+            shared = self._shared.grad_dict[name] if self._shared.grad_arrays else None
+            return zeros(kind.shape, ctx, kind.dtype) if shared is None else shared
+        return self._pooled(f"grad of {name}", kind, ctx)
+
+    def state(self, name: str, kind: TensorType, ctx: Context) -> NDArray:
+        if self._shared is not None:
+            return _fitting(self._shared.aux_dict[name], name, kind)
+        return zeros(kind.shape, ctx, kind.dtype)
+
+    def _pooled(self, name: str, kind: TensorType, ctx: Context) -> NDArray:
+        held = (self._buffer or {}).get(name)
+        if held is not None and held.size >= kind.size and np.dtype(held.dtype) == kind.dtype:
+            return first_elements(held, kind)
+        if held is not None:
+            warnings.warn(
+                f"simple_bind: shared_buffer's '{name}' {held.shape} has no room for {kind}",
+                UserWarning,
+                stacklevel=5,
+            )
+        made = zeros(kind.shape, ctx, kind.dtype)
+        if self._buffer is not None:
+            self._buffer[name] = made
+        return made
+
+
+def _fitting(array: NDArray, name: str, kind: TensorType) -> NDArray:
+    if array.shape != kind.shape or np.dtype(array.dtype).name != kind.dtype:
+        got = TensorType(array.shape, np.dtype(array.dtype).name)
+        raise MXNetError(sentence(f"simple_bind: shared array '{name}' does not fit", got, kind))
+    return array

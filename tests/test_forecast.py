@@ -1,0 +1,98 @@
+"""Forecasts, predictions and profiles: what a cut should cost, and what it did."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import raysym as mx
+import scheduler
+from raysym.forecast import forecast
+from raysym.planning.predict import predict
+
+FAST = scheduler.Cluster.uniform(2, flops_per_s=1e9, bytes_per_s=1e9, overhead_s=0.0)
+
+
+def net() -> mx.Symbol:
+    data = mx.sym.Variable("data")
+    for i in range(4):
+        data = mx.sym.FullyConnected(data, num_hidden=64, name=f"fc{i}")
+        data = mx.sym.Activation(data, act_type="tanh", name=f"tanh{i}")
+    return mx.sym.SoftmaxOutput(data, name="softmax")
+
+
+def test_a_forecast_needs_no_arrays_and_says_everything() -> None:
+    text = str(forecast(net(), {"data": (32, 50)}, FAST))
+    for word in ("cut", "cpu:0:", "cpu:1:", "predicted step time", "peak memory", "gap"):
+        assert word in text
+
+
+def test_training_costs_more_than_inference() -> None:
+    train = forecast(net(), {"data": (32, 50)}, FAST)
+    infer = forecast(net(), {"data": (32, 50)}, FAST, is_train=False)
+    assert train.prediction.total_s > 2 * infer.prediction.total_s
+    assert set(infer.prediction.phases) == {"inference"}
+
+
+def test_pins_are_kept() -> None:
+    with mx.AttrScope(ctx_group="a"):
+        one = mx.sym.exp(mx.sym.Variable("data"), name="one")
+    two = mx.sym.exp(one, name="two")
+    made = forecast(two, {"data": (4, 5)}, FAST, group2ctx={"a": mx.cpu(1)})
+    assert made.schedule.placement["one"] == "cpu:1"
+
+
+def test_too_little_memory_is_refused() -> None:
+    small = scheduler.Cluster.uniform(2, memory=1000.0)
+    with pytest.raises(mx.PlacementError, match="memory"):
+        forecast(net(), {"data": (32, 50)}, small)
+
+
+def test_a_prediction_adds_up_by_hand() -> None:
+    with mx.AttrScope(ctx_group="a"):
+        left = mx.sym.square(mx.sym.Variable("data"), name="left")
+    with mx.AttrScope(ctx_group="b"):
+        right = mx.sym.square(left, name="right")
+    groups = {"a": mx.cpu(0), "b": mx.cpu(1)}
+    executor = right.simple_bind(mx.cpu(), grad_req="null", data=(10, 10), group2ctx=groups)
+    executor.forward()
+    cluster = scheduler.Cluster.uniform(2, flops_per_s=100.0, bytes_per_s=1e9, overhead_s=0.0)
+    link = cluster.transfer_s(400.0, "cpu:0", "cpu:1")
+    got = predict(executor.plan, cluster)
+    # One second for each square and for the copy into the output, which counts as one as well.
+    assert got.total_s == pytest.approx(3.0 + link, rel=1e-6)
+    waits = [span for span in got.spans if span.what.startswith("wait")]
+    assert [(w.worker, w.start) for w in waits] == [("cpu:1", 0.0)]
+
+
+def test_measured_seconds_override_the_formulas() -> None:
+    executor = net().simple_bind(mx.cpu(), data=(32, 50))
+    plan = executor.plan
+    slow = predict(plan, FAST, {"fc0": 100.0})
+    assert slow.total_s - predict(plan, FAST).total_s == pytest.approx(100.0, rel=1e-3)
+
+
+def test_a_profile_covers_all_nodes_and_leaves_the_arrays_alone() -> None:
+    executor = net().simple_bind(mx.cpu(), data=(32, 50))
+    executor.arg_dict["data"][:] = 1.0
+    before = executor.arg_dict["data"].asnumpy()
+    found = executor.profile(steps=2)
+    assert set(found.nodes) >= {"fc0", "tanh0", "fc3", "softmax"}
+    assert all(seconds > 0 for seconds in found.runs.values())
+    assert np.array_equal(executor.arg_dict["data"].asnumpy(), before)
+    schedule = forecast(net(), {"data": (32, 50)}, FAST.measured(found.nodes)).schedule
+    for slot in schedule.slots:
+        assert slot.finish - slot.start == pytest.approx(found.nodes[slot.task], rel=1e-6)
+
+
+def test_bind_takes_policy_and_objective() -> None:
+    where = {"cluster": FAST, "runtime": "local", "policy": "heft", "objective": "makespan"}
+    executor = net().simple_bind(mx.cpu(), data=(32, 50), **where)
+    assert executor.schedule.objective == "makespan"
+    executor.forward(is_train=True)
+    executor.backward()
+
+
+def test_an_unknown_policy_is_refused() -> None:
+    with pytest.raises((ValueError, mx.MXNetError), match="no_such"):
+        net().simple_bind(mx.cpu(), data=(32, 50), cluster=FAST, runtime="local", policy="no_such")
