@@ -219,9 +219,9 @@ def store(timings: Sequence[Timing], facts: dict[str, Any], folder: Path) -> Non
 def table(timings: Sequence[Timing]) -> Table:
     """One row for each timing, next to the in-process one."""
     title = "One training step, in milliseconds (the last three: all workers together)"
-    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True)
     made.add_column("", no_wrap=True)
-    for column in ("step", "quartiles", "speed-up", "KiB sent", "compute", "commun.", "wait"):
+    for column in ("step", "quartiles", "speed-up", "KiB sent", "compute", "comm.", "wait"):
         made.add_column(column, justify="right", no_wrap=True)
     alone = {timing.case: timing.median_ms for timing in timings if timing.runtime == "in-process"}
     for timing in timings:

@@ -147,6 +147,7 @@ def _first_guess(op: Op, outs: list[Any]) -> list[Any]:
 def _infer_dtypes(op: Op, ins: Types, outs: Types | None) -> list[PartialDType]:
     known = [t.dtype for t in ins]
     found = _first_guess(op, [t.dtype for t in outs or ()])
+    op.check_kind(known)
     new_ins, new_outs = op.infer_dtype(known, found)
     for slot, old, new in zip(op.input_names(), known, new_ins, strict=True):
         unify_dtypes((old, new), f"{slot} does not fit: dtype")

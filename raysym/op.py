@@ -54,6 +54,7 @@ class Op:
     internal: ClassVar[bool] = False  # made by passes and gradients, not by users
     labels: ClassVar[tuple[str, ...]] = ()  # inputs of a loss whose gradient arrays stay untouched
     shape_only: ClassVar[tuple[str, ...]] = ()  # inputs of which only the type matters
+    kinds: ClassVar[str] = "fiub"  # dtypes the first input may have: float, int, uint, bool
 
     values: tuple[Any, ...]
 
@@ -129,6 +130,17 @@ class Op:
         dtype = unify_dtypes([*ins, *outs])
         return [dtype] * len(ins), [dtype] * len(outs)
 
+    def check_kind(self, dtypes: DTypes) -> None:
+        """Refuse a first input of a dtype that the kernel does not compute with (RuleError)."""
+        first = dtypes[0] if dtypes else None
+        if first is not None and first[0] not in self.kinds:
+            raise RuleError(
+                "no arithmetic on this dtype",
+                first,
+                expected=_KINDS[self.kinds],
+                fix="Cast it first",
+            )
+
     def forward(self, xp: Any, *arrays: Any) -> Any:
         """The reference kernel: arrays in, one array or a tuple of `n_values` arrays out.
 
@@ -179,7 +191,7 @@ class Op:
     # ----- identity
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.values == other.values  # type: ignore[attr-defined]
+        return type(self) is type(other) and self.values == other.values
 
     def __hash__(self) -> int:
         return hash((self.name, self.values))
@@ -197,6 +209,9 @@ class Op:
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.given().items())})"
+
+
+_KINDS = {"f": "float16, float32 or float64", "fiu": "a number type"}
 
 
 class Variable(Op):
@@ -264,7 +279,7 @@ def make_op(name: str, given: Mapping[str, Any]) -> Op:
 
     Dunder keys are hints to others and are ignored. Equal requests return the same object.
     """
-    page = find_op(name)
+    page: Any = find_op(name)
     plain = {key: value for key, value in given.items() if not is_dunder(key)}
     for key in plain:
         if key not in page.params:
@@ -273,8 +288,9 @@ def make_op(name: str, given: Mapping[str, Any]) -> Op:
 
 
 @lru_cache(maxsize=65536)
-def _cached(page: type[Op], given: tuple[tuple[str, str], ...]) -> Op:
-    return page(dict(given))
+def _cached(page: Any, given: tuple[tuple[str, str], ...]) -> Op:
+    made: Op = page(dict(given))
+    return made
 
 
 def _unknown_parameter(page: type[Op], key: str) -> RuleError:

@@ -61,5 +61,7 @@ def gradient_of(name: str, sample: Sample, arrays: list[np.ndarray] | None = Non
     found = differentiate(Graph.of(heads), floats, list(heads.values())).grads
     grads = [grad for grad in found.values() if grad is not None]
     rng = np.random.default_rng(5)
-    weights = {p: rng.normal(size=values[e].shape).astype(values[e].dtype) for e, p in heads.items()}
+    weights = {
+        p: rng.normal(size=values[e].shape).astype(values[e].dtype) for e, p in heads.items()
+    }
     return Fed(Graph.of(grads), {**fed.feeds, **weights}) if grads else None

@@ -24,6 +24,10 @@ WAITS = {
     "_contrib_ROIAlign": (1, "boxes decide the number of sampling points"),
     "_backward_ROIAlign": (1, "boxes decide the number of sampling points"),
     "_backward_sample_multinomial": (1, "bincount looks for the largest index"),
+    "_cond": (1, "the host decides which graph runs"),
+    "_backward_cond": (1, "the host decides which graph runs"),
+    "_while_loop": (3, "the host decides after each step whether another follows"),
+    "_backward_while_loop": (1, "the host must know how many steps there were"),
 }
 
 

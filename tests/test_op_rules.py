@@ -10,10 +10,11 @@ from evaluate import evaluate
 from samples import SAMPLES, Sample
 
 import raysym.ops  # noqa: F401  (fills the registry)
-from raysym.errors import RuleError
-from raysym.graph import Graph, apply, variable
+from raysym.errors import MXNetError, RuleError
+from raysym.graph import Graph, Node, apply, variable
 from raysym.op import call_kernel, make_op
 from raysym.passes.gradient import differentiate
+from raysym.passes.infer import infer_dtypes
 from raysym.types import unify
 
 NAN, INF = np.nan, np.inf
@@ -165,11 +166,24 @@ def test_wrong_parameter_is_refused(name: str, params: dict) -> None:
         make_op(name, params)
 
 
-@pytest.mark.parametrize("name", ["exp", "_plus_scalar", "elemwise_add", "relu"])
-def test_no_arithmetic_on_bool(name: str) -> None:
-    op = make_op(name, {})
-    with pytest.raises(RuleError, match="no arithmetic on this dtype: got bool"):
-        op.infer_dtype(["bool"] * len(op.input_names()), [None])
+@pytest.mark.parametrize(
+    ("name", "dtype", "expected"),
+    [
+        ("exp", "bool", "a number type"),
+        ("_plus_scalar", "bool", "a number type"),
+        ("elemwise_add", "bool", "a number type"),
+        ("softmax", "int32", "float16, float32 or float64"),
+        ("Activation", "uint8", "float16, float32 or float64"),
+    ],
+)
+def test_no_arithmetic_on_other_dtypes(name: str, dtype: str, expected: str) -> None:
+    sample = SAMPLES[name][0]
+    op = make_op(name, sample.params)
+    entries = [variable(f"x{i}") for i in range(len(op.input_names()))]
+    graph = Graph.of(Node(op, "node", entries).entries())
+    message = f"{name} 'node': no arithmetic on this dtype: got {dtype}, expected {expected}. Cast"
+    with pytest.raises(MXNetError, match=message):
+        infer_dtypes(graph, dict.fromkeys(entries, dtype))
 
 
 def test_operands_that_do_not_broadcast_are_refused() -> None:

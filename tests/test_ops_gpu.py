@@ -1,6 +1,6 @@
 """The whole op suite on CuPy against float64 NumPy, forward and gradients; needs no Ray.
 
-    PYTHONPATH=. python3 -m pytest -m gpu
+PYTHONPATH=. python3 -m pytest -m gpu
 """
 
 from __future__ import annotations

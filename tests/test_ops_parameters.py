@@ -114,7 +114,9 @@ def choices_agree(param: Param, text: str) -> bool:
     if param.kind is DType:  # more types may be accepted; bfloat16 is not carried
         return all(accepts(param, word) for word in listed if word != "bfloat16")
     named = {word for word in listed if word != "None"}
-    return set(param.choices) - {"None"} == named and ("None" not in listed or accepts(param, "None"))
+    return set(param.choices) - {"None"} == named and (
+        "None" not in listed or accepts(param, "None")
+    )
 
 
 def default_agrees(param: Param, text: str) -> bool:
@@ -164,7 +166,10 @@ def spellings(param: Param) -> list[tuple[Any, Any]]:
     if param.choices and kind is str:
         return [(choice, choice) for choice in param.choices]
     if kind is bool:
-        words = {True: (True, "True", "true", "TRUE", "1", 1), False: (False, "False", "false", "0", 0)}
+        words = {
+            True: (True, "True", "true", "TRUE", "1", 1),
+            False: (False, "False", "false", "0", 0),
+        }
         return [(word, value) for value, several in words.items() for word in several]
     if kind is int:
         return [(number, number), (str(number), number), (np.int64(number), number)]
@@ -195,7 +200,12 @@ def tuple_spellings(n: Any) -> list[tuple[Any, Any]]:
 def dtype_spellings(param: Param) -> list[tuple[Any, Any]]:
     name = param.choices[0] if param.choices else "float32"
     code = {"float32": 0, "float64": 1, "float16": 2, "uint8": 3, "int32": 4, "int8": 5, "int64": 6}
-    return [(name, name), (np.dtype(name).type, name), (np.dtype(name), name), (str(code[name]), name)]
+    return [
+        (name, name),
+        (np.dtype(name).type, name),
+        (np.dtype(name), name),
+        (str(code[name]), name),
+    ]
 
 
 @pytest.mark.parametrize(("page", "param"), PARAMS)

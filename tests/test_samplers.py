@@ -108,7 +108,7 @@ def test_zipfian_rows_hold_no_class_twice() -> None:
 @pytest.mark.parametrize(
     ("name", "params", "message"),
     [
-        ("_random_uniform", {"low": 2, "high": 1}, "low is above high|low .* high"),
+        ("_random_uniform", {"low": 2, "high": 1}, "low exceeds high: got 2.0"),
         ("_random_gamma", {"alpha": 0}, "alpha is not positive: got 0.0"),
         ("_random_exponential", {"lam": -1}, "lam is not positive: got -1.0"),
         ("_random_randint", {"low": 3, "high": 3}, "low is not below high: got 3"),

@@ -1,4 +1,4 @@
-"""Wrong values of a parameter, derived from what its page says: of another kind, or out of range."""
+"""Wrong values of a parameter, from what its page says: of another kind, or out of range."""
 
 from __future__ import annotations
 

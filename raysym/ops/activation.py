@@ -58,6 +58,7 @@ class Activation(Op):
     softsign is ``x / (1 + abs(x))``. Shapes: output like data. The gradient of relu at 0 is 0.
     """
 
+    kinds = "f"
     act_type: str = param(
         choices=("relu", "sigmoid", "softrelu", "softsign", "tanh"), doc="Which function."
     )
@@ -112,6 +113,7 @@ class LeakyReLU(Op):
     Sources: arXiv:1502.01852 (prelu), 1505.00853 (rrelu), 1511.07289 (elu), 1706.02515 (selu).
     """
 
+    kinds = "f"
     inputs = ("data", "gamma")
     act_type: str = param(
         "leaky",
@@ -275,6 +277,7 @@ class SoftmaxActivation(Op):
     Shapes: output like data, which has two or more axes.
     """
 
+    kinds = "f"
     mode: str = param(
         "instance", choices=("channel", "instance"), doc="What the probabilities sum to 1 over."
     )

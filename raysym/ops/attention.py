@@ -104,6 +104,7 @@ def interleaved(heads: int, *kinds: Entry | None) -> Entry:
 class _Scores(Op):
     """Shared by products of queries and keys: ``(batch * heads, queries, keys)``, scaled."""
 
+    kinds = "f"
     parts: ClassVar[int]  # kinds of projections in the first input, which holds the queries
     heads: int = param(low=1, doc="Number of heads.")
 
@@ -199,6 +200,7 @@ class _contrib_interleaved_matmul_encdec_qk(_Scores):
 class _Values(Op):
     """Shared by weighted sums of values: attention x values, heads side by side again."""
 
+    kinds = "f"
     parts: ClassVar[int]  # kinds of projections in the first input; values are the last kind
     heads: int = param(low=1, doc="Number of heads.")
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from raysym.errors import RuleError
 from raysym.graph import Entry, apply
-from raysym.op import Cost, DTypes, Entries, Grads, Op, Shapes, Types, register, total_bytes
+from raysym.op import Cost, Entries, Grads, Op, Shapes, Types, register, total_bytes
 from raysym.ops.arithmetic import both, divide, either, modulo, one_of
 from raysym.ops.maths import log, neg, plus, square, sum_like
-from raysym.ops.numeric import refuse_bool, widen
+from raysym.ops.numeric import widen
 from raysym.types import PartialShape
 
 Do = Callable[[str, Entry, Entry], Entry]
@@ -27,12 +27,7 @@ class Binary(Op):
 
     inputs = ("lhs", "rhs")
     flops_each = 1
-    takes_bool = False
-
-    def infer_dtype(self, ins: DTypes, outs: DTypes) -> tuple[DTypes, DTypes]:
-        if not self.takes_bool:
-            refuse_bool([*ins, *outs])
-        return super().infer_dtype(ins, outs)
+    kinds = "fiu"
 
     def cost(self, ins: Types, outs: Types) -> Cost:
         return Cost(self.flops_each * outs[0].size, total_bytes(ins, outs))
@@ -76,7 +71,7 @@ def binary(
     *,
     aliases: tuple[tuple[str, ...], tuple[str, ...]] = ((), ()),
     real: bool = False,
-    takes_bool: bool = False,
+    kinds: str = "fiu",
     flops: int = 1,
     doc: str,
 ) -> None:
@@ -90,7 +85,7 @@ def binary(
             "__module__": __name__,
             "aliases": aliases[broadcasts],
             "flops_each": flops,
-            "takes_bool": takes_bool,
+            "kinds": kinds,
             "zero_gradient": derivatives is None,
             "forward": _forward(kernel, real),
             "gradient": _gradient(derivatives, broadcasts),
@@ -259,6 +254,6 @@ for _name, (_kernel, _words) in _CONDITIONS.items():
         _kernel,
         None,
         aliases=((f"_{_name.title()}",), ()),
-        takes_bool=True,
+        kinds="fiub",
         doc=f"1 where {_words}, 0 elsewhere.",
     )

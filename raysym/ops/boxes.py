@@ -94,6 +94,7 @@ class _contrib_box_iou(Op):
     Shapes: lhs ``(*a, 4)``, rhs ``(*b, 4)``, output ``(*a, *b)``. The gradient is zero.
     """
 
+    kinds = "f"
     inputs = ("lhs", "rhs")
     zero_gradient = True
     format: str = param("corner", choices=_FORMATS, doc="How boxes are written.")
@@ -129,6 +130,7 @@ class _contrib_box_nms(Op):
     goes back to these rows.
     """
 
+    kinds = "f"
     aliases = ("_contrib_box_non_maximum_suppression",)
     outputs = ("output0", "output1")
     hidden = 1
@@ -232,6 +234,7 @@ class _contrib_bipartite_matching(Op):
     column ``(..., m)``, -1 where there is none. The gradient is zero.
     """
 
+    kinds = "f"
     outputs = ("output0", "output1")
     zero_gradient = True
     is_ascend: bool = param(False, doc="Whether low scores are good, not high ones.")
@@ -278,6 +281,7 @@ class _contrib_box_encode(Op):
     masks ``(b, n, 4)``. The gradient is zero.
     """
 
+    kinds = "f"
     inputs = ("samples", "matches", "anchors", "refs", "means", "stds")
     outputs = ("output0", "output1")
     zero_gradient = True
@@ -305,6 +309,7 @@ class _contrib_box_decode(Op):
     Shapes: data ``(b, n, 4)``, anchors ``(1, n, 4)``, output ``(b, n, 4)``. The gradient is zero.
     """
 
+    kinds = "f"
     inputs = ("data", "anchors")
     zero_gradient = True
     std0: float = param(1.0, doc="Scale of the encoded shift in x.")

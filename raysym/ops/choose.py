@@ -74,6 +74,7 @@ class multi_all_finite(all_finite):
 class _contrib_allclose(Op):
     """1 if ``|a - b| <= atol + rtol |b|`` everywhere, else 0; uint8 of shape ``(1,)``."""
 
+    kinds = "fiu"
     inputs = ("a", "b")
     rtol: float = param(1e-5, doc="Relative tolerance.")
     atol: float = param(1e-8, doc="Absolute tolerance.")

@@ -31,6 +31,7 @@ _GRADIENT_PARAMS = ("kernel", "stride", "dilate", "pad", "num_group", "layout")
 class Convolving(Op):
     """What Convolution, Deconvolution and their gradients share: parameters and geometry."""
 
+    kinds = "f"
     kernel: Dims
     stride: Dims
     dilate: Dims

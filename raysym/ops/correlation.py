@@ -18,6 +18,7 @@ from raysym.types import Shape, unify
 class _Correlated(Op):
     """Parameters and geometry of Correlation and its gradient."""
 
+    kinds = "f"
     kernel_size: int = param(1, low=1, doc="Side of the patches that are compared; odd.")
     max_displacement: int = param(1, low=0, doc="Largest displacement along each axis.")
     stride1: int = param(1, low=1, doc="Step between the patches of the first input.")
@@ -45,7 +46,11 @@ class _Correlated(Op):
         border = self.max_displacement + (self.kernel_size - 1) // 2
         inner = [n + 2 * self.pad_size - 2 * border if n else 0 for n in image]
         if any(n and m < 1 for n, m in zip(image, inner, strict=True)):
-            raise RuleError("neighbourhood and kernel exceed the padded input", got=image, expected="larger data")
+            raise RuleError(
+                "neighbourhood and kernel exceed the padded input",
+                got=image,
+                expected="larger data",
+            )
         return tuple(math.ceil(m / self.stride1) for m in inner)
 
     def taps(self, size: Dims) -> Iterator[tuple[int, int, tuple[slice, slice]]]:

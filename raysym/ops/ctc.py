@@ -41,6 +41,7 @@ class CTCLoss(Op):
     alignment fits has loss 0 and no gradient, as in MXNet. Source: Graves et al., ICML 2006.
     """
 
+    kinds = "f"
     aliases = ("_contrib_CTCLoss", "_contrib_ctc_loss", "ctc_loss")
     inputs = ("data", "label", "data_lengths", "label_lengths")
     outputs = ("output0", "output1")

@@ -19,6 +19,7 @@ class Dropout(Op):
     left and the gradient is 0. Source: Srivastava et al., JMLR 15 (2014).
     """
 
+    kinds = "f"
     random = True
     outputs = ("output", "mask")
     hidden = 1

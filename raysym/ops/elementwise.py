@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from raysym.graph import Entry, apply
-from raysym.op import Cost, DTypes, Entries, Grads, Op, Types, register, total_bytes
+from raysym.op import Cost, Entries, Grads, Op, Types, register, total_bytes
 from raysym.ops.maths import (
     above,
     div,
@@ -23,7 +23,7 @@ from raysym.ops.maths import (
     square,
     times,
 )
-from raysym.ops.numeric import refuse_bool, widen
+from raysym.ops.numeric import widen
 
 Derivative = Callable[[Entry, Entry, Entry], Entry]
 
@@ -32,12 +32,7 @@ class Unary(Op):
     """An elementwise op of one input."""
 
     flops_each = 1
-    takes_bool = False
-
-    def infer_dtype(self, ins: DTypes, outs: DTypes) -> tuple[DTypes, DTypes]:
-        if not self.takes_bool:
-            refuse_bool([*ins, *outs])
-        return super().infer_dtype(ins, outs)
+    kinds = "fiu"
 
     def cost(self, ins: Types, outs: Types) -> Cost:
         return Cost(self.flops_each * outs[0].size, total_bytes(ins, outs))
@@ -50,7 +45,7 @@ def unary(
     *,
     flops: int = 1,
     exact: bool = False,
-    takes_bool: bool = False,
+    kinds: str = "fiu",
     internal: bool = False,
     aliases: tuple[str, ...] = (),
     doc: str,
@@ -70,7 +65,7 @@ def unary(
         "aliases": aliases,
         "internal": internal,
         "flops_each": flops,
-        "takes_bool": takes_bool,
+        "kinds": kinds,
         "zero_gradient": derivative is None,
         "forward": forward,
         "gradient": gradient,
@@ -106,7 +101,7 @@ unary(
     lambda xp, x: x == 0,
     None,
     exact=True,
-    takes_bool=True,
+    kinds="fiub",
     doc="1 where the element is zero, 0 elsewhere.",
 )
 

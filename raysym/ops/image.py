@@ -90,7 +90,9 @@ class _image_normalize(Op):
         if data is None:
             return ins, outs
         if len(data) not in (3, 4) or data[-3] not in (0, 1, 3):
-            raise RuleError("data does not fit", got=data, expected="(1 or 3 channels, height, width)")
+            raise RuleError(
+                "data does not fit", got=data, expected="(1 or 3 channels, height, width)"
+            )
         for name in ("mean", "std"):
             n = len(getattr(self, name))
             if data[-3] and name in self.given() and n not in (1, data[-3]):
@@ -123,6 +125,7 @@ class _image_resize(Op):
     Shapes: data ``(..., h, w, c)``, output ``(..., height, width, c)``.
     """
 
+    kinds = "fiu"
     size: Dims = param((), low=1, doc="Width and height; one number: both, or the shorter side.")
     keep_ratio: bool = param(
         False, doc="Whether a single number is the size of the shorter side only."
@@ -133,7 +136,9 @@ class _image_resize(Op):
 
     def check(self) -> None:
         if len(self.size) not in (1, 2):
-            raise RuleError("size does not fit", got=self.size, expected="one number or (width, height)")
+            raise RuleError(
+                "size does not fit", got=self.size, expected="one number or (width, height)"
+            )
         if self.interp > 1:
             raise RuleError("interpolation is not offered", got=self.interp, expected="0 or 1")
 

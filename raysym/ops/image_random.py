@@ -81,6 +81,8 @@ def _lighting(xp: Any, image: Any, alphas: Any) -> Any:
 class _Change(Op):
     """Shared by all: one image in, one out, no gradient."""
 
+    kinds = "fiu"
+
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
         data = image_shape(unify(ins[0], outs[0]), batched=False)
         if data is not None and data[2] not in (0, 1, 3):

@@ -208,6 +208,7 @@ class _contrib_index_array(Op):
 class _ravel_multi_index(Op):
     """Positions in the flattened array for coordinates along axis 0: ``(m, k) -> (k,)``."""
 
+    kinds = "fiu"
     aliases = ("ravel_multi_index",)
     shape: Dims | None = param(None, doc="Shape of the array; its first member does not matter.")
 

@@ -45,6 +45,7 @@ class BatchNorm_v1(BatchNormalization):
 class _OldPool(Op):
     """Parameters and geometry of Pooling_v1 and its gradient."""
 
+    kinds = "f"
     kernel: Dims = param((), low=1, doc="Window size: (h, w) or (d, h, w).")
     pool_type: str = param("max", choices=("avg", "max", "sum"), doc="What a window is reduced to.")
     global_pool: bool = param(False, doc="One window over everything; kernel, pad, stride unused.")

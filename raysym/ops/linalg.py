@@ -24,6 +24,7 @@ _LOWER = "Whether the lower triangle is used, otherwise the upper one."
 class Linalg(Op):
     """Shared by ops that need float32 or float64 matrices."""
 
+    kinds = "f"
     inputs: ClassVar[tuple[str, ...]] = ("A",)
 
     def infer_dtype(self, ins: DTypes, outs: DTypes) -> tuple[DTypes, DTypes]:
@@ -36,7 +37,9 @@ class Linalg(Op):
 def matrix_axes(shape: PartialShape) -> tuple[tuple[int, ...], int, int]:
     """Leading axes, rows and columns; RuleError if it is no matrix."""
     if shape is None or len(shape) < 2:
-        raise RuleError("a matrix has at least two axes", got=shape, expected="(..., rows, columns)")
+        raise RuleError(
+            "a matrix has at least two axes", got=shape, expected="(..., rows, columns)"
+        )
     return tuple(shape[:-2]), shape[-2], shape[-1]
 
 
@@ -93,6 +96,7 @@ class _triangle(Op):
 class _Product(Op):
     """Shared by gemm and gemm2: ``alpha * op(A) x op(B)`` with rows along `axis`."""
 
+    kinds = "f"
     transpose_a: bool
     transpose_b: bool
     alpha: float

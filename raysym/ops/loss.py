@@ -21,6 +21,7 @@ from raysym.types import PartialShape, is_known, unify
 class _SoftmaxLoss(Op):
     """Parameters and geometry of SoftmaxOutput and of its gradient."""
 
+    kinds = "f"
     grad_scale: float = param(1.0, doc="Multiplies the gradient.")
     ignore_label: float = param(-1.0, doc="The label that use_ignore and valid leave out.")
     multi_output: bool = param(False, doc="Classes lie along axis 1, with a label per position.")
@@ -31,7 +32,9 @@ class _SoftmaxLoss(Op):
         choices=("batch", "null", "valid"),
         doc="Divide the gradient by nothing, by the batch size or by the labels not ignored.",
     )
-    out_grad: bool = param(False, doc="Whether the output multiplies the gradient (as MXNet 1.9.1 does).")
+    out_grad: bool = param(
+        False, doc="Whether the output multiplies the gradient (as MXNet 1.9.1 does)."
+    )
     smooth_alpha: float = param(
         0.0, low=0, high=1, doc="Probability taken from the label and shared by other classes."
     )
@@ -150,6 +153,7 @@ class softmax_cross_entropy(Op):
     class counts as one of probability 1e-8, as in MXNet.
     """
 
+    kinds = "f"
     inputs = ("data", "label")
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:

@@ -30,6 +30,7 @@ class dot(Op):
     rank above 2 has its first axis moved to the end, a transposed `rhs` its last one to the front.
     """
 
+    kinds = "fiu"
     inputs = ("lhs", "rhs")
     transpose_a: bool = param(False, doc="Contract the first axis of lhs instead of the last.")
     transpose_b: bool = param(False, doc="Contract the last axis of rhs instead of the first.")
@@ -40,9 +41,13 @@ class dot(Op):
         if lhs is None or rhs is None:
             return ins, outs
         if not lhs or not rhs:
-            raise RuleError("scalars have no product", got=f"{lhs} and {rhs}", expected="an axis each")
+            raise RuleError(
+                "scalars have no product", got=f"{lhs} and {rhs}", expected="an axis each"
+            )
         if len(lhs) == len(rhs) == 1 and (self.transpose_a or self.transpose_b):
-            raise RuleError("vectors cannot be transposed", got=f"{lhs} x {rhs}", expected="matrices")
+            raise RuleError(
+                "vectors cannot be transposed", got=f"{lhs} x {rhs}", expected="matrices"
+            )
         rest_a, k_a = _off_end(lhs, self.transpose_a)
         k_b, rest_b = _off_front(rhs, self.transpose_b)
         if k_a and k_b and k_a != k_b:
@@ -154,6 +159,7 @@ class batch_dot(Op):
     Shapes: ``(..., m, k) x (..., k, n) -> (..., m, n)`` with equal leading axes, at least one.
     """
 
+    kinds = "fiu"
     inputs = ("lhs", "rhs")
     transpose_a: bool = param(False, doc="Transpose the matrices of lhs.")
     transpose_b: bool = param(False, doc="Transpose the matrices of rhs.")

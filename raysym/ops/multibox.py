@@ -46,7 +46,9 @@ class _contrib_MultiBoxPrior(Op):
         if not self.sizes or not self.ratios:
             raise RuleError("sizes and ratios need a number each")
         if len(self.steps) != 2 or len(self.offsets) != 2:
-            raise RuleError("steps or offsets do not fit", got=(self.steps, self.offsets), expected="pairs")
+            raise RuleError(
+                "steps or offsets do not fit", got=(self.steps, self.offsets), expected="pairs"
+            )
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
         data = need(ins[0], 4, "data")
@@ -84,6 +86,7 @@ class _contrib_MultiBoxTarget(Op):
     shifts and their mask ``(n, 4 a)``, class + 1 or 0 for background ``(n, a)``. Zero gradient.
     """
 
+    kinds = "f"
     inputs = ("anchor", "label", "cls_pred")
     outputs = ("loc_target", "loc_mask", "cls_target")
     zero_gradient = True
@@ -105,7 +108,9 @@ class _contrib_MultiBoxTarget(Op):
         anchor = need(ins[0], 3, "anchor", axis0=1, axis2=4)
         label, cls = need(ins[1], 3, "label"), need(ins[2], 3, "cls_pred")
         if label is not None and 0 < label[2] < 5:
-            raise RuleError("label does not fit", got=label, expected="5 numbers or more at the end")
+            raise RuleError(
+                "label does not fit", got=label, expected="5 numbers or more at the end"
+            )
         (n,) = unify(label and label[:1], cls and cls[:1], "batch of label and cls_pred") or (0,)
         (a,) = unify(anchor and anchor[1:2], cls and cls[2:], "number of anchors") or (0,)
         made = [anchor and (1, a, 4), label and (n, *label[1:]), cls and (n, cls[1], a)]
@@ -172,6 +177,7 @@ class _contrib_MultiBoxDetection(Op):
     ``(n, a, 6)``: class (-1: none), score, corners; best first. The gradient is zero.
     """
 
+    kinds = "f"
     inputs = ("cls_prob", "loc_pred", "anchor")
     zero_gradient = True
     clip: bool = param(True, doc="Whether to cut boxes off at the border of the image.")

@@ -22,6 +22,7 @@ class FullyConnected(Op):
     output is ``data.shape[:-1] + (num_hidden,)``.
     """
 
+    kinds = "f"
     inputs = ("data", "weight", "bias")
     num_hidden: int = param(low=1, doc="Number of hidden nodes of the output.")
     no_bias: bool = param(False, doc="Whether to disable bias parameter.")

@@ -22,6 +22,7 @@ from raysym.types import Shape, unify_dtypes
 class _Normalization(Op):
     """Shared by all pages: kind, geometry, the forward map and its gradient."""
 
+    kinds = "f"
     kind: ClassVar[str]
     spread: ClassVar[str]  # what the third output shows: inv = 1/std, std or var
     axis: int = 1

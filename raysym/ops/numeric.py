@@ -7,13 +7,9 @@ toward zero. Sums of float16 are accumulated in float32.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-
-from raysym.errors import RuleError
-from raysym.types import PartialDType
 
 
 def wide_dtype(dtype: Any) -> Any:
@@ -40,11 +36,3 @@ def scalar_of(dtype: Any, value: float) -> Any:
         return dtype.type(value)
     whole = int(value) if math.isfinite(value) else np.iinfo(dtype).min
     return np.int64(whole % 2**64 - 2**64 * (whole % 2**64 >= 2**63)).astype(dtype)
-
-
-def refuse_bool(dtypes: Sequence[PartialDType]) -> None:
-    """RuleError if one of the dtypes is bool, for ops that are arithmetic."""
-    if "bool" in dtypes:
-        raise RuleError(
-            "no arithmetic on this dtype", got="bool", expected="a number type", fix="Cast it first"
-        )

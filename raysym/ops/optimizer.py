@@ -24,6 +24,8 @@ FLOPS = 12.0
 class Update(Op):
     """An op that computes the new weight and, hidden, the new states."""
 
+    kinds = "f"
+
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         raise RuleError("an optimizer update is not differentiable")
 

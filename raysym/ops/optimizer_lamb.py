@@ -219,6 +219,7 @@ class multi_lars(Op):
     alike. A layer whose weights or gradients are zero keeps its rate.
     """
 
+    kinds = "f"
     inputs = ("lrs", "weights_sum_sq", "grads_sum_sq", "wds")
     zero_gradient = True
     eta: float = param(doc="Trust coefficient.")

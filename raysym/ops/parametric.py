@@ -114,6 +114,8 @@ class _contrib_quadratic(Unary):
 class _contrib_div_sqrt_dim(Unary):
     """x / sqrt(n), where n is the length of the last axis, as before the softmax of attention."""
 
+    kinds = "f"
+
     def forward(self, xp: Any, data: Any) -> Any:
         return (widen(data) / math.sqrt(data.shape[-1])).astype(data.dtype, copy=False)
 

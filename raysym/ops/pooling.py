@@ -32,6 +32,7 @@ LAYOUTS = ("NCW", "NCHW", "NCDHW", "NWC", "NHWC", "NDHWC")
 class Pool(Op):
     """Parameters and geometry that Pooling and its gradients share."""
 
+    kinds = "f"
     kernel: Dims = param((), low=1, doc="Window size: (w,), (h, w) or (d, h, w).")
     pool_type: str = param(
         "max", choices=("avg", "lp", "max", "sum"), doc="What a window is reduced to."

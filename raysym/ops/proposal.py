@@ -35,6 +35,7 @@ def base_anchors(stride: int, ratios: Floats, scales: Floats) -> Any:
 class _Proposals(Op):
     """Parameters, shapes and kernel of both proposal ops."""
 
+    kinds = "f"
     inputs = ("cls_prob", "bbox_pred", "im_info")
     outputs = ("output", "score")
     zero_gradient = True

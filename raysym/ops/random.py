@@ -120,18 +120,24 @@ def distribution(
     def like(self: Sampler, xp: Any, rng: Any, data: Any) -> Any:
         return xp.asarray(drawn(self, rng, data.shape, data.dtype))
 
-    def each(self: _PerElement, xp: Any, rng: Any, *arrays: Any) -> Any:
-        made = draw_each(xp, rng, *self.spread(xp, arrays))
-        return made.astype(self.dtype or "float32")
-
     rest = {"shape": (Dims | None, _SHAPE), "ctx": (str, _CTX), "dtype": (DType | None, _DTYPE)}
-    of_each = {"shape": (Dims, EACH), "dtype": (DType | None, _DTYPE)}
     _page(f"_random_{name}", _Free, {**parameters, **rest}, doc=doc, check=refuse,
           aliases=(*aliases, f"random_{name}"), forward=free)  # fmt: skip
     _page(f"_random_{name}_like", _Like, parameters, doc=f"{doc} Shape and dtype are the input's.",
           check=refuse, forward=like)  # fmt: skip
-    _page(f"_sample_{name}", _PerElement, of_each, doc=f"{doc} The parameters are arrays.",
-          aliases=(f"sample_{name}",), inputs=each_inputs or names, forward=each)  # fmt: skip
+    _sampler_of_arrays(name, each_inputs or names, draw_each, doc)
+
+
+def _sampler_of_arrays(
+    name: str, inputs: tuple[str, ...], draw_each: Callable[..., Any], doc: str
+) -> None:
+    def forward(self: _PerElement, xp: Any, rng: Any, *arrays: Any) -> Any:
+        made = draw_each(xp, rng, *self.spread(xp, arrays))
+        return made.astype(self.dtype or "float32")
+
+    parameters = {"shape": (Dims, EACH), "dtype": (DType | None, _DTYPE)}
+    _page(f"_sample_{name}", _PerElement, parameters, doc=f"{doc} The parameters are arrays.",
+          aliases=(f"sample_{name}",), inputs=inputs, forward=forward)  # fmt: skip
 
 
 def _page(

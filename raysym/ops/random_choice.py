@@ -35,6 +35,7 @@ class _sample_multinomial(Sampler):
     gradient flows to the data, which is what REINFORCE needs.
     """
 
+    kinds = "f"
     aliases = ("sample_multinomial",)
     zero_gradient = False
     shape: Dims = EACH

@@ -24,6 +24,7 @@ _FLOPS = 40.0
 class _Density(Op):
     """Density of every sample: ``sample`` and result have one shape, parameters its lead."""
 
+    kinds = "f"
     is_log: bool = _IS_LOG
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:

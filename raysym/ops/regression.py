@@ -19,6 +19,7 @@ from raysym.types import PartialShape, is_known, unify
 class _Regression(Op):
     """Shared by the regression heads; the label has as many elements per sample as the data."""
 
+    kinds = "f"
     inputs = ("data", "label")
     labels = ("label",)
     needs_head_grad = False
@@ -208,6 +209,7 @@ class SVMOutput(_Margin):
     Shapes: data and output ``(n, k)``, label ``(n,)``. The head gradient is ignored.
     """
 
+    kinds = "f"
     inputs = ("data", "label")
     labels = ("label",)
     needs_head_grad = False
@@ -259,6 +261,7 @@ class IdentityAttachKLSparseReg(Op):
     meant to lie between 0 and 1. Shapes: data and output ``(n, C, ...)``, moving_avg ``(C,)``.
     """
 
+    kinds = "f"
     inputs = ("data", "moving_avg")
     aux = ("moving_avg",)
     sparseness_target: float = param(0.1, low=0, high=1, doc="The target t.")

@@ -49,6 +49,8 @@ def _apply_pair(xp: Any, rows: Any, x: Any, columns: Any) -> Any:
 class _Resize(Op):
     """What both resizing ops and their gradients share."""
 
+    kinds = "f"
+
     def pair(self, source: Dims, target: Dims) -> tuple[Any, Any]:
         """The matrices for height and width."""
         raise NotImplementedError
@@ -62,7 +64,9 @@ class _Resize(Op):
 
 def _image(shape: PartialShape) -> PartialShape:
     if shape is not None and len(shape) != 4:
-        raise RuleError("data has a wrong rank", got=shape, expected="(batch, channel, height, width)")
+        raise RuleError(
+            "data has a wrong rank", got=shape, expected="(batch, channel, height, width)"
+        )
     return shape
 
 

@@ -22,6 +22,7 @@ class LRN(Op):
     Source: Krizhevsky et al., NIPS 2012.
     """
 
+    kinds = "f"
     outputs = ("output", "tmp_norm")
     hidden = 1
     alpha: float = param(1e-4, doc="Weight of the squares.")
@@ -97,6 +98,7 @@ class L2Normalization(Op):
     1 channel, or ``(n, C)``. Channel and spatial want three or more axes.
     """
 
+    kinds = "f"
     outputs = ("output", "norm")
     hidden = 1
     eps: float = param(1e-10, doc="Added to the sum, so that the division is safe.")

@@ -29,6 +29,7 @@ class Feeds(NamedTuple):
 class Recurrent(Op):
     """Parameters and geometry that the op, its inference form and its gradient share."""
 
+    kinds = "f"
     inputs = ("data", "parameters", "state", "state_cell", "sequence_length")
     state_size: int = param(low=1, doc="Number of units of each layer.")
     num_layers: int = param(low=1, doc="Number of stacked layers.")

@@ -25,6 +25,7 @@ from raysym.types import PartialShape, unify, unify_dtypes
 class _Regions(Op):
     """Parameters and rules that the region ops share."""
 
+    kinds = "f"
     inputs: ClassVar[tuple[str, ...]] = ("data", "rois")
     pooled_size: Dims = param(low=1, doc="Height and width of the result.")
     spatial_scale: float = param(
@@ -33,7 +34,9 @@ class _Regions(Op):
 
     def check(self) -> None:
         if len(self.pooled_size) != 2:
-            raise RuleError("pooled_size does not fit", got=self.pooled_size, expected="(height, width)")
+            raise RuleError(
+                "pooled_size does not fit", got=self.pooled_size, expected="(height, width)"
+            )
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
         data, rois = need(ins[0], 4, "data"), need(ins[1], 2, "rois", axis1=5)

@@ -36,7 +36,7 @@ def scalar_op(
     *,
     aliases: tuple[str, ...],
     real: bool = False,
-    takes_bool: bool = False,
+    kinds: str = "fiu",
     flops: int = 1,
     doc: str,
 ) -> type[Op]:
@@ -55,7 +55,7 @@ def scalar_op(
         "__module__": __name__,
         "aliases": aliases,
         "flops_each": flops,
-        "takes_bool": takes_bool,
+        "kinds": kinds,
         "zero_gradient": derivative is None,
         "forward": forward,
         "gradient": gradient,
@@ -198,7 +198,7 @@ for _name, (_kernel, _words) in _CONDITIONS.items():
         _kernel,
         None,
         aliases=(f"_{_name.title().replace('_', '')}Scalar",),
-        takes_bool=True,
+        kinds="fiub",
         doc=f"1 where {_words}, 0 elsewhere.",
     )
 

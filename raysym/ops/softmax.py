@@ -35,6 +35,7 @@ def log_softmax_of(xp: Any, x: Any, axis: int) -> Any:
 class _Softmax(Op):
     """Parameters and rules of the family."""
 
+    kinds = "f"
     sign = 1.0
     kernel: Callable[[Any, Any, int], Any] = staticmethod(softmax_of)
     backward = "_backward_softmax"
@@ -51,7 +52,9 @@ class _Softmax(Op):
 
     def check(self) -> None:
         if self.use_length and "length" not in self.inputs:
-            raise RuleError("takes no length", got="use_length=True", expected=False, fix="Use softmax instead")
+            raise RuleError(
+                "takes no length", got="use_length=True", expected=False, fix="Use softmax instead"
+            )
 
     def input_names(self) -> tuple[str, ...]:
         return self.inputs if self.use_length else self.inputs[:1]

@@ -114,8 +114,10 @@ def need(shape: PartialShape, rank: int, what: str, **axes: int) -> PartialShape
 class _Grid(Op):
     """Parameters of the grid generator and of its gradient."""
 
+    kinds = "f"
     transform_type: str = param(
-        choices=("affine", "warp"), doc="Data are matrices (affine) or a field of shifts in cells (warp)."
+        choices=("affine", "warp"),
+        doc="Data are matrices (affine) or a field of shifts in cells (warp).",
     )
     target_shape: Dims = param((0, 0), low=0, doc="Height and width of an affine grid.")
 
@@ -123,7 +125,9 @@ class _Grid(Op):
         if self.transform_type == "affine" and (
             len(self.target_shape) != 2 or 0 in self.target_shape
         ):
-            raise RuleError("target_shape is missing", got=self.target_shape, expected="(height, width)")
+            raise RuleError(
+                "target_shape is missing", got=self.target_shape, expected="(height, width)"
+            )
 
 
 @register
@@ -202,6 +206,7 @@ class BilinearSampler(Op):
     ``(n, c, oh, ow)``. The hidden output holds the positions in cells, ``(n, oh, ow, 2)``.
     """
 
+    kinds = "f"
     inputs = ("data", "grid")
     outputs = ("output", "tmp")
     hidden = 1
@@ -257,6 +262,7 @@ class SpatialTransformer(Op):
     Jaderberg et al., "Spatial transformer networks" (2015).
     """
 
+    kinds = "f"
     inputs = ("data", "loc")
     outputs = ("output", "grid_dst", "grid_src")
     hidden = 2
@@ -267,7 +273,9 @@ class SpatialTransformer(Op):
 
     def check(self) -> None:
         if len(self.target_shape) != 2 or 0 in self.target_shape:
-            raise RuleError("target_shape does not fit", got=self.target_shape, expected="(height, width)")
+            raise RuleError(
+                "target_shape does not fit", got=self.target_shape, expected="(height, width)"
+            )
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
         data, loc = need(ins[0], 4, "data"), need(ins[1], 2, "loc", axis1=6)

@@ -22,6 +22,7 @@ class UpSampling(Op):
     scale % 2``, which is made to interpolate but learned like any other; num_filter is C.
     """
 
+    kinds = "f"
     variadic = "num_args"
     scale: int = param(low=1, doc="How many times larger.")
     num_filter: int = param(0, doc="Channels of the data; needed by bilinear only.")

@@ -134,38 +134,45 @@ def shown(arrays: Sequence[Any]) -> list[Any]:
 class Pool:
     """Operator objects for equal nodes: one for each run between its forward and its backward.
 
-    What a forward run leaves in its object is there for the backward run with the same ticket,
-    and nodes that are equal do not disturb each other. Without backward runs the oldest is reused.
+    A run is known by a ticket made from its inputs. What forward leaves in its object is there for
+    the backward with the same ticket, and nodes that are equal do not disturb each other. Without
+    backward runs the object of the oldest run is used again.
     """
 
+    kinds = "f"
     limit = 64
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.made: list[CustomOp] = []
-        self.free: list[int] = []
-        self.busy: list[int] = []  # oldest first
+        self.free: set[int] = set()
+        self.holder: dict[int, int] = {}  # ticket -> object, the oldest run first
 
-    def take(self, create: Callable[[], CustomOp]) -> tuple[int, CustomOp]:
-        """An object that no run is using, with its ticket; the first ones are preferred."""
+    def take(self, ticket: int, create: Callable[[], CustomOp]) -> CustomOp:
+        """The object for a forward run: its own if it runs again, else a free one."""
         with self.lock:
-            if not self.free and len(self.made) < self.limit:
-                self.made.append(create())
-                self.free.append(len(self.made) - 1)
-            ticket = min(self.free) if self.free else self.busy[0]
-            (self.free if self.free else self.busy).remove(ticket)
-            self.busy.append(ticket)
-            return ticket, self.made[ticket]
+            place = self.holder.pop(ticket, None)
+            if place is None:
+                place = self._unused(create)
+            self.free.discard(place)
+            self.holder[ticket] = place
+            return self.made[place]
+
+    def _unused(self, create: Callable[[], CustomOp]) -> int:
+        if not self.free and len(self.made) < self.limit:
+            self.made.append(create())
+            return len(self.made) - 1
+        place = min(self.free) if self.free else next(iter(self.holder.values()))
+        self.holder = {ticket: held for ticket, held in self.holder.items() if held != place}
+        return place
 
     def give_back(self, ticket: int, create: Callable[[], CustomOp]) -> CustomOp:
-        """The object of a ticket, free from now on; a new one if it lives in another process."""
+        """The object of a run, free from now on; a new one if it lives in another process."""
         with self.lock:
-            if ticket >= len(self.made):
+            if ticket not in self.holder:
                 return create()
-            if ticket in self.busy:
-                self.busy.remove(ticket)
-                self.free.append(ticket)
-            return self.made[ticket]
+            self.free.add(self.holder[ticket])
+            return self.made[self.holder[ticket]]
 
 
 POOLS: dict[Any, Pool] = {}  # by op parameters and types of the inputs

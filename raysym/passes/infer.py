@@ -44,6 +44,7 @@ def infer_dtypes(graph: Graph, known: Mapping[Entry, PartialDType]) -> dict[Entr
     facts: Facts = {**_declared(graph, "__dtype__", _dtype_attr), **known}
 
     def rule(node: Node, ins: Sequence[Any], outs: Sequence[Any]) -> Any:
+        node.op.check_kind(ins)
         return node.op.infer_dtype(ins, outs)
 
     def merge(a: PartialDType, b: PartialDType) -> PartialDType:

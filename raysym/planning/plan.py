@@ -56,11 +56,15 @@ Program: TypeAlias = tuple[Instruction, ...]
 
 @dataclass(frozen=True)
 class Plan:
-    """Programs by worker and phase, the home worker of each resident entry, and all types."""
+    """Programs by worker and phase, the home of each resident entry, all types, and how edges go.
+
+    ``links`` is filled in by the runtime, which knows on which nodes the workers are.
+    """
 
     programs: Mapping[str, Mapping[str, Program]]
     homes: Mapping[str, str]
     types: Mapping[str, TensorType] = field(default_factory=dict)
+    links: Mapping[tuple[str, str], str] = field(default_factory=dict)  # edge -> transport
 
     @property
     def workers(self) -> tuple[str, ...]:
@@ -83,6 +87,7 @@ class Plan:
             lines.append(worker)
             resident = [name for name, home in self.homes.items() if home == worker]
             lines += [f"  home  {quote(name)}{self._type(name)}" for name in resident]
+            lines += [f"  link  -> {to} {how}" for (a, to), how in self.links.items() if a == worker]
             for phase, program in phases.items():
                 lines.append(f"  {phase}:")
                 lines += [f"    {self.line(instruction)}" for instruction in program]
@@ -120,6 +125,7 @@ def parse(text: str) -> Plan:
     programs: dict[str, dict[str, Program]] = {}
     homes: dict[str, str] = {}
     types: dict[str, TensorType] = {}
+    links: dict[tuple[str, str], str] = {}
     worker, phase = "", ""
     for number, line in enumerate(text.splitlines(), 1):
         body = line.strip()
@@ -129,6 +135,9 @@ def parse(text: str) -> Plan:
                 programs[worker] = {}
             elif body.startswith("home "):
                 homes[_typed_name(body[5:], types)] = worker
+            elif body.startswith("link "):
+                _, _, to, how = body.split()
+                links[worker, to] = how
             elif not line.startswith("   "):
                 phase = body.rstrip(":")
                 programs[worker][phase] = ()
@@ -136,7 +145,7 @@ def parse(text: str) -> Plan:
                 programs[worker][phase] += (_parse_instruction(body, types),)
         except (KeyError, ValueError, SyntaxError, AttributeError) as error:
             raise PlanError(f"plan, line {number}: cannot read {body!r} ({error})") from None
-    return Plan(programs, homes, types)
+    return Plan(programs, homes, types, links)
 
 
 def _parse_instruction(body: str, types: dict[str, TensorType]) -> Instruction:

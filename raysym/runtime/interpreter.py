@@ -48,6 +48,7 @@ class Worker:
     values: dict[str, Any] = field(default_factory=dict)
     homes: set[str] = field(default_factory=set)
     clock: Clock = field(default_factory=Clock)
+    position: int = 0  # the instruction that runs, for the diagnosis
 
 
 def run_program(
@@ -67,6 +68,7 @@ def run_program(
     with np.errstate(all="ignore"):
         for position in range(start, len(program)):
             instruction, begun = program[position], now()
+            worker.position = position
             match instruction:
                 case Run():
                     _run(worker, instruction, key, tap)

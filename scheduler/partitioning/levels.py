@@ -36,10 +36,13 @@ class Level:
         return Level(self.n, last - self.dst, last - self.src, self.edge_weight, turned)
 
 
-def depth_first_runs(level: Level, most_nodes: int, most_weight: float) -> Array:
+def depth_first_runs(
+    level: Level, most_nodes: int, most_weight: float, adjacent: bool = True
+) -> Array:
     """Run number of each node. The order takes the last node that became ready, heaviest edge first.
 
-    A node joins the current run if it has an edge from it and the run stays within both limits.
+    A node joins the current run if the run stays within both limits and, with `adjacent`, has an edge
+    to the node.
     """
     starts, targets, _ = level.successors()
     begin, to, weight = starts.tolist(), targets.tolist(), level.node_weight.tolist()
@@ -49,7 +52,8 @@ def depth_first_runs(level: Level, most_nodes: int, most_weight: float) -> Array
     run, count, total = -1, most_nodes, 0.0
     while ready:
         v = ready.pop()
-        if touched[v] != run or count >= most_nodes or total + weight[v] > most_weight:
+        apart = adjacent and touched[v] != run
+        if apart or count >= most_nodes or total + weight[v] > most_weight:
             run, count, total = run + 1, 0, 0.0
         run_of[v] = run
         count += 1

@@ -28,7 +28,7 @@ def partition(
     node_weight: Array | None = None,
     edge_weight: Array | None = None,
     slack: float = 0.03,
-    coarsest: int = 3000,
+    coarsest: int = 2000,
 ) -> Partition:
     """Cut a DAG with edges src[i] < dst[i] into `k` parts whose quotient graph is acyclic.
 
@@ -47,6 +47,9 @@ def partition(
     most = float(nodes.sum()) / (k * 40)
     while levels[-1].n > coarsest:
         run_of = depth_first_runs(levels[-1], 4, most)
+        if int(run_of.max()) + 1 > 0.7 * levels[-1].n:
+            # wide random graphs: few neighbours in the order have an edge, so any neighbours join
+            run_of = depth_first_runs(levels[-1], 4, most, adjacent=False)
         if int(run_of.max()) + 1 > 0.9 * levels[-1].n:
             break
         maps.append(run_of)
@@ -56,7 +59,7 @@ def partition(
 
 def _uncoarsen(levels: list[Level], maps: list[Array], k: int, slack: float) -> Partition:
     limit = float(levels[0].node_weight.sum()) / k * (1 + slack)
-    part = recursive_parts(levels[-1], k, slack / 2)
+    part = recursive_parts(levels[-1], k, slack / max(1, (k - 1).bit_length()))
     part = refine(levels[-1], part, k, limit)
     for level, run_of in zip(levels[-2::-1], maps[::-1], strict=True):
         part = refine(level, part[run_of], k, limit)

@@ -30,12 +30,14 @@ class Frame(NamedTuple):
     nbytes: int
 
 
-def pack(kind: int, key: Key, array: Any, slot: int = 0, offset: int = 0) -> bytes:
-    """The header of a message with the payload `array`."""
+def pack(
+    kind: int, key: Key, array: Any, slot: int = 0, offset: int = 0, nbytes: int = -1
+) -> bytes:
+    """The header of a message with the payload `array`, or with `nbytes` of it at `offset`."""
     name, shape = key.entry.encode(), array.shape
     fixed = _HEAD.pack(
         kind, len(shape), len(name), key.micro, key.step, key.attempt, slot, offset,
-        _code(array.dtype), array.nbytes,
+        _code(array.dtype), array.nbytes if nbytes < 0 else nbytes,
     )  # fmt: skip
     return fixed + _dims(len(shape)).pack(*shape) + name
 
@@ -44,6 +46,11 @@ def pack_credit(count: int, slots: list[int]) -> bytes:
     """A message that gives back room for `count` messages and the named slots."""
     body = _dims(len(slots)).pack(*slots)
     return _HEAD.pack(CREDIT, len(slots), 0, 0, 0, 0, count, 0, b"", 0) + body
+
+
+def bytes_of(array: Any) -> Any:
+    """The bytes of a C-contiguous array, as a flat view."""
+    return array.reshape(-1).view(np.uint8) if array.size else np.empty(0, np.uint8)
 
 
 def rest_nbytes(head: memoryview) -> int:

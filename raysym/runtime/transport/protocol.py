@@ -6,7 +6,7 @@ when there is more to do. The waiting is done in one place, `exchange.Exchange`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from raysym.errors import WorkerError
@@ -51,7 +51,7 @@ class Channel(Protocol):
     def flush(self) -> bool:
         """Go on sending; False while credit or room is missing."""
 
-    def receive(self) -> Iterable[tuple[Key, Any]]:
+    def receive(self) -> Sequence[tuple[Key, Any]]:
         """Everything that has arrived; ChannelClosed when the peer is gone.
 
         An array may be a read-only view of shared memory, which is given back to the peer when

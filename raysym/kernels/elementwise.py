@@ -1,0 +1,128 @@
+"""Elementwise chains as one loop: values stay in registers between formulas.
+
+A chain is a list of steps in order; operands number the chain's inputs first, then its results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+from raysym.kernels.emit import I64, LANES, Emit, Index, Value
+from raysym.kernels.formulas import FORMULAS
+from raysym.kernels.specs import maker
+from raysym.op import Op, make_op
+
+Given: TypeAlias = tuple[tuple[str, object], ...]
+
+
+class ChainStep(NamedTuple):
+    """One op of a chain: its page's name and parameters, and the numbers of its operands."""
+
+    op: str
+    given: Given
+    operands: tuple[int, ...]
+
+    @staticmethod
+    def of(op: Op, operands: Sequence[int]) -> ChainStep:
+        """The step of an op page."""
+        return ChainStep(op.name, tuple(sorted(op.given().items())), tuple(operands))
+
+
+Chain: TypeAlias = tuple[ChainStep, ...]
+
+
+def compute(e: Emit, chain: Chain, inputs: Sequence[Value]) -> list[Value]:
+    """All values of a chain: its inputs, then its results."""
+    values = list(inputs)
+    for step in chain:
+        op = make_op(step.op, dict(step.given))
+        values.append(FORMULAS[step.op](e, op, *(values[i] for i in step.operands)))
+    return values
+
+
+@maker
+def flat_map(e: Emit, n_inputs: int, chain: Chain, stored: tuple[int, ...]) -> None:
+    """A chain over arrays of one shape; arguments: inputs, results, number of elements."""
+    ins = [e.arg(i) for i in range(n_inputs)]
+    outs = [e.arg(n_inputs + i) for i in range(len(stored))]
+    n = e.b.ptrtoint(e.arg(n_inputs + len(stored)), I64)
+
+    def block(start: Index, lanes: int, unroll: int) -> None:
+        columns = [e.plus(start, u * LANES) for u in range(unroll)]
+        loaded = [[e.load(p, column, lanes) for p in ins] for column in columns]
+        for column, inputs in zip(columns, loaded, strict=True):
+            values = compute(e, chain, inputs)
+            for pointer, i in zip(outs, stored, strict=True):
+                e.store(values[i], pointer, column, lanes)
+
+    full = e.b.and_(n, e.const(~(2 * LANES - 1)))
+    with e.b.if_then(e.b.icmp_signed(">", full, e.const(0))):
+        e.loop(0, full, lambda i: block(i, LANES, 2), step=2 * LANES)
+    with e.b.if_then(e.b.icmp_signed("<", full, n)):
+        e.loop(full, n, lambda i: block(i, 1, 1))
+
+
+@maker
+def strided_map(
+    e: Emit,
+    sizes: tuple[int, ...],
+    strides: tuple[tuple[int, ...], ...],
+    chain: Chain,
+    stored: tuple[int, ...],
+) -> None:
+    """A chain over inputs that broadcast or lie transposed: for each, its stride on every axis.
+
+    Results are contiguous in the order of `sizes`.
+    """
+    ins = [e.arg(i) for i in range(len(strides))]
+    outs = [e.arg(len(strides) + i) for i in range(len(stored))]
+    steps = dense_strides(sizes)
+
+    def row(*outer: Index) -> None:
+        starts = [e.plus(*map(e.times, outer, each)) for each in strides]
+        target = e.plus(*map(e.times, outer, steps))
+
+        def cells(column: Index, lanes: int) -> None:
+            loaded = [
+                e.gather(p, e.plus(start, e.times(column, each[-1])), each[-1], lanes)
+                for p, start, each in zip(ins, starts, strides, strict=True)
+            ]
+            values = compute(e, chain, loaded)
+            for pointer, i in zip(outs, stored, strict=True):
+                e.store(values[i], pointer, e.plus(target, column), lanes)
+
+        e.columns(sizes[-1], cells)
+
+    e.nest(sizes[:-1], row)
+
+
+def dense_strides(sizes: Sequence[int]) -> tuple[int, ...]:
+    """Strides of a contiguous array, in elements."""
+    made = [1]
+    for size in reversed(sizes[1:]):
+        made.append(made[-1] * size)
+    return tuple(reversed(made))
+
+
+def collapsed(
+    sizes: Sequence[int], strides: Sequence[Sequence[int]]
+) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
+    """The same walk with as few axes as possible: neighbours that step alike become one."""
+    kept: list[int] = []
+    rows: list[list[int]] = [[] for _ in strides]
+    for axis, size in enumerate(sizes):
+        steps = [each[axis] for each in strides]
+        if size == 1:
+            continue
+        if kept and all(row[-1] == step * size for row, step in zip(rows, steps, strict=True)):
+            kept[-1] *= size
+            for row, step in zip(rows, steps, strict=True):
+                row[-1] = step
+        else:
+            kept.append(size)
+            for row, step in zip(rows, steps, strict=True):
+                row.append(step)
+    if not kept:
+        return (1,), tuple((0,) for _ in strides)
+    return tuple(kept), tuple(tuple(row) for row in rows)

@@ -1,0 +1,86 @@
+"""The one door to llvmlite: the host's target machine, machine code of a module, its address.
+
+Also the native loop that runs a table of calls, so that a linked phase costs one call from Python.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import lru_cache
+from typing import Any
+
+import llvmlite.binding as binding
+import llvmlite.ir as ir
+
+ENTRY = "kernel"  # the name of every kernel's only function: void kernel(ptr args)
+
+# A table row is (function, arguments): void run(ptr rows, i64 n).
+_RUN = """
+define void @kernel(ptr %rows, i64 %n) {
+  br label %head
+head:
+  %i = phi i64 [0, %0], [%j, %head]
+  %at = mul i64 %i, 2
+  %row = getelementptr ptr, ptr %rows, i64 %at
+  %f = load ptr, ptr %row
+  %second = getelementptr ptr, ptr %row, i64 1
+  %args = load ptr, ptr %second
+  call void %f(ptr %args)
+  %j = add i64 %i, 1
+  %more = icmp slt i64 %j, %n
+  br i1 %more, label %head, label %end
+end:
+  ret void
+}
+"""
+
+_alive: list[Any] = []  # engines own the machine code; addresses are valid as long as they live
+
+
+@lru_cache(maxsize=1)
+def machine() -> Any:
+    """The target machine of this host, with all of its vector instructions."""
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    features = binding.get_host_cpu_features().flatten()
+    return binding.Target.from_default_triple().create_target_machine(
+        cpu=binding.get_host_cpu_name(), features=features, opt=2
+    )
+
+
+@lru_cache(maxsize=1)
+def host() -> str:
+    """What machine code depends on besides the IR: processor, features, LLVM version."""
+    version = ".".join(map(str, binding.llvm_version_info))
+    features = binding.get_host_cpu_features().flatten()
+    return f"{binding.get_host_cpu_name()} {features} llvm {version}"
+
+
+def assemble(text: str) -> bytes:
+    """Machine code of a module given as IR text."""
+    target = machine()  # before parsing: it initialises LLVM
+    module = binding.parse_assembly(text)
+    module.triple = target.triple
+    module.verify()
+    code: bytes = target.emit_object(module)
+    return code
+
+
+def load(code: bytes) -> int:
+    """The address of the kernel in machine code that `assemble` made on such a host."""
+    empty = binding.parse_assembly(f'target triple = "{machine().triple}"')
+    engine = binding.create_mcjit_compiler(empty, machine())
+    engine.add_object_file(binding.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    _alive.append(engine)
+    address: int = engine.get_function_address(ENTRY)
+    return address
+
+
+@lru_cache(maxsize=1)
+def table_runner() -> Any:
+    """``run(address of rows, number of rows)``; lets other threads run meanwhile."""
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(load(assemble(_RUN)))
+
+
+__all__ = ["ENTRY", "assemble", "host", "ir", "load", "machine", "table_runner"]

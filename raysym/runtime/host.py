@@ -1,0 +1,286 @@
+"""What lives in a worker process: its arrays, its programs, and the loop that obeys the driver.
+
+The loop is one long call. It waits for an order on the driver's channel, runs the phases that
+the order names, and reports; meanwhile other calls (health, load) are answered on other threads.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from raysym.context import of_worker
+from raysym.device import array_module, on_device, place, to_numpy
+from raysym.errors import MXNetError
+from raysym.planning.plan import Program
+from raysym.runtime.interpreter import Worker, run_program
+from raysym.runtime.orders import DRIVER, Aborted, Order, Report, is_small, pack, split_entry, unpack
+from raysym.runtime.protocol import Arrays, Tap
+from raysym.runtime.threads import pinned
+from raysym.runtime.transport import Address, ChannelClosed, Exchange, Key, Port, Store
+from raysym.runtime.transport.mail import MailChannel
+from raysym.runtime.transport.ring import RingChannel
+
+WAIT_S = 300.0  # how long a worker waits for a message of a step
+ACCEPT_S = 30.0
+
+
+class Site(NamedTuple):
+    """Where a process is: its node, the node's address, and the node's shared memory."""
+
+    node: str
+    host: str
+    store: Store
+
+
+class Health(NamedTuple):
+    """What a worker is doing. ``moves`` counts instructions, so that standing still shows."""
+
+    turn: int
+    phase: str
+    position: int
+    waits_for: tuple[str, str] | None
+    moves: int
+
+
+class Host:
+    """One worker."""
+
+    def __init__(self, name: str, threads: int, secret: bytes, site: Callable[[], Site]) -> None:
+        self._worker = Worker(name, array_module(of_worker(name)))
+        self._programs: dict[str, Program] = {}
+        self._threads = threads
+        self._site = site()
+        self._port = Port(name, secret, self._site.node, self._site.host)
+        self._exchange = Exchange(name, self._control)
+        self._orders: deque[Order] = deque()
+        self._mailbox = Mailbox(name, self._exchange)
+        self._aborted = -1
+        self._blocks: list[Any] = []
+        self._phase = ""
+        self._gone = threading.Event()
+
+    # ----- starting
+
+    def address(self) -> Address:
+        """Where peers reach this worker."""
+        return self._port.address
+
+    def connect(self, targets: Mapping[str, tuple[Address, str]], n_callers: int) -> None:
+        """Open channels to `targets` by the transport named, and take those of the others."""
+        for peer, (address, transport) in targets.items():
+            self._exchange.add(self._port.open(address, peer, transport))
+        for _ in range(n_callers):
+            self._exchange.add(self._port.accept(ACCEPT_S))
+        self._port.close()
+
+    def add_mail(self, peer: str, post: Callable[[Any, Any], None]) -> MailChannel:
+        """A channel of actor calls to `peer`."""
+        channel = MailChannel(post, peer)
+        self._exchange.add(channel)
+        return channel
+
+    def deliver(self, source: str, what: Any, array: Any) -> None:
+        """A message by actor call."""
+        channel = self._exchange.channels.get(source)
+        if isinstance(channel, MailChannel):
+            channel.deliver(what, array)
+
+    def alive(self) -> None:
+        """Returns when this worker lets go: peers hold the call to learn of its death."""
+        self._gone.wait()
+
+    def load(
+        self, programs: Mapping[str, Program], arrays: Arrays, rings: Mapping[str, tuple[int, int]]
+    ) -> dict[str, Any]:
+        """Add phases and resident entries; the handles of new rings towards peers."""
+        self._programs.update(programs)
+        for entry, array in arrays.items():
+            self._worker.values[entry] = place(array, of_worker(self._worker.name))
+            self._worker.homes.add(entry)
+        return make_rings(self._exchange, self._site.store, rings, self._blocks)
+
+    def attach(self, handles: Mapping[str, Any]) -> None:
+        """Open the rings that peers have made towards us."""
+        open_rings(self._exchange, self._site.store, handles, self._blocks)
+
+    # ----- answering while the loop runs
+
+    def health(self) -> Health:
+        """What the loop is doing right now."""
+        box = self._mailbox
+        return Health(
+            box.turn, self._phase, self._worker.position, self._exchange.waits_for, box.moves
+        )
+
+    def pid(self) -> int:
+        """The process, for those who look after it."""
+        return os.getpid()
+
+    # ----- the loop
+
+    def serve(self) -> str:
+        """Obey the driver until it closes its channel."""
+        try:
+            with pinned(self._threads), on_device(of_worker(self._worker.name)):
+                while True:
+                    self._obey(self._next_order())
+        except ChannelClosed as end:
+            return str(end)
+        finally:
+            self._gone.set()
+            self._exchange.close()
+            self._blocks.clear()
+
+    def _next_order(self) -> Order:
+        while not self._orders:
+            try:
+                self._exchange.wait(-1.0)
+            except ChannelClosed as closed:
+                if closed.peer == DRIVER:
+                    raise
+            except Aborted:  # came after its step had ended here
+                continue
+        return self._orders.popleft()
+
+    def _control(self, peer: str, key: Key, array: Any) -> None:
+        order = unpack(array)
+        if isinstance(order, Order):
+            self._orders.append(order)
+            return
+        self._aborted = max(self._aborted, order)
+        if self._mailbox.turn <= self._aborted:
+            raise Aborted
+
+    def _obey(self, order: Order) -> None:
+        self._mailbox.begin(order.turn)
+        seen: list[Any] = []
+        arrays: dict[str, Any] = {}
+        failure, lost = None, ""
+        try:
+            self._run(order, seen)
+            arrays = self._results(order)
+        except Aborted:
+            lost = DRIVER
+        except ChannelClosed as closed:
+            lost = closed.peer
+        except Exception as error:
+            failure = pickled(error)
+        report = Report(failure, lost, seen, self._worker.clock.as_dict(), arrays)
+        self._send(Key(order.turn, 0, ""), pack(report))
+
+    def _run(self, order: Order, seen: list[Any]) -> None:
+        if order.turn <= self._aborted:
+            raise Aborted
+        values = self._worker.values
+        for entry, array in order.feeds.items():
+            values[entry][...] = self._worker.xp.asarray(array)
+        for entry in order.fed:
+            array = self._exchange.recv(DRIVER, Key(order.turn, 0, entry), WAIT_S)
+            values[entry][...] = self._worker.xp.asarray(array)
+        tap: Tap | None = (lambda *what: seen.append(what)) if order.watched else None
+        for phase in order.phases:
+            if phase in self._programs:
+                self._phase = phase
+                run_program(self._worker, self._programs[phase], self._mailbox, order.key, tap=tap)
+
+    def _results(self, order: Order) -> dict[str, Any]:
+        arrays = {name: to_numpy(self._worker.values[name]) for name in order.wanted}
+        if is_small(arrays):
+            return arrays
+        for name, array in arrays.items():
+            self._send(Key(order.turn, 0, name), array)
+        return {}
+
+    def _send(self, key: Key, array: Any) -> None:
+        while True:
+            try:
+                self._exchange.send(DRIVER, key, array, WAIT_S)
+                return
+            except Aborted:  # the driver still wants the report
+                self._finish_sending()
+                return
+            except ChannelClosed as closed:
+                if closed.peer == DRIVER:
+                    raise
+
+    def _finish_sending(self) -> None:
+        channel = self._exchange.channels[DRIVER]
+        while not channel.flush():
+            try:
+                self._exchange.wait(1.0)
+            except Aborted:
+                continue
+
+
+class Mailbox:
+    """The messages of one worker's programs: entries become keys of the step that runs."""
+
+    def __init__(self, name: str, exchange: Exchange) -> None:
+        self._exchange, self._on = exchange, of_worker(name)
+        self._copies = self._on.device_type == "gpu"
+        self.turn = -1
+        self.moves = 0
+
+    def begin(self, turn: int) -> None:
+        """Messages belong to `turn` from now on; older ones are dropped."""
+        self.turn = turn
+        self._exchange.forget_before(turn)
+
+    def send(self, to: str, entry: str, array: Any) -> None:
+        """Hand an array to a peer; waits only while credit is missing."""
+        self.moves += 1
+        self._exchange.send(to, self._key(entry), to_numpy(array), WAIT_S)
+
+    def recv(self, source: str, entry: str) -> Any:
+        """The array from the peer: perhaps a read-only view, held until its last use."""
+        self.moves += 1
+        array = self._exchange.recv(source, self._key(entry), WAIT_S)
+        return place(array, self._on) if self._copies else array
+
+    def _key(self, entry: str) -> Key:
+        base, micro = split_entry(entry)
+        return Key(self.turn, micro, base)
+
+
+def make_rings(
+    exchange: Exchange, store: Store, rings: Mapping[str, tuple[int, int]], blocks: list[Any]
+) -> dict[str, Any]:
+    """Allocate (slots, bytes per slot) towards each peer; what the peers need to open them."""
+    handles = {}
+    for peer, (slots, nbytes) in rings.items():
+        handle, block = store.allocate(slots * nbytes)
+        _ring_channel(exchange, peer).set_rings(own=block.reshape(slots, nbytes))
+        blocks.append(handle)
+        handles[peer] = handle, slots
+    return handles
+
+
+def open_rings(
+    exchange: Exchange, store: Store, handles: Mapping[str, Any], blocks: list[Any]
+) -> None:
+    """Read from the rings that peers have made."""
+    for peer, (handle, slots) in handles.items():
+        block = store.open(handle)
+        _ring_channel(exchange, peer).set_rings(peers=block.reshape(slots, -1))
+        blocks.append(handle)
+
+
+def _ring_channel(exchange: Exchange, peer: str) -> RingChannel:
+    channel = exchange.channels[peer]
+    assert isinstance(channel, RingChannel)
+    return channel
+
+
+def pickled(error: BaseException) -> bytes:
+    """The error as bytes; of one that does not travel, its text."""
+    try:
+        return pickle.dumps(error)
+    except Exception:
+        return pickle.dumps(MXNetError(f"{type(error).__name__}: {error}"))

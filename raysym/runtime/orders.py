@@ -1,0 +1,66 @@
+"""What driver and workers say to each other: orders, reports, and an abort, which is a number."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from raysym.runtime.protocol import StepKey
+from raysym.runtime.transport.protocol import INLINE_NBYTES
+
+DRIVER = "driver"
+
+
+class Aborted(Exception):
+    """The driver gave a step up because another worker failed in it."""
+
+
+class Order(NamedTuple):
+    """Run `phases`, then report and send the content of `wanted` along.
+
+    Small feeds travel in the order; those named in `fed` follow as messages of their own.
+    """
+
+    turn: int
+    phases: tuple[str, ...]
+    key: StepKey
+    feeds: Mapping[str, Any]
+    fed: tuple[str, ...]
+    wanted: tuple[str, ...]
+    watched: bool
+
+
+class Report(NamedTuple):
+    """How an order went: a pickled error, or the peer that was lost (the driver: aborted)."""
+
+    failure: bytes | None
+    lost: str
+    seen: list[Any]
+    seconds: dict[str, float]
+    arrays: dict[str, Any]
+
+
+def pack(what: Order | Report | int) -> Any:
+    """As an array of bytes, which is what channels carry."""
+    return np.frombuffer(pickle.dumps(what, 5), np.uint8)
+
+
+def unpack(array: Any) -> Any:
+    """What was packed."""
+    return pickle.loads(memoryview(array))
+
+
+def is_small(arrays: Mapping[str, Any]) -> bool:
+    """True when the arrays may travel inside of an order or a report."""
+    return sum(array.nbytes for array in arrays.values()) <= INLINE_NBYTES // 2
+
+
+@lru_cache(maxsize=4096)
+def split_entry(entry: str) -> tuple[str, int]:
+    """The entry without its micro-batch, and the micro-batch: ``fc1@3`` is ("fc1", 3)."""
+    base, mark, number = entry.rpartition("@")
+    return (base, int(number)) if mark and number.isdigit() else (entry, 0)

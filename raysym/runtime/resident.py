@@ -1,0 +1,371 @@
+"""The driver's side of the distributed runtime: one order per worker and step, reports back.
+
+Workers run their programs in a loop of their own; orders, feeds, results and reports travel over
+channels like those between workers. Several steps may be under way.
+"""
+
+from __future__ import annotations
+
+import pickle
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from raysym.device import to_numpy
+from raysym.errors import StallError, WorkerError
+from raysym.planning.plan import Plan, Program
+from raysym.runtime.diagnosis import describe, find_stall
+from raysym.runtime.host import Health, Site, make_rings, open_rings
+from raysym.runtime.links import Links, Rings, link_plan, ring_sizes
+from raysym.runtime.orders import DRIVER, Order, Report, is_small, pack, unpack
+from raysym.runtime.protocol import Arrays, StepKey, Tap
+from raysym.runtime.transport import Address, ChannelClosed, Exchange, Key, Port
+
+STEP_S = 300.0  # how long a step may take before it is called a stall
+START_S = 60.0
+PROBE_S = 1.0  # how often silent workers are asked what they wait for
+IN_FLIGHT = 4  # steps that may be under way
+
+
+class Fleet(Protocol):
+    """The workers' processes, whoever starts them."""
+
+    names: tuple[str, ...]
+    site: Site
+
+    def call(self, method: str, args: Mapping[str, tuple[Any, ...]], timeout_s: float) -> Any:
+        """Call a method on the workers named; results by worker. WorkerError names a dead one."""
+
+    def start(self, method: str, args: Mapping[str, tuple[Any, ...]]) -> Any:
+        """Begin a call; what `finish` needs."""
+
+    def finish(self, calls: Any, timeout_s: float) -> Any:
+        """The results of a call that was begun."""
+
+    def join_by_mail(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Let the pairs of workers exchange arrays by actor calls."""
+
+    def room(self) -> Mapping[str, float]:
+        """Bytes of shared memory by node."""
+
+    def close(self) -> None:
+        """End the processes."""
+
+
+class _Turn(NamedTuple):
+    """A step under way: who must report, and who has."""
+
+    number: int
+    waiting: set[str]
+    reports: dict[str, Report]
+    wanted: dict[str, tuple[str, ...]]
+    tap: Tap | None
+
+
+class ResidentRuntime:
+    """Runs phases on the workers of a fleet; see `protocol.Runtime`."""
+
+    shares_memory = False
+
+    def __init__(self, open_fleet: Any, threads: int = 1, transport: str | None = None) -> None:
+        self._open_fleet, self._threads, self._transport = open_fleet, threads, transport
+        self._fleet: Fleet | None = None
+        self._secret = secrets.token_bytes(32)
+        self._exchange = Exchange(DRIVER, self._report)
+        self._links = Links()
+        self._rings: Rings = {}
+        self._blocks: list[Any] = []
+        self._programs: dict[str, dict[str, Program]] = {}
+        self._plan: Plan | None = None
+        self._home_of: dict[str, str] = {}
+        self._feeds: dict[str, dict[str, Any]] = {}
+        self._seconds: dict[str, dict[str, float]] = {}
+        self._turns: deque[_Turn] = deque()
+        self._results: deque[dict[str, Any]] = deque()
+        self._turn = 0
+        self._timeout_s = STEP_S
+        self._broken = ""
+        self._lock = threading.RLock()
+
+    # ----- starting
+
+    def load(self, plan: Plan, arrays: Arrays) -> Plan:
+        """Start the workers if need be; give them programs, arrays and rings.
+
+        The plan with the transport of each of its edges.
+        """
+        with self._lock:
+            self._check()
+            self._drain()
+            fleet = self._fleet or self._start(plan.workers)
+            plan = link_plan(plan, self._links)
+            self._home_of.update(plan.homes)
+            self._plan = plan
+            rings = ring_sizes(plan, self._links, self._rings, fleet.room())
+            calls = {}
+            for name in plan.workers:
+                own = {e: to_numpy(a) for e, a in arrays.items() if plan.homes[e] == name}
+                programs = {phase: p for phase, p in plan.programs[name].items() if p}
+                self._programs.setdefault(name, {}).update(programs)
+                towards = {b: size for (a, b), size in rings.items() if a == name}
+                calls[name] = programs, own, towards
+            self._attach(fleet, fleet.call("load", calls, START_S), rings)
+            return plan
+
+    def _start(self, workers: tuple[str, ...]) -> Fleet:
+        fleet: Fleet = self._open_fleet(workers, self._threads, self._secret)
+        self._fleet = fleet
+        addresses: dict[str, Address] = fleet.call("address", {n: () for n in workers}, START_S)
+        port = Port(DRIVER, self._secret, fleet.site.node, fleet.site.host)
+        self._links = Links.between(addresses, port.address, self._transport)
+        calls = fleet.start("connect", self._links.calls(addresses))
+        for name, address in addresses.items():
+            self._exchange.add(port.open(address, name, self._links.to_driver(name)))
+        fleet.finish(calls, START_S)
+        port.close()
+        fleet.join_by_mail(self._links.by_mail())
+        fleet.start("serve", {name: () for name in workers})
+        self._seconds = {name: {} for name in workers}
+        return fleet
+
+    def _attach(self, fleet: Fleet, made: Mapping[str, Any], rings: Rings) -> None:
+        """Tell both ends of each new ring where it is."""
+        store, exchange = fleet.site.store, self._exchange
+        own = {b: size for (a, b), size in rings.items() if a == DRIVER}
+        handles = {**made, DRIVER: make_rings(exchange, store, own, self._blocks)}
+        towards: dict[str, dict[str, Any]] = {}
+        for source, found in handles.items():
+            for target, handle in found.items():
+                towards.setdefault(target, {})[source] = handle
+        open_rings(exchange, store, towards.pop(DRIVER, {}), self._blocks)
+        fleet.call("attach", {name: (found,) for name, found in towards.items()}, START_S)
+        self._rings.update(rings)
+
+    # ----- running
+
+    def run(self, phase: str, key: StepKey, tap: Tap | None = None) -> None:
+        """One order per worker; the first error is raised here, as it was raised there."""
+        with self._lock:
+            self._drain()
+            self.submit((phase,), key, tap=tap)
+            self.result()
+
+    def submit(
+        self,
+        phases: Sequence[str],
+        key: StepKey,
+        wanted: Iterable[str] = (),
+        tap: Tap | None = None,
+    ) -> None:
+        """Begin a step; waits only when `IN_FLIGHT` steps are under way."""
+        with self._lock:
+            self._check()
+            while len(self._turns) >= IN_FLIGHT:
+                self._results.append(self._finish())
+            self._turn += 1
+            asked = self._by_home(wanted)
+            busy = [n for n, p in self._programs.items() if any(phase in p for phase in phases)]
+            names = {*busy, *self._feeds, *asked}
+            turn = _Turn(self._turn, set(names), {}, asked, tap)
+            self._turns.append(turn)
+            for name in self._programs:
+                if name in names:
+                    self._order(name, tuple(phases), key, turn)
+
+    def _order(self, name: str, phases: tuple[str, ...], key: StepKey, turn: _Turn) -> None:
+        feeds = self._feeds.pop(name, {})
+        small = is_small(feeds)
+        order = Order(
+            turn.number,
+            phases,
+            key,
+            feeds if small else {},
+            () if small else tuple(feeds),
+            turn.wanted.get(name, ()),
+            turn.tap is not None,
+        )
+        self._send(name, Key(turn.number, 0, ""), pack(order))
+        for entry in order.fed:
+            self._send(name, Key(turn.number, 0, entry), feeds[entry])
+
+    def _send(self, name: str, key: Key, array: Any) -> None:
+        try:
+            self._exchange.send(name, key, array, self._timeout_s)
+        except ChannelClosed as closed:
+            raise self._death(closed.peer) from None
+
+    def result(self) -> dict[str, Any]:
+        """What the oldest step was asked for; raises what a worker raised in it."""
+        with self._lock:
+            if self._results:
+                return self._results.popleft()
+            return self._finish()
+
+    def _finish(self) -> dict[str, Any]:
+        """Wait for the oldest step; the first failure ends all that are under way."""
+        turn = self._turns[0]
+        self._await(turn)
+        failure = _first_failure(turn)
+        if failure is not None:
+            self._abandon()
+            raise failure
+        self._turns.popleft()
+        found: dict[str, Any] = {}
+        for name, report in turn.reports.items():
+            self._seconds[name] = report.seconds
+            if turn.tap is not None:
+                for what in report.seen:
+                    turn.tap(*what)
+            found.update(report.arrays or self._fetched(turn, name))
+        return found
+
+    def _fetched(self, turn: _Turn, name: str) -> dict[str, Any]:
+        """Results that came as messages of their own, copied out of the ring."""
+        return {
+            entry: np.array(self._exchange.recv(name, Key(turn.number, 0, entry), self._timeout_s))
+            for entry in turn.wanted.get(name, ())
+        }
+
+    def _await(self, turn: _Turn) -> None:
+        deadline = time.monotonic() + self._timeout_s
+        seen: dict[str, Health] = {}
+        while turn.waiting:
+            if self._wait(min(PROBE_S, max(0.0, deadline - time.monotonic()))):
+                continue
+            stalled = None
+            if time.monotonic() < deadline:
+                seen, stalled = self._probe(turn, seen)
+            if stalled is not None or time.monotonic() >= deadline:
+                silent = ", ".join(sorted(turn.waiting))
+                self._break(f"no answer within {self._timeout_s:g} s from {silent}")
+                raise StallError(f"step {turn.number}: {stalled or self._broken}")
+
+    def _wait(self, timeout_s: float) -> bool:
+        try:
+            return self._exchange.wait(timeout_s)
+        except ChannelClosed as closed:
+            raise self._death(closed.peer) from None
+
+    def _probe(
+        self, turn: _Turn, before: Mapping[str, Health]
+    ) -> tuple[dict[str, Health], str | None]:
+        """What silent workers do; the stall in words if they wait for each other."""
+        assert self._fleet is not None
+        try:
+            now = self._fleet.call("health", {name: () for name in self._programs}, PROBE_S)
+        except (StallError, WorkerError):  # the deadline, or the closed channel, will tell
+            return {}, None
+        names = find_stall(before, now, [n for n in now if n not in turn.waiting])
+        if names is None:
+            return now, None
+        return now, "these workers wait for each other:\n" + describe(names, now, self._line)
+
+    def _line(self, name: str, phase: str, position: int) -> str:
+        body = self._programs[name].get(phase, ())
+        assert self._plan is not None
+        return self._plan.line(body[position]) if position < len(body) else "(at its end)"
+
+    def _report(self, peer: str, key: Key, array: Any) -> None:
+        """A worker has finished an order; a failure makes the others give theirs up."""
+        report: Report = unpack(array)
+        for turn in self._turns:
+            if turn.number == key.step:
+                turn.waiting.discard(peer)
+                turn.reports[peer] = report
+        if report.failure is not None or report.lost not in ("", DRIVER):
+            self._abort([name for turn in self._turns for name in turn.waiting])
+
+    def _abort(self, names: Iterable[str]) -> None:
+        for name in dict.fromkeys(names):
+            channel = self._exchange.channels.get(name)
+            if channel is not None:
+                channel.send(Key(self._turn, 0, ""), pack(self._turn))
+
+    def _abandon(self) -> None:
+        """Take the reports of all steps under way, then forget these steps."""
+        for turn in self._turns:
+            self._abort(turn.waiting)
+        for turn in list(self._turns):
+            self._await(turn)
+        self._turns.clear()
+        self._results.clear()
+        self._exchange.forget_before(self._turn + 1)
+
+    def _drain(self) -> None:
+        """Finish what is under way, keeping results for those who will ask."""
+        while self._turns:
+            self._results.append(self._finish())
+
+    # ----- failing
+
+    def _death(self, name: str) -> WorkerError:
+        self._turns.clear()
+        self._results.clear()
+        self._break(f"worker {name} died")
+        return WorkerError(self._broken)
+
+    def _break(self, why: str) -> None:
+        self._broken = self._broken or why
+
+    def _check(self) -> None:
+        if self._broken:
+            raise WorkerError(f"this executor cannot go on: {self._broken}")
+
+    # ----- arrays
+
+    def push(self, arrays: Arrays) -> None:
+        """Overwrite resident entries; they travel with the next step."""
+        for entry, array in arrays.items():
+            # A copy: the user may write into the array before it is on its way.
+            self._feeds.setdefault(self._home_of[entry], {})[entry] = np.array(
+                to_numpy(array), order="C"
+            )
+
+    def fetch(self, names: Iterable[str]) -> dict[str, Any]:
+        """Content of resident entries after all steps under way."""
+        with self._lock:
+            self._check()
+            self._drain()
+            self.submit((), StepKey(0, 0), names)
+            return self._finish()
+
+    def _by_home(self, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        asked: dict[str, tuple[str, ...]] = {}
+        for name in names:
+            home = self._home_of[name]
+            asked[home] = (*asked.get(home, ()), name)
+        return asked
+
+    def timings(self) -> dict[str, dict[str, float]]:
+        """Seconds that each worker spent computing, communicating and waiting so far."""
+        return {name: dict(seconds) for name, seconds in self._seconds.items()}
+
+    # ----- ending
+
+    def close(self) -> None:
+        """End the workers and let go of channels and rings."""
+        self._break("it was closed")
+        self._exchange.close()
+        fleet, self._fleet = self._fleet, None
+        if fleet is not None:
+            fleet.close()
+        self._blocks.clear()
+
+
+def _first_failure(turn: _Turn) -> BaseException | None:
+    """What went wrong in a step: an error, else a lost worker; None when it went well."""
+    for report in turn.reports.values():
+        if report.failure is not None:
+            failure: BaseException = pickle.loads(report.failure)
+            return failure
+    for name, report in turn.reports.items():
+        if report.lost not in ("", DRIVER):
+            return WorkerError(f"worker {report.lost} died: {name} lost its channel to it")
+        if report.lost == DRIVER:
+            return WorkerError(f"step {turn.number} was given up")
+    return None

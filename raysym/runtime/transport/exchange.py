@@ -1,0 +1,123 @@
+"""An exchange: all channels of one endpoint, and the one place where it waits.
+
+While it waits for one message, or for credit, it takes in whatever arrives from anybody: so two
+endpoints that both want to send cannot block each other.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from raysym.errors import StallError
+from raysym.runtime.transport.protocol import CONTROL, Channel, ChannelClosed, Key
+
+_RETRY_S = 0.2  # how often postponed credits are tried again while nothing arrives
+
+# Called with (peer, key, array) for a message that belongs to no program; may raise.
+OnControl = Callable[[str, Key, Any], None]
+
+
+class Exchange:
+    """Sends and receives by peer and key."""
+
+    def __init__(self, name: str, on_control: OnControl) -> None:
+        self.name = name
+        self.channels: dict[str, Channel] = {}
+        self.waits_for: tuple[str, str] | None = None  # peer and entry, for the diagnosis
+        self._on_control = on_control
+        self._by_fd: dict[int, Channel] = {}
+        self._arrived: dict[tuple[str, Key], Any] = {}
+        self._epoll = select.epoll()
+        self._oldest = 0
+        self._control: deque[tuple[str, Key, Any]] = deque()
+
+    def add(self, channel: Channel) -> None:
+        """Take a channel in; it is known by its peer's name."""
+        self.channels[channel.peer] = channel
+        self._by_fd[channel.fileno()] = channel
+        self._epoll.register(channel.fileno(), select.EPOLLIN)
+
+    def send(self, to: str, key: Key, array: Any, timeout_s: float) -> None:
+        """Send a host array; waits only while credit is missing.
+
+        ChannelClosed when the peer is gone; StallError when it gives no credit in time.
+        """
+        channel = self._channel(to)
+        if channel.send(key, array):
+            return
+        deadline = time.monotonic() + timeout_s
+        while not channel.flush():
+            self._wait(to, f"room for {key.entry}", deadline)
+
+    def recv(self, source: str, key: Key, timeout_s: float) -> Any:
+        """The array under `key` from `source`; errors as for `send`."""
+        wanted = source, key
+        if wanted not in self._arrived:
+            self._channel(source)
+            deadline = time.monotonic() + timeout_s
+            while wanted not in self._arrived:
+                self._wait(source, key.entry, deadline)
+        return self._arrived.pop(wanted)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Take in what arrives; False when nothing came in time."""
+        ready = self._epoll.poll(timeout_s)
+        for fd, _ in ready:
+            self._take(self._by_fd[fd])
+        return bool(ready)
+
+    def forget_before(self, step: int) -> None:
+        """Messages of earlier steps are dropped, those here and those still to come."""
+        self._oldest = step
+        for wanted in [w for w in self._arrived if w[1].step < step]:
+            del self._arrived[wanted]
+
+    def close(self) -> None:
+        """Close all channels."""
+        for channel in self.channels.values():
+            channel.close()
+        self._epoll.close()
+        self._arrived.clear()
+
+    def _channel(self, peer: str) -> Channel:
+        channel = self.channels.get(peer)
+        if channel is None:
+            raise ChannelClosed(peer)
+        return channel
+
+    def _wait(self, peer: str, what: str, deadline: float) -> None:
+        self.waits_for = peer, what
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise StallError(f"worker {self.name} waits for {what} from {peer} past its deadline")
+        if not self.wait(min(left, _RETRY_S)):
+            for channel in self.channels.values():
+                channel.flush()
+        self.waits_for = None
+
+    def _take(self, channel: Channel) -> None:
+        try:
+            arrived = channel.receive()
+        except ChannelClosed:
+            self._drop(channel)
+            raise
+        for key, array in arrived:
+            if key.entry != CONTROL and key.step >= self._oldest:
+                self._arrived[channel.peer, key] = array
+        # Last, since it may raise, and nothing that has arrived may be lost.
+        for key, array in arrived:
+            if key.entry == CONTROL:
+                self._control.append((channel.peer, key, array))
+        while self._control:
+            self._on_control(*self._control.popleft())
+
+    def _drop(self, channel: Channel) -> None:
+        """Forget a dead channel: its descriptor would stay readable for ever."""
+        self._epoll.unregister(channel.fileno())
+        del self._by_fd[channel.fileno()]
+        del self.channels[channel.peer]
+        channel.close()

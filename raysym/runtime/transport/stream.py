@@ -1,0 +1,179 @@
+"""The transport `socket`: TCP between nodes, received straight into preallocated arrays."""
+
+from __future__ import annotations
+
+import socket
+import weakref
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from raysym.runtime.transport.credit import Credit
+from raysym.runtime.transport.frame import (
+    CREDIT,
+    HEAD_NBYTES,
+    INLINE,
+    MAX_HEADER_NBYTES,
+    bytes_of,
+    pack,
+    pack_credit,
+    rest_nbytes,
+    unpack,
+)
+from raysym.runtime.transport.protocol import INLINE_NBYTES, SLOTS, WINDOW, ChannelClosed, Key
+
+_SOCKET_NBYTES = 4 << 20  # what the kernel holds for us in each direction
+
+
+class StreamChannel:
+    """One end of a TCP connection."""
+
+    def __init__(self, sock: socket.socket, peer: str) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_NBYTES)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_NBYTES)
+        self.peer, self._sock = peer, sock
+        self._credit = Credit(WINDOW)
+        self._work: deque[Iterator[bool]] = deque()
+        self._buffer = bytearray(MAX_HEADER_NBYTES + INLINE_NBYTES)
+        self._end = 0
+        self._body: tuple[Key, Any, memoryview] | None = None  # what is half here, and its rest
+        self._blocks = _Blocks()
+
+    def fileno(self) -> int:
+        """The socket."""
+        return self._sock.fileno()
+
+    # ----- sending
+
+    def send(self, key: Key, array: Any) -> bool:
+        """Start to send; True when the kernel has all of it."""
+        self._work.append(self._message(key, np.asarray(array, order="C")))
+        return self.flush()
+
+    def flush(self) -> bool:
+        """Go on sending; False while credit or room is missing."""
+        while self._work:
+            if next(self._work[0], False):
+                return False
+            self._work.popleft()
+        return True
+
+    def _message(self, key: Key, array: Any) -> Iterator[bool]:
+        while not self._credit.left:
+            yield True
+        self._credit.left -= 1
+        header, body = pack(INLINE, key, array), bytes_of(array)
+        if array.nbytes <= INLINE_NBYTES:
+            yield from self._push(memoryview(header + body.tobytes()))
+        else:
+            yield from self._push(memoryview(header), socket.MSG_MORE)
+            yield from self._push(memoryview(body))
+
+    def _push(self, rest: memoryview, flags: int = 0) -> Iterator[bool]:
+        while rest:
+            try:
+                rest = rest[self._sock.send(rest, flags) :]
+            except BlockingIOError:
+                yield True
+            except OSError:
+                raise ChannelClosed(self.peer) from None
+
+    # ----- receiving
+
+    def receive(self) -> list[tuple[Key, Any]]:
+        """All messages that are complete now."""
+        found: list[tuple[Key, Any]] = []
+        if self._body is not None:
+            self._fill_body(found)
+        else:
+            self._end += self._read(memoryview(self._buffer)[self._end :])
+            start = 0
+            while (used := self._parse(start, found)) > 0:
+                start += used
+            left = self._end - start
+            self._buffer[:left] = self._buffer[start : self._end]
+            self._end = left
+        self._settle()
+        return found
+
+    def _read(self, room: memoryview) -> int:
+        try:
+            nbytes = self._sock.recv_into(room)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            nbytes = 0
+        if not nbytes:
+            raise ChannelClosed(self.peer)
+        return nbytes
+
+    def _parse(self, start: int, found: list[tuple[Key, Any]]) -> int:
+        """Take one message out of the buffer; how many bytes it used there, 0 for none."""
+        view = memoryview(self._buffer)[start : self._end]
+        if len(view) < HEAD_NBYTES or len(view) < HEAD_NBYTES + rest_nbytes(view):
+            return 0
+        frame, at = unpack(view)
+        if frame.kind == CREDIT:
+            self._credit.take_back(frame.slot, ())
+            return at
+        array: Any = self._blocks.array(frame.shape, frame.dtype, frame.nbytes)
+        target, here = memoryview(bytes_of(array)), view[at : at + frame.nbytes]
+        target[: len(here)] = here
+        self._body = frame.key, array, target[len(here) :]
+        self._finish_body(found)
+        return at + len(here)
+
+    def _fill_body(self, found: list[tuple[Key, Any]]) -> None:
+        assert self._body is not None
+        key, array, rest = self._body
+        self._body = key, array, rest[self._read(rest) :]
+        self._finish_body(found)
+
+    def _finish_body(self, found: list[tuple[Key, Any]]) -> None:
+        assert self._body is not None
+        key, array, rest = self._body
+        if not rest:
+            self._body = None
+            self._credit.owed += 1
+            array.flags.writeable = False
+            found.append((key, array))
+
+    def _settle(self) -> None:
+        if self._credit.is_due():
+            # Behind what is half sent: a credit must not land in the middle of a payload.
+            count, _ = self._credit.settle()
+            self._work.append(self._push(memoryview(pack_credit(count, []))))
+        self.flush()
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        self._sock.close()
+
+
+class _Blocks:
+    """Blocks for large arrays, reused when the last view of one is gone.
+
+    Fresh pages cost three times as much as the copy into them.
+    """
+
+    def __init__(self) -> None:
+        self._free: dict[int, deque[Any]] = {}
+        self._used: dict[int, Any] = {}
+
+    def array(self, shape: tuple[int, ...], dtype: str, nbytes: int) -> Any:
+        """An array of that many bytes, with whatever content."""
+        if nbytes <= INLINE_NBYTES:
+            return np.empty(shape, dtype)
+        free = self._free.setdefault(nbytes, deque(maxlen=SLOTS))
+        block = free.popleft() if free else np.empty(nbytes, np.uint8)
+        whole = np.frombuffer(memoryview(block), dtype)
+        self._used[id(block)] = weakref.ref(whole, lambda _: self._give_back(block))
+        return whole.reshape(shape)
+
+    def _give_back(self, block: Any) -> None:
+        self._used.pop(id(block), None)
+        self._free[block.nbytes].append(block)
