@@ -19,6 +19,8 @@ from typing import Any
 class MXNetError(RuntimeError):
     """Base of all errors that raysym raises about graphs, operators and execution."""
 
+    entry = ""  # the plan's name of the value that could not be computed, if that is what failed
+
 
 class NotImplementedForSymbol(MXNetError):
     """An operation that needs numbers was asked of a symbol, which has none."""

@@ -98,6 +98,10 @@ class Op:
         """Number of outputs that users see."""
         return len(self.output_names()) - self.hidden
 
+    def n_stored(self) -> int:
+        """Number of outputs that MXNet's files count: some of its kernels have more hidden ones."""
+        return len(self.output_names())
+
     def saved_names(self) -> tuple[str, ...]:
         """Values that `forward` returns after the outputs, kept for the gradient only."""
         return ()

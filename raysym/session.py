@@ -6,14 +6,15 @@ that a phase wrote as newer on the workers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from raysym.collector import collection_paused
 from raysym.context import cpu, of_worker
-from raysym.errors import WorkerError
+from raysym.errors import MXNetError, WorkerError
 from raysym.graph import Node
 from raysym.nd.creation import zeros
 from raysym.ndarray import NDArray
@@ -78,8 +79,20 @@ class Session:
         """Push what changed here, run a phase, mark what changed there."""
         plan = self.mode(MODE_OF_PHASE[phase])[1]
         self._push(plan.homes)
-        self.runtime.run(phase, key, self.tap)
+        try:
+            self.runtime.run(phase, key, self.tap)
+        except MXNetError as error:
+            self._explain(error)
+            raise
         self._mark(plan.written(phase))
+
+    def _explain(self, error: MXNetError) -> None:
+        """Add the user's node, and the line that made it, to what a worker knows of a failure."""
+        name = error.entry.partition("#")[0].removesuffix("_backward")
+        node = next((n for n, own in self.bound.names.items() if own == name), None)
+        if node is not None and node.source:
+            where = f"belongs to {node.op.name} '{node.name}', made at {node.source}"
+            error.args = (f"{error.args[0]}\n  {where}", *error.args[1:])
 
     def _push(self, homes: Iterable[str]) -> None:
         changed = [h for h in homes if self._pushed[h] != self.arrays[h].chunk.version]
@@ -90,18 +103,17 @@ class Session:
             self._pushed[home] = self.arrays[home].chunk.version
 
     def _mark(self, homes: Iterable[str]) -> None:
+        homes = list(homes)
+        pulls = {} if self.runtime.shares_memory else _pulls(self.runtime, homes)
         for home in homes:
             array = self.arrays[home]
             if self.runtime.shares_memory:
                 array.chunk.version += 1
             elif array.size == array.chunk.data.size:
-                array.chunk.mark_stale(self._pull(home))
+                array.chunk.mark_stale(pulls[home])
             else:  # a part of a larger block: other parts must stay
                 array[...] = self.runtime.fetch([home])[home]
             self._pushed[home] = array.chunk.version
-
-    def _pull(self, home: str) -> Callable[[], Any]:
-        return lambda: self.runtime.fetch([home])[home]
 
     def close(self) -> None:
         """Bring home what only the workers hold, then let them go."""
@@ -109,3 +121,24 @@ class Session:
             for array in self.arrays.values():
                 array.chunk.read()
         self.runtime.close()
+
+
+def _pulls(runtime: Runtime, homes: Sequence[str]) -> dict[str, Callable[[], Any]]:
+    """How to bring home what a phase wrote: who reads one gradient soon reads them all.
+
+    The first pull of a kind (outputs, gradients, states) fetches all of that kind in one go.
+    """
+    kinds: dict[str, list[str]] = {}
+    for home in homes:
+        kinds.setdefault(home.partition(":")[0] if ":" in home else "", []).append(home)
+    found: dict[str, Callable[[], Any]] = {}
+    for group in kinds.values():
+        held: dict[str, Any] = {}
+        found.update({home: partial(_pull, runtime, home, group, held) for home in group})
+    return found
+
+
+def _pull(runtime: Runtime, home: str, group: Sequence[str], held: dict[str, Any]) -> Any:
+    if home not in held:
+        held.update(runtime.fetch(group))
+    return held.pop(home)

@@ -113,7 +113,7 @@ def auxiliary_states() -> Lesson:
     data = mx.sym.Variable("data")
     net = mx.sym.BatchNorm(data, fix_gamma=False, momentum=0.9, name="bn")
     executor = net.simple_bind(mx.cpu(), grad_req={"bn_gamma": "write"}, data=(4, 2))
-    executor.aux_dict["bn_moving_var"][:] = 1
+    executor.arg_dict["bn_gamma"][:] = executor.aux_dict["bn_moving_var"][:] = 1
     executor.forward(is_train=True, data=mx.nd.array([[1, 20], [2, 20], [3, 40], [6, 40]]))
     executor.backward(mx.nd.ones((4, 2)))
     facts = {name: _rounded(array) for name, array in executor.aux_dict.items()}

@@ -41,7 +41,8 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Transfers from `a` to `b` (device names, kinds, or "*"): latency in seconds, bytes per second.
+    """Transfers from `a` to `b` (device names, kinds, or "*"): latency in seconds, bytes per
+    second.
 
     Links with the same `channel` share it in the simulator (one network card, one bus).
     """
@@ -73,7 +74,7 @@ class Cluster:
             raise ScheduleError(f"device names must differ: got {[d.name for d in self.devices]}")
 
     @classmethod
-    def uniform(cls, n: int, kind: str = "cpu", **numbers: float) -> Cluster:
+    def uniform(cls, n: int, kind: str = "cpu", **numbers: Any) -> Cluster:
         """`n` equal devices `kind:0`, `kind:1`, ...; `numbers` go to each Device."""
         return cls(tuple(Device(f"{kind}:{i}", kind, **numbers) for i in range(n)))
 

@@ -1,4 +1,5 @@
-"""A schedule in words: what binds, why a task sits where it sits, and clusters changed by factors."""
+"""A schedule in words: what binds, why a task sits where it sits, and clusters changed by
+factors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Schedules as files: JSON that reads back, and the Chrome trace that chrome://tracing and Perfetto show."""
+"""Schedules as files: JSON that reads back, and the Chrome trace that chrome://tracing and Perfetto
+show."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ def from_json(text: str, graph: TaskGraph, cluster: Cluster) -> Schedule:
 
 
 def to_chrome_trace(schedule: Schedule) -> str:
-    """Trace events in microseconds: one row per device, one bar per task, one arrow per transfer."""
+    """Trace events in microseconds: one row per device, one bar per task, one arrow per
+    transfer."""
     rows = {name: number for number, name in enumerate(schedule.cluster.index)}
     events: list[dict[str, Any]] = [
         {"ph": "M", "name": "thread_name", "pid": 0, "tid": row, "args": {"name": name}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,7 +16,8 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One unit of work. `flops` and `nbytes` (bytes touched) set its time, `memory` is kept (bytes).
+    """One unit of work. `flops` and `nbytes` (bytes touched) set its time, `memory` is kept
+    (bytes).
 
     `pin` is a device name; `forbidden` lists device names or kinds; `together` is the id of another
     task, or any group key: tasks that share it share a device.
@@ -36,8 +37,8 @@ class TaskGraph:
     """Tasks in topological order and edges (source id, target id, bytes).
 
     All edges out of a task carry the same value: it is moved once to each device that needs it, and
-    the largest edge to that device counts. Raises ScheduleError for a repeated id, an unknown end of
-    an edge, or an edge that runs against the order.
+    the largest edge to that device counts. Raises ScheduleError for a repeated id, an unknown end
+    of an edge, or an edge that runs against the order.
     """
 
     tasks: tuple[Task, ...]
@@ -130,7 +131,7 @@ class TaskGraph:
             if task.together is not None:
                 yield i, leaders.setdefault(task.together, self.index.get(task.together, i))
 
-    def _ends(self, side: int) -> Array:
+    def _ends(self, side: Literal[0, 1]) -> Array:
         try:
             ends = [self.index[edge[side]] for edge in self.edges]
         except KeyError as error:

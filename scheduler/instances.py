@@ -22,9 +22,10 @@ def load_instance(path: str | Path, cpus: bool = True) -> Instance:
     """Read one JSON file. Devices are `fpga:0`, ... and, with `cpus`, `cpu:0`, ... too.
 
     Costs: a node takes `fpgaLatency` on an accelerator and `cpuLatency` on a CPU. A value that
-    crosses costs its node's edge cost once on the accelerator it leaves and once on each accelerator
-    that reads it; a CPU pays nothing. Sizes are bytes kept; one unit of link bytes is one unit of time.
-    Nodes of one `colorClass` share a device; a backward node is tied to a forward node of its class.
+    crosses costs its node's edge cost once on the accelerator it leaves and once on each
+    accelerator that reads it; a CPU pays nothing. Sizes are bytes kept; one unit of link bytes is
+    one unit of time. Nodes of one `colorClass` share a device; a backward node is tied to a forward
+    node of its class.
     """
     table = json.loads(Path(path).read_text(encoding="utf-8"))
     nodes = {node["id"]: node for node in table["nodes"]}

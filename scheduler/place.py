@@ -51,8 +51,8 @@ def place(
 
     `policy` is "auto" (the best of all that suit the size), a name of POLICIES, or a callable
     (graph, cluster) -> device name per task id, device positions, or a Schedule. `objective` is
-    "load" (seconds of the most loaded device) or "makespan". Raises ScheduleError if pins contradict
-    each other or memory does not suffice.
+    "load" (seconds of the most loaded device) or "makespan". Raises ScheduleError if pins
+    contradict each other or memory does not suffice.
     """
     if objective not in OBJECTIVES:
         raise ScheduleError(f"objective: got {objective!r}, expected one of {OBJECTIVES}")
@@ -78,9 +78,7 @@ def _named(policy: str | Policy) -> tuple[Policy, str]:
     return POLICIES[policy], policy
 
 
-def _run(
-    policy: Policy, name: str, graph: TaskGraph, cluster: Cluster, objective: str
-) -> Schedule:
+def _run(policy: Policy, name: str, graph: TaskGraph, cluster: Cluster, objective: str) -> Schedule:
     answer = policy(graph, cluster)
     if isinstance(answer, Schedule):
         # a bound for one objective says nothing about the other

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,7 +64,8 @@ class Schedule:
 
     @cached_property
     def loads(self) -> dict[str, float]:
-        """Seconds per device: compute, plus each of its values out and each foreign value in, once."""
+        """Seconds per device: compute, plus each of its values out and each foreign value in,
+        once."""
         return self._per_device(loads(self.graph, self.cluster, self.positions))
 
     @cached_property
@@ -100,7 +101,7 @@ class Schedule:
         """`value / lower_bound - 1`: 0 is proved optimal."""
         return max(0.0, self.value / self.lower_bound - 1) if self.lower_bound > 0 else 0.0
 
-    def whatif(self, **changes: float) -> Schedule:
+    def whatif(self, **changes: Any) -> Schedule:
         """The schedule of the same policy on a changed cluster.
 
         `bandwidth`, `latency`, `flops`, `memory` are factors; `devices=+1` adds a copy of the last

@@ -44,7 +44,7 @@ def from_times(
     ids = [task.id for task in graph.tasks]
     devices = [names[spot] for spot in where]
     slots = list(map(Slot, ids, devices, starts, finishes))
-    order = np.lexsort((np.arange(len(ids)), finishes, starts)).tolist()
+    order = np.lexsort((np.arange(len(ids)), np.array(finishes), np.array(starts))).tolist()
     return Schedule(tuple([slots[i] for i in order]), policy, objective, graph, cluster, known)
 
 

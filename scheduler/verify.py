@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterator
+from itertools import pairwise
 
 from .cluster import Cluster
 from .errors import ScheduleError
@@ -72,7 +73,7 @@ def _mistimed(slots: dict[str, Slot], graph: TaskGraph, cluster: Cluster) -> Ite
         a, b = slots[source], slots[target]
         arrival = a.finish + cluster.transfer_s(nbytes, a.device, b.device)
         if b.start < arrival - _EPS * max(1e-300, arrival):
-            yield f"task {target} starts at {b.start}, its input from {source} is there at {arrival}"
+            yield f"task {target} starts at {b.start}, its input from {source} comes at {arrival}"
 
 
 def _overlaps(slots: dict[str, Slot]) -> Iterator[str]:
@@ -107,7 +108,7 @@ def _cycles(slots: dict[str, Slot], graph: TaskGraph) -> Iterator[str]:
     """Edges plus the order of each device: a cycle would wait for itself."""
     pairs = [(a, b) for a, b, _ in graph.edges]
     for row in _rows(slots).values():
-        pairs += [(a.task, b.task) for a, b in zip(row, row[1:], strict=False)]
+        pairs += [(a.task, b.task) for a, b in pairwise(row)]
     if stuck := _left_in_cycles(pairs):
         yield f"the order of the devices makes a cycle through task {stuck[0]}"
 

@@ -23,13 +23,13 @@ FLOORS = [
         "arithmetic", "calls", "chunk", "convert", "creation", "device", "fluent", "imperative",
         "indexing", "inplace", "nd", "ndarray", "ndarray_file", "opdoc", "random_state",
     },
-    {"planning"},
+    {"kernels", "planning"},
     {"pictures", "runtime"},
     {
-        "bind", "binding", "executor", "monitor", "rebind", "session", "simple_bind", "sym",
+        "bind", "binding", "executor", "monitor", "profile", "rebind", "session", "simple_bind", "sym",
         "symbol", "symbol_text", "symbol_types",
     },
-    {"demo", "model", "random", "stubs", "tutorial"},
+    {"demo", "forecast", "model", "random", "stubs", "tutorial"},
     {"__init__", "cli", "__main__"},
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
@@ -40,8 +40,9 @@ DOORS = {
     "cupy": {"raysym/device.py"},
     "pyarrow": {"raysym/interop/arrow.py"},
     "scipy": {"scheduler"},
+    "sklearn": {"raysym/demo/digits.py"},
 }
-LAZY = {"raysym/runtime/__init__.py", "raysym/device.py"}
+LAZY = {"raysym/runtime/__init__.py", "raysym/device.py", "raysym/demo/digits.py"}
 
 
 def sources(*folders: str) -> list[Path]:

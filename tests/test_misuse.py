@@ -489,7 +489,7 @@ def _() -> Any:
     sym.BatchNorm(V("a"), moving_mean=V("m") + 1, name="bn")
 
 
-@case(57, MX, "Embedding 'e'", here=True)
+@case(57, MX, "indices have no gradient", "a: float32[4]", "Embedding 'e'", here=True)
 def _(runtime: str) -> Any:
     embedding = sym.Embedding(V("a"), input_dim=3, output_dim=2, name="e")
     with embedding.simple_bind(cpu(), a=(4,), runtime=runtime) as executor:
@@ -509,7 +509,7 @@ def _(runtime: str) -> Any:
 
 # ----- the tests
 
-RUNTIMES = ["local"]
+RUNTIMES = ["local", pytest.param("ray", marks=pytest.mark.ray)]
 
 
 def numbered(cases: list[Case]) -> list[Any]:
@@ -521,13 +521,19 @@ def test_misuse_is_refused(misuse: Case) -> None:
     misuse.check()
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.fixture(params=RUNTIMES)
+def runtime(request: pytest.FixtureRequest) -> str:
+    """The name of a runtime that is ready to be bound to."""
+    if request.param == "ray":
+        request.getfixturevalue("ray_session")
+    return str(request.param)
+
+
 @pytest.mark.parametrize("misuse", numbered(ON_A_RUNTIME))
 def test_misuse_of_an_executor_is_refused(misuse: Case, runtime: str) -> None:
     misuse.check(runtime)
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_extra_head_gradients_are_ignored(runtime: str) -> None:
     extra_head_gradients_are_ignored(runtime)
 

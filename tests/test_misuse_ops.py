@@ -177,7 +177,7 @@ FREE_DTYPES = {
     "of one input only the shape counts":
         "slice_like broadcast_like reshape_like Crop _identity_with_attr_like_rhs",
     "indices, labels or lengths may have any type beside the data": """
-        softmax CTCLoss Embedding _contrib_SparseEmbedding take pick batch_take gather_nd scatter_nd
+        Embedding _contrib_SparseEmbedding take pick batch_take gather_nd scatter_nd
         SequenceMask SequenceReverse SequenceLast""",
     "bins are numbers, whatever is counted": "_histogram",
     "each input is looked at by itself": "multi_all_finite",

@@ -72,6 +72,10 @@ class Emit:
         """An i64."""
         return ir.Constant(I64, n) if isinstance(n, int) else n
 
+    def scalar(self, x: float) -> Value:
+        """A float."""
+        return ir.Constant(F32, to_f32(x))
+
     def times(self, i: Index, n: int) -> Index:
         """``i * n``, folded where both are known."""
         return i * n if isinstance(i, int) else self.b.mul(i, self.const(n))

@@ -15,6 +15,7 @@ import numpy as np
 from raysym.errors import RuleError
 from raysym.graph import Entry, apply
 from raysym.op import Cost, DTypes, Entries, Grads, Op, Shapes, Types, register, total_bytes
+from raysym.ops.numeric import sum_dtype
 from raysym.params import Dims, DType, param
 from raysym.types import unify, unify_dtypes
 
@@ -29,10 +30,11 @@ class add_n(Op):
     num_args: int = param(low=1, doc="Number of inputs to be summed.")
 
     def forward(self, xp: Any, *arrays: Any) -> Any:
-        total = arrays[0]
+        dtype = arrays[0].dtype
+        total = arrays[0].astype(sum_dtype(dtype), copy=False)
         for array in arrays[1:]:
             total = xp.add(total, array)
-        return total
+        return total.astype(dtype, copy=False)
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         return list(grads) * len(ins)

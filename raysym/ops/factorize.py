@@ -143,6 +143,10 @@ class _linalg_det(_Number):
     aliases = ("linalg_det",)
     outputs = ("output0",)
 
+    def n_stored(self) -> int:
+        """MXNet keeps the LU factors and pivots as hidden outputs."""
+        return 3
+
     def forward(self, xp: Any, a: Any) -> Any:
         return xp.linalg.det(a).reshape(a.shape[:-2] or (1,)).astype(a.dtype, copy=False)
 
@@ -156,6 +160,10 @@ class _linalg_slogdet(_Number):
 
     aliases = ("linalg_slogdet",)
     outputs = ("output0", "output1")
+
+    def n_stored(self) -> int:
+        """MXNet keeps the LU factors and pivots as hidden outputs."""
+        return 4
 
     def forward(self, xp: Any, a: Any) -> Any:
         shape = a.shape[:-2] or (1,)

@@ -229,6 +229,10 @@ class batch_take(_Lookup):
         rows: PartialShape = unify(indices, a[:1] if a is not None else None, "number of rows")
         return [a, rows], [rows]
 
+    def infer_dtype(self, ins: DTypes, outs: DTypes) -> tuple[DTypes, DTypes]:
+        dtype = unify_dtypes([ins[0], outs[0]])
+        return [dtype, ins[1] or "int32"], [dtype]
+
     def forward(self, xp: Any, a: Any, indices: Any) -> Any:
         return xp.take_along_axis(a, one_place(xp, a.shape, indices, 1, "clip"), 1)[:, 0]
 

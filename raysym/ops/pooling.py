@@ -204,6 +204,10 @@ class Pooling(Pool):
     ``(sum x^p)^(1/p)`` with signs kept, as MXNet computes it.
     """
 
+    def n_stored(self) -> int:
+        """MXNet's oneDNN kernel of a maximum has a workspace as a second output."""
+        return 2 if self.pool_type == "max" and self.kernel and not self.is_channel_last() else 1
+
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
         data = self.shape_first(ins[0])
         if data is None:

@@ -161,7 +161,7 @@ class Crop(Op):
 
     def infer_dtype(self, ins: DTypes, outs: DTypes) -> tuple[DTypes, DTypes]:
         dtype = unify_dtypes([ins[0], outs[0]])
-        return [dtype, *ins[1:]], [dtype]
+        return [dtype, *(like or dtype for like in ins[1:])], [dtype]
 
     def forward(self, xp: Any, data: Any, like: Any = None) -> Any:
         return data[self.cut(data.shape, () if like is None else like.shape)]

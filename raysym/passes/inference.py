@@ -17,6 +17,17 @@ def for_inference(graph: Graph) -> tuple[Graph, dict[Node, Node]]:
         # node that they belong to keep that meaning (Symbol.gradient makes such graphs).
         hidden = node.entries()[node.op.n_visible() :]
         replaced = None if read.intersection(hidden) else node.op.for_inference(inputs)
-        return node.with_inputs(inputs).entries() if replaced is None else replaced
+        if replaced is None:
+            return node.with_inputs(inputs).entries()
+        return _under_its_name(replaced, node, inputs)
 
     return graph.map(visit, old_of), old_of
+
+
+def _under_its_name(made: Sequence[Entry], old: Node, inputs: Sequence[Entry]) -> list[Entry]:
+    """`made`, its first node called as `old` if that node is new and has no name."""
+    first = made[0].node
+    if first.name or any(entry.node is first for entry in inputs):
+        return list(made)
+    named = Node(first.op, old.name, first.inputs, first.attrs, old.source)
+    return [Entry(named, e.index) if e.node is first else e for e in made]

@@ -7,8 +7,8 @@ from typing import Any
 
 import scheduler
 from raysym.context import Context
-from raysym.errors import MXNetError, PlacementError
-from raysym.graph import Graph, Node
+from raysym.errors import PlacementError, sentence
+from raysym.graph import Graph, Node, node_error
 from raysym.planning.step import Bound, inference_step, training_step
 from raysym.planning.tasks import GROUP, task_graph
 
@@ -41,10 +41,8 @@ def place_by_group(
 def _tagged(node: Node, groups: Mapping[str, Context]) -> str:
     group = node.attrs[GROUP]
     if group not in groups:
-        raise MXNetError(
-            f"{node.op.name} '{node.name}': device assignment not found for group '{group}': "
-            f"group2ctx has {', '.join(groups)}"
-        )
+        wrong = f"device assignment not found for group '{group}'"
+        raise node_error(node, sentence(wrong, f"group2ctx of {', '.join(groups)}", group))
     return groups[group].worker
 
 

@@ -110,6 +110,8 @@ def explain(error: Exception, op: Op, run: Run, worker: Worker) -> Exception:
     types = ", ".join(f"{a}: {held[a].dtype}{list(held[a].shape)}" for a in run.args if a in held)
     context = [f"on worker {worker.name}", f"inputs are {types}"]
     if isinstance(error, RuleError):
-        return MXNetError(node_message(op.name, run.outs[0], str(error), context))
+        made = MXNetError(node_message(op.name, run.outs[0], str(error), context))
+        made.entry = run.outs[0]
+        return made
     error.add_note(node_message(op.name, run.outs[0], "failed while running", context))
     return error

@@ -7,6 +7,7 @@ a worker raises comes back as a value; a worker that dies is named within second
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import threading
@@ -337,8 +338,11 @@ def _connect(n_workers: int) -> None:
     if "RAY_ADDRESS" in os.environ:
         ray.init(log_to_driver=False)
         return
-    cores = max(os.cpu_count() or 1, n_workers)
-    ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False)
+    # Logical CPUs: room for this executor and for others that are bound later.
+    room = max(os.cpu_count() or 1, 2 * n_workers, 16)
+    ray.init(
+        num_cpus=room, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+    )
 
 
 def _others(actors: Mapping[str, Any], name: str) -> dict[str, Any]:

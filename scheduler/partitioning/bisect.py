@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
+from itertools import pairwise
 
 import numpy as np
 
-from ..graph import Array
+from scheduler.graph import Array
+
 from .levels import Level
 from .orders import best_prefix, orders
 
 
 def recursive_parts(level: Level, k: int, slack: float, tries: int = 12) -> Array:
-    """Part of each node, int64[n], 0..k-1, never smaller at the end of an edge than at its start."""
+    """Part of each node, int64[n], 0..k-1, never smaller at the end of an edge than at its
+    start."""
     part = np.zeros(level.n, dtype=np.int64)
     if k == 1:
         return part
@@ -96,7 +99,8 @@ class _Pass:
 
     def run(self, cut: float, patience: int = 300) -> tuple[float, Array]:
         """Move while it may help; return the best cut and its flags."""
-        best, keep, done = cut, 0, []
+        best, keep = cut, 0
+        done: list[int] = []
         while self.heap and len(done) - keep < patience:
             loss, v = heappop(self.heap)
             if self.moved[v] or self.blocked[v] or not self.fits(v):
@@ -116,7 +120,7 @@ class _Pass:
         if self.low <= after <= self.high:
             return True
         middle = (self.low + self.high) / 2
-        return abs(after - middle) < abs(self.early - middle)
+        return bool(abs(after - middle) < abs(self.early - middle))
 
     def move(self, v: int) -> None:
         """Change sides; free or block the neighbours."""
@@ -137,4 +141,4 @@ class _Pass:
 def _rows(starts: Array, targets: Array, weights: Array) -> list[list[tuple[int, float]]]:
     pairs = list(zip(targets.tolist(), weights.tolist(), strict=True))
     ends = starts.tolist()
-    return [pairs[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    return [pairs[a:b] for a, b in pairwise(ends)]

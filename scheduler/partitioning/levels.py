@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..graph import Array
+from scheduler.graph import Array
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,11 @@ class Level:
 def depth_first_runs(
     level: Level, most_nodes: int, most_weight: float, adjacent: bool = True
 ) -> Array:
-    """Run number of each node. The order takes the last node that became ready, heaviest edge first.
+    """Run number of each node. The order takes the last node that became ready, heaviest edge
+    first.
 
-    A node joins the current run if the run stays within both limits and, with `adjacent`, has an edge
-    to the node.
+    A node joins the current run if the run stays within both limits and, with `adjacent`, has an
+    edge to the node.
     """
     starts, targets, _ = level.successors()
     begin, to, weight = starts.tolist(), targets.tolist(), level.node_weight.tolist()

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import ScheduleError
-from ..graph import Array
+from scheduler.errors import ScheduleError
+from scheduler.graph import Array
+
 from .bisect import recursive_parts
 from .levels import Level, contract, depth_first_runs
 from .refine import cut_weight, refine
@@ -32,9 +33,9 @@ def partition(
 ) -> Partition:
     """Cut a DAG with edges src[i] < dst[i] into `k` parts whose quotient graph is acyclic.
 
-    Parts weigh at most (1 + slack) times their share, as far as single nodes allow. O((n + E) log n);
-    multilevel as in Herrmann et al. (SIAM J. Sci. Comput. 2019), with intervals of a depth-first order
-    as clusters. Raises ScheduleError for an edge against the order.
+    Parts weigh at most (1 + slack) times their share, as far as single nodes allow. O((n + E) log
+    n); multilevel as in Herrmann et al. (SIAM J. Sci. Comput. 2019), with intervals of a
+    depth-first order as clusters. Raises ScheduleError for an edge against the order.
     """
     src, dst = np.asarray(src, dtype=np.int64), np.asarray(dst, dtype=np.int64)
     if (src >= dst).any():

@@ -7,12 +7,14 @@ from heapq import heapify, heappop, heappush
 
 import numpy as np
 
-from ..graph import Array
+from scheduler.graph import Array
+
 from .levels import Level
 
 
 def orders(level: Level, tries: int, seed: int) -> Iterator[Array]:
-    """Topological orders: depth first with random preferences, by connection to the prefix, by rank.
+    """Topological orders: depth first with random preferences, by connection to the prefix, by
+    rank.
 
     Every second one grows from the sinks instead of the sources.
     """
@@ -74,7 +76,8 @@ def _depth_first(level: Level, noise: Array) -> Array:
 
 
 def best_prefix(level: Level, order: Array, low: float, high: float) -> tuple[float, Array]:
-    """Cut weight and flags (true = later side) of the cheapest prefix with weight in [low, high]."""
+    """Cut weight and flags (true = later side) of the cheapest prefix with weight in [low,
+    high]."""
     place = np.empty(level.n, dtype=np.int64)
     place[order] = np.arange(level.n)
     change = np.zeros(level.n + 1)

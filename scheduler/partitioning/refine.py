@@ -1,19 +1,22 @@
 """Refinement of k ordered parts by vectorised moves that keep every edge from lower to higher part.
 
-A node may go anywhere between its predecessors' highest part and its successors' lowest part; it gains
-only at these two ends. All moves of one sweep go the same way, so together they stay monotone.
+A node may go anywhere between its predecessors' highest part and its successors' lowest part; it
+gains only at these two ends. All moves of one sweep go the same way, so together they stay
+monotone.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..graph import Array
+from scheduler.graph import Array
+
 from .levels import Level
 
 
 def refine(level: Level, part: Array, k: int, most_weight: float, sweeps: int = 16) -> Array:
-    """Parts with a cut not above the given one, and no part above `most_weight` that was not before."""
+    """Parts with a cut not above the given one, and no part above `most_weight` that was not
+    before."""
     part = part.copy()
     idle = 0
     for sweep in range(sweeps):

@@ -1,17 +1,18 @@
 """The balanced cut of the topological order: device 0 takes a first piece, device 1 the next, ...
 
-Exact for the seconds of compute on the most loaded device; pinned units count where they are pinned.
+Exact for the seconds of compute on the most loaded device; pinned units count where they are
+pinned.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..cluster import Cluster
-from ..errors import ScheduleError
-from ..graph import Array, TaskGraph
-from ..text import nbytes
-from ..units import Units, condense, largest
+from scheduler.cluster import Cluster
+from scheduler.errors import ScheduleError
+from scheduler.graph import Array, TaskGraph
+from scheduler.text import nbytes
+from scheduler.units import Units, condense, largest
 
 
 def contiguous(graph: TaskGraph, cluster: Cluster) -> Array:

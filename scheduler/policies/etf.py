@@ -1,5 +1,5 @@
-"""Earliest task first with memory limits (Hwang, Chow, Anger, Lee 1989): the ready task that can start
-first goes next; a device without room for a task's unit does not count."""
+"""Earliest task first with memory limits (Hwang, Chow, Anger, Lee 1989): the ready task that can
+start first goes next; a device without room for a task's unit does not count."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from heapq import heapify, heappop, heappush
 
 import numpy as np
 
-from ..cluster import Cluster
-from ..graph import Array, TaskGraph
-from ..schedule import Schedule
-from ..timeline import from_times
+from scheduler.cluster import Cluster
+from scheduler.graph import Array, TaskGraph
+from scheduler.schedule import Schedule
+from scheduler.timeline import from_times
+
 from .heft import upward_ranks
 from .room import Room
 

@@ -1,4 +1,5 @@
-"""Idle intervals of one device, in blocks that know their widest gap: a search skips most of them."""
+"""Idle intervals of one device, in blocks that know their widest gap: a search skips most of
+them."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ class Gaps:
         self.widest: list[float] = []
 
     def first_fit(self, ready: float, cost: float, limit: float) -> float:
-        """The earliest start inside one gap, from `ready` on, that finishes before `limit`; else -1."""
+        """The earliest start inside one gap, from `ready` on, that finishes before `limit`; else
+        -1."""
         first = bisect_right(self.lasts, ready)
         latest = limit - cost
         for block in range(first, len(self.lasts)):

@@ -1,17 +1,19 @@
 """HEFT: tasks by upward rank, each into the earliest gap that fits (Topcuoglu, Hariri, Wu 2002).
 
-Cast of characters: rank = longest mean way from a task to the end, itself included; ready[d] = when all
-inputs are on device d; gap = idle time between two tasks of one device; free[d] = end of its last task.
+Cast of characters: rank = longest mean way from a task to the end, itself included; ready[d] = when
+all inputs are on device d; gap = idle time between two tasks of one device; free[d] = end of its
+last task.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..cluster import Cluster
-from ..graph import Array, TaskGraph
-from ..schedule import Schedule
-from ..timeline import from_times
+from scheduler.cluster import Cluster
+from scheduler.graph import Array, TaskGraph
+from scheduler.schedule import Schedule
+from scheduler.timeline import from_times
+
 from .gaps import Gaps
 from .room import Room
 
@@ -47,7 +49,8 @@ def upward_ranks(graph: TaskGraph, cluster: Cluster) -> Array:
         way = delay + own[j] + best[j]
         if way > best[i]:
             best[i] = way
-    return ranks + np.array(best)
+    total: Array = ranks + np.array(best)
+    return total
 
 
 def _mean_delays(graph: TaskGraph, cluster: Cluster) -> Array:
@@ -80,18 +83,21 @@ class _Board:
         self.starts, self.finishes = [0.0] * n, [0.0] * n
         self.free = [0.0] * devices
         self.gaps = [Gaps() for _ in range(devices)]
+        self.last_gap = [0.0] * devices  # no gap of the device ends later
 
     def put(self, i: int, ready: list[float], cost: list[float]) -> int:
         """Run task i where it finishes first; device -1 if every cost is infinite."""
         best, begin, chosen = _INF, 0.0, -1
         early = []
-        for d, (at, own, free) in enumerate(zip(ready, cost, self.free, strict=True)):
+        d = 0
+        for at, own, free, gap in zip(ready, cost, self.free, self.last_gap, strict=True):
             if at < free:
-                if at + own < free:
+                if at + own <= gap:
                     early.append(d)
                 at = free
             if at + own < best:
                 best, begin, chosen = at + own, at, d
+            d += 1
         for d in early:
             if ready[d] + cost[d] < best:
                 start = self.gaps[d].first_fit(ready[d], cost[d], best)
@@ -109,6 +115,7 @@ class _Board:
             return
         if start > free:
             self.gaps[d].append(free, start)
+            self.last_gap[d] = start
         self.free[d] = finish
 
 
@@ -116,7 +123,8 @@ Times = tuple[list[int], list[float], list[float]]
 
 
 def _uniform(graph: TaskGraph, cluster: Cluster, room: Room, order: list[int]) -> Times:
-    """All links alike: inputs are ready everywhere at once, except on the devices that made them."""
+    """All links alike: inputs are ready everywhere at once, except on the devices that made
+    them."""
     inputs = _inputs(graph, _mean_delays(graph, cluster))
     k = len(cluster.devices)
     board = _Board(len(graph), k)

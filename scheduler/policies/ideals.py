@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from ..cluster import Cluster
-from ..errors import ScheduleError
-from ..graph import TaskGraph
-from ..bounds import Bound
-from ..schedule import Schedule
-from ..text import nbytes
-from ..splitting.problem import pose
-from ..splitting.search import Effort, best_split, place_pieces
-from ..timeline import from_placement
-from ..units import condense, largest
+from scheduler.bounds import Bound
+from scheduler.cluster import Cluster
+from scheduler.errors import ScheduleError
+from scheduler.graph import TaskGraph
+from scheduler.schedule import Schedule
+from scheduler.splitting.problem import pose
+from scheduler.splitting.search import NORMAL, Effort, best_split, place_pieces
+from scheduler.text import nbytes
+from scheduler.timeline import from_placement
+from scheduler.units import condense, largest
 
 
 def split(
     graph: TaskGraph | tuple[TaskGraph, Cluster],
     cluster: Cluster | None = None,
-    effort: Effort = Effort(),
+    effort: Effort = NORMAL,
 ) -> Schedule:
-    """A contiguous split with the smallest largest load; `graph` may be an Instance (graph, cluster).
+    """A contiguous split with the smallest largest load; `graph` may be an Instance (graph,
+    cluster).
 
     The devices' forward parts can be ordered so that edges only go to later devices; a task tied to
     another (`together` = its id) sits with it. The bound is over contiguous splits. Raises

@@ -1,18 +1,19 @@
-"""Interval DP: the best cut of one linear order, transfers included (the classical pipeline split)."""
+"""Interval DP: the best cut of one linear order, transfers included (the classical pipeline
+split)."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..cluster import Cluster
-from ..errors import ScheduleError
-from ..graph import Array, TaskGraph
-from ..splitting.chain import cheapest_chain
-from ..splitting.facts import Facts
-from ..splitting.ideals import Stock
-from ..splitting.problem import pose
-from ..splitting.search import place_pieces
-from ..units import condense
+from scheduler.cluster import Cluster
+from scheduler.errors import ScheduleError
+from scheduler.graph import Array, TaskGraph
+from scheduler.splitting.chain import cheapest_chain
+from scheduler.splitting.facts import Facts
+from scheduler.splitting.ideals import Stock
+from scheduler.splitting.problem import pose
+from scheduler.splitting.search import place_pieces
+from scheduler.units import condense
 
 
 def intervals(graph: TaskGraph, cluster: Cluster, most: int = 2000) -> Array:

@@ -1,4 +1,5 @@
-"""Local search: move one unit at a time while the objective falls. Deterministic, bounded by evaluations."""
+"""Local search: move one unit at a time while the objective falls. Deterministic, bounded by
+evaluations."""
 
 from __future__ import annotations
 
@@ -6,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..cluster import Cluster
-from ..graph import Array, TaskGraph
-from ..loads import loads
-from ..timeline import earliest
-from ..units import Units, condense
+from scheduler.cluster import Cluster
+from scheduler.graph import Array, TaskGraph
+from scheduler.loads import loads
+from scheduler.timeline import earliest
+from scheduler.units import Units, condense
 
 
 def improve(

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..cluster import Cluster
-from ..errors import ScheduleError
-from ..graph import TaskGraph
-from ..text import nbytes
-from ..units import Units, condense, largest
+from scheduler.cluster import Cluster
+from scheduler.errors import ScheduleError
+from scheduler.graph import TaskGraph
+from scheduler.text import nbytes
+from scheduler.units import Units, condense, largest
 
 _INF = float("inf")
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..cluster import Cluster
-from ..errors import ScheduleError
-from ..graph import Array, TaskGraph
-from ..units import condense, over_memory
+from scheduler.cluster import Cluster
+from scheduler.errors import ScheduleError
+from scheduler.graph import Array, TaskGraph
+from scheduler.units import condense, over_memory
 
 
 def single(graph: TaskGraph, cluster: Cluster) -> Array:
-    """All tasks on the device that finishes them first. Raises ScheduleError if none may run all."""
+    """All tasks on the device that finishes them first. Raises ScheduleError if none may run
+    all."""
     units = condense(graph, cluster)
     total = units.seconds.sum(axis=0)
     fits = graph.memory.sum() <= cluster.capacity

@@ -1,7 +1,8 @@
 """The cheapest chain of ideals through a pool: dynamic programming over pairs of ideals.
 
-A state says how many devices of each type are used. Each state has its own list of ideals: those whose
-work and crossing values both sides can pay for. A row extends one ideal of one state by one device.
+A state says how many devices of each type are used. Each state has its own list of ideals: those
+whose work and crossing values both sides can pay for. A row extends one ideal of one state by one
+device.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..graph import Array
+from scheduler.graph import Array
+
 from .facts import Facts
 from .ideals import Stock
 from .problem import Problem
 
 
 class Chain(NamedTuple):
-    """A split: the largest load in seconds, the device type of each piece, the unit flags of each."""
+    """A split: the largest load in seconds, the device type of each piece, the unit flags of
+    each."""
 
     load: float
     types: tuple[int, ...]

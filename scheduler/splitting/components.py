@@ -1,4 +1,5 @@
-"""Strong components of a small directed graph, numbered in topological order (Tarjan, iterative)."""
+"""Strong components of a small directed graph, numbered in topological order (Tarjan,
+iterative)."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..graph import Array
+from scheduler.graph import Array
 
 
 def strong_components(

@@ -6,17 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..graph import Array
+from scheduler.graph import Array
+
 from .ideals import Stock
 from .problem import Problem
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Per ideal: units inside, work, seconds and bans per type, memory, values touched and crossing.
+    """Per ideal: units inside, work, seconds and bans per type, memory, values touched and
+    crossing.
 
-    `places` has one column per chain of a chain cover: how many of that chain's units are inside, so
-    one ideal contains another exactly when no column is smaller.
+    `places` has one column per chain of a chain cover: how many of that chain's units are inside,
+    so one ideal contains another exactly when no column is smaller.
     """
 
     pool: Array
@@ -64,7 +66,8 @@ class Facts:
         return self.cut[targets] + finished - (counts == self.counts[i, open_values]) @ costs
 
     def load(self, problem: Problem, i: int, targets: Array, kind: int) -> Array:
-        """Load in seconds of the pieces from `i` to `targets` on a type; infinite if not allowed."""
+        """Load in seconds of the pieces from `i` to `targets` on a type; infinite if not
+        allowed."""
         load: Array = self.seconds[targets, kind] - self.seconds[i, kind]
         if problem.pays[kind]:
             load = load + self.transfers(problem, i, targets)

@@ -10,18 +10,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..bounds import work_weights
-from ..errors import ScheduleError
-from ..graph import Array
-from .problem import Problem
+from scheduler.bounds import work_weights
+from scheduler.errors import ScheduleError
+from scheduler.graph import Array
 
+from .problem import Problem
 
 _MOST_MIXES = 512
 
 
 @dataclass(frozen=True)
 class Stock:
-    """The device stock in states: how many of each type stand left of a boundary, and what that buys.
+    """The device stock in states: how many of each type stand left of a boundary, and what that
+    buys.
 
     `used` [S, D]; `left` and `right` are weighted capacities per second of the limit; `left_credit`
     and `right_credit` are what one second of crossing values surely costs on that side.
@@ -187,7 +188,8 @@ def _last(n: int, pairs: list[tuple[int, int]]) -> list[int]:
 
 
 def _credit(used: Array, weights: Array, pays: tuple[bool, ...]) -> Array:
-    """A crossing value costs its seconds on one device of this side at least, if all of them pay."""
+    """A crossing value costs its seconds on one device of this side at least, if all of them
+    pay."""
     present = used > 0
     cheapest = np.where(present, weights, np.inf).min(axis=1)
     free = (present & ~np.array(pays)).any(axis=1) | ~present.any(axis=1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph import Array
+from scheduler.graph import Array
+
 from .chain import Chain, cheapest_chain
 from .facts import Facts
 from .ideals import Stock

@@ -1,8 +1,8 @@
 """The split problem in numbers: units, device types, values with the units they touch.
 
 A contiguous split is a chain of ideals, empty = I0 < I1 < ... < Ik = all units; device j gets
-S = Ij - I(j-1). A value touches its producer and its readers. It costs S its transfer, once, when it
-touches S and also something outside S: out if the producer is in S, in if it is not.
+S = Ij - I(j-1). A value touches its producer and its readers. It costs S its transfer, once, when
+it touches S and also something outside S: out if the producer is in S, in if it is not.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..cluster import Cluster
-from ..graph import Array, TaskGraph
-from ..units import Units
+from scheduler.cluster import Cluster
+from scheduler.graph import Array, TaskGraph
+from scheduler.units import Units
+
 from .components import strong_components
 
 
@@ -50,9 +51,10 @@ def pose(graph: TaskGraph, cluster: Cluster, units: Units) -> tuple[Problem, Tra
     """Build the problem. Order binds the forward tasks only: those not tied to another task's id.
 
     Units in a cycle of forward edges can only share a device, so they become one. Where links
-    or the edges of a value differ, the cheapest counts: the answer is then a bound first and a split second.
+    or the edges of a value differ, the cheapest counts: the answer is then a bound first and a
+    split second.
     """
-    forward = _forward_edges(graph, units)
+    forward = forward_edges(graph, units)
     merged, preds = strong_components(len(units), forward)
     n = len(preds)
     seconds = np.zeros((n, len(cluster.devices)))
@@ -74,7 +76,8 @@ def pose(graph: TaskGraph, cluster: Cluster, units: Units) -> tuple[Problem, Tra
     return problem, Translation(of, types)
 
 
-def _forward_edges(graph: TaskGraph, units: Units) -> set[tuple[int, int]]:
+def forward_edges(graph: TaskGraph, units: Units) -> set[tuple[int, int]]:
+    """Pairs of units joined by an edge between tasks that are not tied to another task's id."""
     tied = np.array([task.together in graph.index for task in graph.tasks], dtype=bool)
     own = np.array([task.together == task.id for task in graph.tasks], dtype=bool)
     forward = ~tied | own

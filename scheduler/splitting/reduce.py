@@ -11,14 +11,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..graph import Array
+from scheduler.graph import Array
+
 from .problem import Problem
 
 
 def reduce(problem: Problem) -> tuple[Problem, Array]:
     """The smaller problem, and its unit for each unit of `problem` (-1: free to go anywhere)."""
     work = _Work(problem)
-    while any([work.shrink(v) for v in range(len(problem)) if work.alive[v]]):
+    while any(work.shrink(v) for v in range(len(problem)) if work.alive[v]):
         pass
     return work.result()
 
@@ -130,7 +131,8 @@ def _rewire(here: list[set[int]], there: list[set[int]], u: int, v: int) -> None
 
 
 def _topological(nodes: list[int], preds: list[set[int]]) -> list[int]:
-    """Depth-first order: a value's readers come soon after it, so that few values are open at once."""
+    """Depth-first order: a value's readers come soon after it, so that few values are open at
+    once."""
     order: list[int] = []
     done: set[int] = set()
     for root in nodes:

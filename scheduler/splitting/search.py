@@ -1,4 +1,5 @@
-"""Search for the best contiguous split: exact while the ideals allow it, else certified from below."""
+"""Search for the best contiguous split: exact while the ideals allow it, else certified from
+below."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..graph import Array
+from scheduler.graph import Array
+
 from .chain import Chain, cheapest_chain, count_pairs
 from .facts import Facts
 from .ideals import Stock, candidate_ideals
@@ -28,19 +30,23 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Effort:
-    """How far the exact search may go: partial ideals at once, and pairs of ideals in one program."""
+    """How far the exact search may go: partial ideals at once, and pairs of ideals in one
+    program."""
 
     states: int = 200_000
     pairs: int = 1_500_000_000
 
 
+NORMAL = Effort()
+
+
 def best_split(problem: Problem, effort: Effort) -> Found | None:
     """The smallest largest load over all contiguous splits; None if nothing fits the devices.
 
-    A limit on the load leaves finitely many ideals; if they hold a chain, the best one is optimal, if
-    not, the limit is proved. Small pools are searched by raising the limit. Otherwise a good split
-    comes first, and its load is the limit of one exact search; where that is too much work, the exact
-    search goes as far up as it can.
+    A limit on the load leaves finitely many ideals; if they hold a chain, the best one is optimal,
+    if not, the limit is proved. Small pools are searched by raising the limit. Otherwise a good
+    split comes first, and its load is the limit of one exact search; where that is too much work,
+    the exact search goes as far up as it can.
     """
     small, into = reduce(problem)
     search = _Search(small, Stock.of(small))

@@ -1,0 +1,264 @@
+"""Linking: the phases of one worker become flat lists of calls with all addresses filled in.
+
+Neighbouring generated kernels are one call from Python: a native loop runs through their table.
+What has no generated kernel runs its reference kernel on views of the same memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from raysym.kernels import elementwise, gemm, llvm, moving, reduce  # noqa: F401  (enters makers)
+from raysym.kernels.cache import DiskCache, default_folder
+from raysym.kernels.specs import Kernels
+from raysym.kernels.tracing import (
+    FOREVER,
+    Buffer,
+    Incoming,
+    Native,
+    Outgoing,
+    Place,
+    Reference,
+    Step,
+    Trace,
+    trace,
+)
+from raysym.op import call_kernel
+from raysym.passes.memory import Lifetime, plan_memory
+from raysym.planning.plan import Program
+from raysym.random_state import generator
+from raysym.runtime.interpreter import Mailbox, Worker, explain
+from raysym.runtime.protocol import StepKey, Tap
+from raysym.types import TensorType
+
+Action: TypeAlias = Callable[[Worker, Mailbox, StepKey], bool]  # False: a message is missing
+POISON = 0xFF  # as bytes of a float: NaN
+
+
+@lru_cache(maxsize=1)
+def shared_kernels() -> Kernels:
+    """The kernels of this process, cached in the user's cache folder."""
+    return Kernels(DiskCache(default_folder()))
+
+
+@dataclass(frozen=True)
+class LinkedPhase:
+    """One phase as a list of actions; has a length and a start as a program has."""
+
+    actions: tuple[Action, ...]
+    program: Program
+    owner: LinkedWorker
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+    def advance(
+        self, worker: Worker, mailbox: Mailbox, key: StepKey, start: int, tap: Tap | None
+    ) -> int:
+        """Run from action `start`; the position where it stopped: the end, or a missing message."""
+        with np.errstate(all="ignore"):
+            for position in range(start, len(self.actions)):
+                if not self.actions[position](worker, mailbox, key):
+                    return position
+        return len(self.actions)
+
+
+@dataclass
+class LinkedWorker:
+    """All phases of one worker, and the memory they share."""
+
+    phases: dict[str, LinkedPhase]
+    found: Trace
+    arena: Any
+    n_calls: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the arena."""
+        return int(self.arena.nbytes)
+
+    def __str__(self) -> str:
+        lines = [f"arena {self.nbytes} bytes"]
+        for phase, steps in self.found.phases.items():
+            lines.append(f"{phase}:")
+            lines += [f"  {describe(step)}" for step in steps]
+        return "\n".join(lines)
+
+
+def describe(step: Step) -> str:
+    """One step as text."""
+    match step:
+        case Native(spec, _, label):
+            return f"call      {label} ({spec.maker})"
+        case Reference(run):
+            return f"reference {', '.join(run.outs)} = {run.op.name}"
+        case Outgoing(send):
+            return f"send      {send.entry} -> {send.to}"
+    return f"recv      {step.recv.entry} <- {step.recv.source}"
+
+
+def link(
+    programs: Mapping[str, Program],
+    types: Mapping[str, TensorType],
+    arrays: Mapping[str, Any],
+    kernels: Kernels | None = None,
+    poison: bool = False,
+) -> LinkedWorker:
+    """Link the phases of one worker whose resident entries are `arrays`.
+
+    The arrays must stay where they are. `poison` fills buffers with NaN before they are first
+    written, for tests: no result may change.
+    """
+    found = trace(programs, types, list(arrays))
+    linker = _Linker(found, arrays, kernels or shared_kernels(), poison)
+    worker = LinkedWorker({}, found, linker.arena)
+    for phase, steps in found.phases.items():
+        actions = tuple(linker.actions(steps))
+        worker.phases[phase] = LinkedPhase(actions, programs[phase], worker)
+    worker.n_calls = linker.n_calls
+    return worker
+
+
+def can_link(arrays: Mapping[str, Any]) -> bool:
+    """True when resident arrays lie in host memory, each in one piece."""
+    return all(isinstance(a, np.ndarray) and a.flags.c_contiguous for a in arrays.values())
+
+
+class _Linker:
+    """Addresses of buffers, and actions made from steps."""
+
+    def __init__(
+        self, found: Trace, arrays: Mapping[str, Any], kernels: Kernels, poison: bool
+    ) -> None:
+        self.arrays, self.kernels, self.poison = arrays, kernels, poison
+        self.n_calls = 0
+        used = [buffer for buffer in found.buffers if buffer.first != FOREVER]
+        plan = plan_memory([Lifetime(b.nbytes, b.first, b.last) for b in used])
+        self.arena = _aligned_memory(plan.nbytes)
+        self.offsets = dict(zip(used, plan.offsets, strict=True))
+        self.clock = 0
+
+    def actions(self, steps: Sequence[Step]) -> list[Action]:
+        made: list[Action] = []
+        native: list[Native] = []
+        for step in steps:
+            if self.poison:
+                made += self._flush(native)
+                made += self._poisons(steps, step)
+            if isinstance(step, Native):
+                native.append(step)
+            else:
+                made += self._flush(native)
+                made.append(self._action(step))
+            self.clock += 1
+        return made + self._flush(native)
+
+    def _action(self, step: Step) -> Action:
+        match step:
+            case Reference():
+                return self._reference(step)
+            case Outgoing(send, place):
+                array = self._view(place)
+
+                def outgoing(worker: Worker, mailbox: Mailbox, key: StepKey) -> bool:
+                    mailbox.send(send.to, send.entry, array.copy())  # the arena is used again
+                    return True
+
+                return outgoing
+            case Incoming(recv, place):
+                return _incoming(recv.source, recv.entry, self._view(place))
+        raise TypeError(step)
+
+    def _reference(self, step: Reference) -> Action:
+        run, args = step.run, [self._view(place) for place in step.args]
+        outs = [None if place is None else self._view(place) for place in step.outs]
+
+        def reference(worker: Worker, mailbox: Mailbox, key: StepKey) -> bool:
+            op = run.op
+            rng = generator(key.seed, run.outs[0], key.step) if op.random else None
+            try:
+                made = call_kernel(op, np, args, rng)
+            except Exception as error:
+                shown = Worker(worker.name, np, dict(zip(run.args, args, strict=True)))
+                raise explain(error, op, run, shown) from error
+            for out, value in zip(outs, made, strict=True):
+                if out is not None:
+                    out[...] = value
+            return True
+
+        return reference
+
+    # ----- native calls
+
+    def _flush(self, steps: list[Native]) -> list[Action]:
+        if not steps:
+            return []
+        pointers = [self._arguments(step) for step in steps]
+        rows = [(self.kernels.address(s.spec), p.ctypes.data) for s, p in zip(steps, pointers)]
+        table = np.array(rows, np.int64)
+        self.n_calls += len(steps)
+        steps.clear()
+        return [_native(table, pointers)]
+
+    def _arguments(self, step: Native) -> Any:
+        numbers = [arg if isinstance(arg, int) else self._address(arg) for arg in step.args]
+        return np.array(numbers, np.int64)
+
+    def _address(self, buffer: Buffer) -> int:
+        if buffer.home:
+            return int(self.arrays[buffer.home].ctypes.data)
+        return int(self.arena.ctypes.data) + self.offsets[buffer]
+
+    def _view(self, place: Place) -> Any:
+        if place.buffer.home:
+            return self.arrays[place.buffer.home].reshape(place.type.shape)
+        return self._bytes(place.buffer).view(place.type.dtype).reshape(place.type.shape)
+
+    def _bytes(self, buffer: Buffer) -> Any:
+        start = self.offsets[buffer]
+        return self.arena[start : start + buffer.nbytes]
+
+    def _poisons(self, steps: Sequence[Step], step: Step) -> list[Action]:
+        born = [b for b in self.offsets if b.first == self.clock]
+        return [_poison(self._bytes(buffer)) for buffer in born]
+
+
+def _native(table: Any, pointers: Any) -> Action:
+    run, address, count = llvm.table_runner(), table.ctypes.data, len(table)
+
+    def native(worker: Worker, mailbox: Mailbox, key: StepKey) -> bool:
+        run(address, count)
+        return True
+
+    native.keep = table, pointers  # type: ignore[attr-defined]  # the table's memory
+    return native
+
+
+def _incoming(source: str, entry: str, target: Any) -> Action:
+    def incoming(worker: Worker, mailbox: Mailbox, key: StepKey) -> bool:
+        array = mailbox.recv(source, entry)
+        if array is None:
+            return False
+        target[...] = array
+        return True
+
+    return incoming
+
+
+def _poison(memory: Any) -> Action:
+    def poison(worker: Worker, mailbox: Mailbox, key: StepKey) -> bool:
+        memory.fill(POISON)
+        return True
+
+    return poison
+
+
+def _aligned_memory(nbytes: int) -> Any:
+    raw = np.zeros(nbytes + 4096, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + nbytes]

@@ -1,0 +1,117 @@
+"""Which generated kernel computes an op: spec, order of arguments, workspace, layouts.
+
+A row for every op page that has one. `lower` returns None where the reference kernel must run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from raysym.kernels.gemm import Product
+from raysym.kernels.specs import Spec
+from raysym.op import Op
+from raysym.ops.reduce import reduced_axes
+from raysym.types import TensorType
+
+Types: TypeAlias = Sequence[TensorType]
+
+
+class Kernel(NamedTuple):
+    """One call: arguments are `reads` (positions of inputs), all outputs, then the workspace.
+
+    `last`: positions of inputs and outputs that lie channels-last, ``("in", 0), ("out", 0)``.
+    """
+
+    spec: Spec
+    reads: tuple[int, ...]
+    space: int = 0  # floats
+    last: frozenset[tuple[str, int]] = frozenset()
+
+
+Lowering: TypeAlias = Callable[[Any, Types, Types], Kernel | None]
+LOWERINGS: dict[str, Lowering] = {}
+
+
+def lowering(*names: str) -> Callable[[Lowering], Lowering]:
+    """Enter a lowering under the names of op pages."""
+
+    def enter(function: Lowering) -> Lowering:
+        LOWERINGS.update(dict.fromkeys(names, function))
+        return function
+
+    return enter
+
+
+def lower(op: Op, ins: Types, outs: Types) -> Kernel | None:
+    """The generated kernel of an op on these types, or None."""
+    found = LOWERINGS.get(op.name)
+    if found is None or not all_float32([*ins, *outs]):
+        return None
+    return found(op, ins, outs)
+
+
+def all_float32(types: Types) -> bool:
+    """True when everything is float32 and nothing is empty."""
+    return all(t.dtype == "float32" and t.size for t in types)
+
+
+# ----- matrix products
+
+
+def product(p: Product, reads: Sequence[int]) -> Kernel:
+    """The kernel of a matrix product."""
+    return Kernel(Spec("gemm", tuple(int(field) for field in p)), tuple(reads), p.workspace())
+
+
+@lowering("FullyConnected")
+def _fully_connected(op: Any, ins: Types, outs: Types) -> Kernel:
+    n, k = ins[1].shape
+    m = ins[0].size // k
+    bias = len(ins) == 3
+    return product(Product(m, n, k, turned_b=True, bias=bias), range(len(ins)))
+
+
+@lowering("dot")
+def _dot(op: Any, ins: Types, outs: Types) -> Kernel | None:
+    if any(len(t.shape) != 2 for t in ins):
+        return None
+    return _matrices(op, ins, 1)
+
+
+@lowering("batch_dot")
+def _batch_dot(op: Any, ins: Types, outs: Types) -> Kernel | None:
+    if any(len(t.shape) != 3 for t in ins):
+        return None
+    return _matrices(op, ins, ins[0].shape[0])
+
+
+def _matrices(op: Any, ins: Types, count: int) -> Kernel:
+    a, b = (t.shape[-2:] for t in ins)
+    m, k = a[::-1] if op.transpose_a else a
+    n = b[0] if op.transpose_b else b[1]
+    p = Product(m, n, k, bool(op.transpose_a), bool(op.transpose_b), count=count)
+    return product(p, (0, 1))
+
+
+# ----- sums
+
+
+@lowering("sum", "mean")
+def _sum(op: Any, ins: Types, outs: Types) -> Kernel | None:
+    shape = ins[0].shape
+    axes = reduced_axes(op.axis, len(shape), op.exclude)
+    if not axes or axes != tuple(range(axes[0], axes[-1] + 1)):
+        return _around_channel(op, shape, axes)
+    lead, rest = math.prod(shape[: axes[0]]), math.prod(shape[axes[-1] + 1 :])
+    count = math.prod(shape[i] for i in axes)
+    return Kernel(Spec("sum_axis", (lead, count, rest, op.name == "mean")), (0,))
+
+
+def _around_channel(op: Any, shape: Sequence[int], axes: Sequence[int]) -> Kernel | None:
+    """Sums over all axes but axis 1 of images are taken where these lie channels-last."""
+    if op.name != "sum" or len(shape) != 4 or tuple(axes) != (0, 2, 3):
+        return None
+    rows = shape[0] * shape[2] * shape[3]
+    return Kernel(Spec("sum_axis", (1, rows, shape[1], False)), (0,), 0, frozenset({("in", 0)}))

@@ -1,0 +1,361 @@
+"""Tracing: the phases of one worker become steps over buffers, in the order in which they run.
+
+Values are followed by name. A value may lie as users see it, channels-last, or both ways; buffers
+know their first and last step, so that memory can be planned afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+from raysym.kernels.lowering import Kernel, all_float32, lower
+from raysym.kernels.maps import FUSIBLE_VIEWS, chain_of, is_elementwise, is_view, map_spec
+from raysym.kernels.specs import Spec
+from raysym.passes.fuse import Item, fuse
+from raysym.planning.plan import Free, Instruction, Program, Recv, Run, Send
+from raysym.types import TensorType
+
+FOREVER = 1 << 60
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Memory of one value: part of the arena, or the array of a resident entry (`home`)."""
+
+    nbytes: int
+    home: str = ""
+    first: int = FOREVER
+    last: int = -1
+    phase: str = ""
+
+    def touch(self, step: int, phase: str) -> None:
+        """Note a use; what another phase made lives on, since this one may run again."""
+        self.phase = self.phase or phase
+        self.first = min(self.first, step)
+        self.last = max(self.last, step) if phase == self.phase else FOREVER
+
+
+class Place(NamedTuple):
+    """Where a value lies: buffer and type; `last` when its channels come last."""
+
+    buffer: Buffer
+    type: TensorType
+    last: bool = False
+
+
+@dataclass(frozen=True)
+class Native:
+    """A call of a generated kernel; an int argument is passed as it is."""
+
+    spec: Spec
+    args: tuple[Buffer | int, ...]
+    label: str
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A run of an op's reference kernel: arguments and results as arrays; None: not kept."""
+
+    run: Run
+    args: tuple[Place, ...]
+    outs: tuple[Place | None, ...]
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A message to another worker."""
+
+    send: Send
+    place: Place
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A message from another worker."""
+
+    recv: Recv
+    place: Place
+
+
+Step: TypeAlias = Native | Reference | Outgoing | Incoming
+
+
+@dataclass
+class Trace:
+    """All steps by phase, all buffers, and what could not be generated."""
+
+    types: Mapping[str, TensorType]
+    homes: frozenset[str]
+    phases: dict[str, list[Step]] = field(default_factory=dict)
+    buffers: list[Buffer] = field(default_factory=list)
+    uncovered: dict[str, int] = field(default_factory=dict)
+
+
+def trace(
+    programs: Mapping[str, Program], types: Mapping[str, TensorType], homes: Sequence[str]
+) -> Trace:
+    """The steps of all phases of one worker."""
+    found = Trace(types, frozenset(homes))
+    tracer = _Tracer(found, _readers(programs))
+    for phase, program in programs.items():
+        tracer.phase(phase, program)
+    return found
+
+
+def _readers(programs: Mapping[str, Program]) -> dict[str, list[tuple[str, int]]]:
+    """Where each name is read: (phase, position in the program without its frees)."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    for phase, program in programs.items():
+        for position, instruction in enumerate(_without_frees(program)):
+            for name in reads_of(instruction):
+                found.setdefault(name, []).append((phase, position))
+    return found
+
+
+def _without_frees(program: Program) -> list[Instruction]:
+    return [i for i in program if type(i) is not Free]
+
+
+def reads_of(instruction: Instruction) -> tuple[str, ...]:
+    """Names that an instruction reads."""
+    if type(instruction) is Run:
+        return instruction.args
+    return (instruction.entry,) if type(instruction) is Send else ()
+
+
+def writes_of(instruction: Instruction) -> tuple[str, ...]:
+    """Names that an instruction writes."""
+    if type(instruction) is Run:
+        return tuple(out for out in instruction.outs if out != "_")
+    return (instruction.entry,) if type(instruction) is Recv else ()
+
+
+class _Tracer:
+    """What is known while steps are emitted."""
+
+    def __init__(self, found: Trace, readers: Mapping[str, list[tuple[str, int]]]) -> None:
+        self.found, self.readers = found, readers
+        self.places: dict[tuple[str, bool], Place] = {}
+        self.name = ""
+        self.steps: list[Step] = []
+        self.clock = 0
+
+    def phase(self, name: str, program: Program) -> None:
+        body = _without_frees(program)
+        direct, skipped = direct_stores(body, self.found.homes, self.readers)
+        self.name, self.steps = name, []
+        self.found.phases[name] = self.steps
+        for key in [k for k in self.places if k[0] in self.found.homes]:
+            del self.places[key]  # users may have written to resident arrays since
+        items = [self._item(instruction) for instruction in body]
+        for members in fuse(items):
+            kept = [m for m in members if m not in skipped]
+            if kept:
+                self._group(body, kept, direct)
+
+    def _item(self, instruction: Instruction) -> Item:
+        kind = None
+        if type(instruction) is Run and is_elementwise(instruction, self.found.types):
+            kind = self.found.types[instruction.outs[0]].shape
+        return Item(reads_of(instruction), writes_of(instruction), kind)
+
+    def _group(
+        self, body: Sequence[Instruction], members: Sequence[int], direct: Mapping[str, str]
+    ) -> None:
+        first = body[members[0]]
+        if type(first) is Run and is_elementwise(first, self.found.types):
+            self._elementwise([body[m] for m in members], set(members), direct)
+        elif type(first) is Run:
+            self._run(first, direct)
+        elif type(first) is Send:
+            self._emit(Outgoing(first, self._read(first.entry, False)))
+        elif type(first) is Recv:
+            self._emit(Incoming(first, self._write(first.entry, False, direct)))
+
+    # ----- emitting
+
+    def _emit(self, step: Step) -> None:
+        for buffer in buffers_of(step):
+            buffer.touch(self.clock, self.name)
+        self.steps.append(step)
+        self.clock += 1
+
+    def _native(self, spec: Spec, args: Sequence[Buffer | int], label: str) -> None:
+        self._emit(Native(spec, tuple(args), label))
+
+    def _buffer(self, nbytes: int) -> Buffer:
+        made = Buffer(nbytes)
+        self.found.buffers.append(made)
+        return made
+
+    def _write(self, name: str, last: bool, direct: Mapping[str, str]) -> Place:
+        """A new place for a value that a step is about to make."""
+        name = direct.get(name, name)
+        kind = self.found.types[name]
+        for layout in (False, True):
+            self.places.pop((name, layout), None)
+        if name in self.found.homes and not last:
+            place = Place(Buffer(kind.nbytes, name), kind)
+        else:
+            place = Place(self._buffer(kind.nbytes), kind, last)
+        self.places[name, last] = place
+        return place
+
+    def _settle(self, name: str, direct: Mapping[str, str]) -> None:
+        """Bring a resident value that was made channels-last into its array."""
+        name = direct.get(name, name)
+        if name in self.found.homes and (name, False) not in self.places:
+            self._turn(name, self.places[name, True], False)
+
+    def _read(self, name: str, last: bool) -> Place:
+        """The place of a value in the wanted layout; turned first if need be."""
+        if (name, last) in self.places:
+            return self.places[name, last]
+        if (name, not last) in self.places:
+            there = self.places[name, not last]
+            if not differs(there.type):
+                return there._replace(last=last)
+            return self._turn(name, there, last)
+        kind = self.found.types[name]
+        if name not in self.found.homes:
+            raise KeyError(name)
+        self.places[name, False] = Place(Buffer(kind.nbytes, name), kind)
+        return self._read(name, last)
+
+    def _turn(self, name: str, there: Place, last: bool) -> Place:
+        n, c, *spatial = there.type.shape
+        sizes = (n, c, math.prod(spatial)) if last else (n, math.prod(spatial), c)
+        is_home = name in self.found.homes and not last
+        buffer = Buffer(there.type.nbytes, name) if is_home else self._buffer(there.type.nbytes)
+        self._native(Spec("transpose", sizes), [there.buffer, buffer], "transpose")
+        # Another phase turns it again: this one may run without that.
+        self.places[name, last] = Place(buffer, there.type, last)
+        return self.places[name, last]
+
+    # ----- kinds of runs
+
+    def _run(self, run: Run, direct: Mapping[str, str]) -> None:
+        ins = [self.found.types[arg] for arg in run.args]
+        if is_view(run, self.found.types) and run.outs[0] not in self.found.homes:
+            there = self._read(run.args[0], False)
+            self._alias(run.outs[0], there)
+            return
+        made = self._made(run, ins)
+        kernel = lower(run.op, ins, made)
+        if kernel is None:
+            self._reference(run, direct)
+        else:
+            self._generated(run, kernel, made, direct)
+
+    def _made(self, run: Run, ins: Sequence[TensorType]) -> list[TensorType]:
+        """Types of all values of a run, also of those that nobody uses."""
+        nothing = [None] * len(run.outs)
+        shapes = run.op.infer_shape([t.shape for t in ins], nothing)[1]
+        dtypes = run.op.infer_dtype([t.dtype for t in ins], nothing)[1]
+        pairs = zip(shapes, dtypes, strict=True)
+        return [TensorType(tuple(shape or ()), str(dtype)) for shape, dtype in pairs]
+
+    def _alias(self, name: str, there: Place) -> None:
+        self.places[name, False] = Place(there.buffer, self.found.types[name])
+
+    def _reference(self, run: Run, direct: Mapping[str, str]) -> None:
+        uncovered = self.found.uncovered
+        uncovered[run.op.name] = uncovered.get(run.op.name, 0) + 1
+        args = tuple(self._read(arg, False) for arg in run.args)
+        outs = tuple(None if o == "_" else self._write(o, False, direct) for o in run.outs)
+        self._emit(Reference(run, args, outs))
+
+    def _generated(
+        self, run: Run, kernel: Kernel, made: Sequence[TensorType], direct: Mapping[str, str]
+    ) -> None:
+        args: list[Buffer | int] = [
+            self._read(run.args[i], ("in", i) in kernel.last).buffer for i in kernel.reads
+        ]
+        for i, out in enumerate(run.outs):
+            if out == "_":
+                args.append(self._buffer(made[i].nbytes))
+            else:
+                args.append(self._write(out, ("out", i) in kernel.last, direct).buffer)
+        if kernel.space:
+            args.append(self._buffer(4 * kernel.space))
+        self._native(kernel.spec, args, run.op.name)
+        for out in run.outs:
+            if out != "_":
+                self._settle(out, direct)
+
+    def _elementwise(
+        self, runs: Sequence[Any], positions: set[int], direct: Mapping[str, str]
+    ) -> None:
+        chain = chain_of(runs)
+        stored = [n for n in chain.made if self._is_wanted(n, positions)]
+        shape = self.found.types[runs[-1].outs[0]].shape
+        last = any((name, True) in self.places for name in chain.reads)
+        places = [self._read(name, last and self._is_image(name, shape)) for name in chain.reads]
+        outs = [self._write(name, last, direct) for name in stored]
+        spec, extra = map_spec(chain, stored, shape, last, [p.type.shape for p in places])
+        label = "+".join(dict.fromkeys(run.op.name for run in runs))
+        buffers = [place.buffer for place in (*places, *outs)]
+        self._native(spec, [*buffers, *extra], label)
+        for name in stored:
+            self._settle(name, direct)
+
+    def _is_image(self, name: str, shape: Sequence[int]) -> bool:
+        return self.found.types[name].shape == tuple(shape)
+
+    def _is_wanted(self, name: str, positions: set[int]) -> bool:
+        if name in self.found.homes:
+            return True
+        return any(p != self.name or at not in positions for p, at in self.readers.get(name, ()))
+
+
+def differs(kind: TensorType) -> bool:
+    """True when channels-last is another order of the numbers."""
+    return len(kind.shape) > 2 and kind.shape[1] > 1 and math.prod(kind.shape[2:]) > 1
+
+
+def buffers_of(step: Step) -> list[Buffer]:
+    """All buffers that a step reads or writes."""
+    match step:
+        case Native():
+            return [arg for arg in step.args if isinstance(arg, Buffer)]
+        case Reference():
+            return [place.buffer for place in (*step.args, *step.outs) if place is not None]
+    return [step.place.buffer]
+
+
+def direct_stores(
+    body: Sequence[Instruction], homes: frozenset[str], readers: Mapping[str, list[tuple[str, int]]]
+) -> tuple[dict[str, str], set[int]]:
+    """Values that may be made in their resident array: name -> home, and the copies this saves.
+
+    Only where the copy is all that reads the value, and nothing touches the array before it.
+    """
+    made_at = {name: i for i, instruction in enumerate(body) for name in writes_of(instruction)}
+    touched: dict[str, list[int]] = {}
+    for i, instruction in enumerate(body):
+        for name in (*reads_of(instruction), *writes_of(instruction)):
+            if name in homes:
+                touched.setdefault(name, []).append(i)
+    direct: dict[str, str] = {}
+    skipped: set[int] = set()
+    for i, run in enumerate(body):
+        if type(run) is not Run or run.op.name != "_copy" or run.outs[0] not in homes:
+            continue
+        name, home = run.args[0], run.outs[0]
+        maker = made_at.get(name, -1)
+        busy = any(maker <= at < i for at in touched[home])
+        if maker < 0 or name in homes or len(readers[name]) != 1 or busy or _is_alias(body[maker]):
+            continue
+        direct[name] = home
+        skipped.add(i)
+    return direct, skipped
+
+
+def _is_alias(instruction: Instruction) -> bool:
+    return type(instruction) is Run and instruction.op.name in FUSIBLE_VIEWS
+
+
+__all__ = ["Buffer", "Trace", "all_float32", "trace"]
