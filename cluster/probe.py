@@ -1,4 +1,4 @@
-"""Measures this machine and writes a cluster description that `bind(cluster=...)` and `raysym plan` read.
+"""Measures this machine and writes a cluster file for `bind(cluster=...)` and `raysym plan`.
 
     python cluster/probe.py cluster.toml                 one device per worker on this machine
     python cluster/probe.py cluster.toml --workers 4 --transport ray

@@ -33,7 +33,7 @@ def to_dict(graph: Graph) -> dict[str, Any]:
     """The JSON object of a graph."""
     number = {node: i for i, node in enumerate(graph.nodes)}
     versions = input_versions(graph)
-    counts = [1 if n.is_variable else n.op.n_stored() for n in graph.nodes]
+    counts = [node.op.n_stored() for node in graph.nodes]
     return {
         "nodes": [_node_dict(node, number, versions[node]) for node in graph.nodes],
         "arg_nodes": [number[node] for node in graph.variables()],

@@ -30,7 +30,9 @@ class Profile(NamedTuple):
         return total
 
 
-def profile_plan(plan: Plan, arrays: Mapping[str, Any], steps: int = 5, threads: int = 1) -> Profile:
+def profile_plan(
+    plan: Plan, arrays: Mapping[str, Any], steps: int = 5, threads: int = 1
+) -> Profile:
     """Run a plan `steps` times in this process, on copies of its resident entries."""
     seen: dict[str, list[float]] = {}
     begun = 0.0

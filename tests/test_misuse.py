@@ -1,67 +1,23 @@
-"""The 58 kinds of misuse: the exception class that MXNet raises, with a message that says more.
+"""Misuse of graphs: what MXNet raises, with a message that says more.
 
 Every message names the op and node, what came and what was expected, and the line of this file
-that made the node, where there is a node.
+that made the node, where there is a node. The numbers are those of the catalogue of misuse.
 """
 
 from __future__ import annotations
 
-import copy
-import inspect
-import pickle
-import re
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import pytest
+from misuse import Case, collector, parameters
 
 import raysym as mx
-from raysym.errors import did_you_mean, node_message, sentence, some
 
-sym, nd, V, cpu = mx.sym, mx.nd, mx.sym.Variable, mx.cpu
+sym, nd, V = mx.sym, mx.nd, mx.sym.Variable
 MX = mx.MXNetError
 
-
-class Case(NamedTuple):
-    number: int
-    act: Callable[..., Any]
-    error: type[Exception]
-    words: tuple[str, ...]
-    made_here: bool = False  # the message gives the line that made the node
-
-    def check(self, *args: Any) -> None:
-        with pytest.raises(self.error) as caught:
-            self.act(*args)
-        assert type(caught.value) is self.error
-        text = str(caught.value.args[0])
-        for word in self.words:
-            assert word in text, text
-        lines = text.split("\n")
-        assert len(lines) <= 4, text
-        assert not self.made_here or self._line(text) in self._own_lines(), text
-
-    def _line(self, text: str) -> int:
-        found = re.search(r"made at \S*test_misuse\.py:(\d+)$", text, re.MULTILINE)
-        assert found, text
-        return int(found[1])
-
-    def _own_lines(self) -> range:
-        lines, first = inspect.getsourcelines(self.act)
-        return range(first, first + len(lines))
-
-
-def case(number: int, error: type[Exception], *words: str, here: bool = False) -> Any:
-    def enter(act: Callable[..., Any]) -> Callable[..., Any]:
-        found = Case(number, act, error, words, here)
-        (ON_A_RUNTIME if inspect.signature(act).parameters else CASES).append(found)
-        return act
-
-    return enter
-
-
 CASES: list[Case] = []
-ON_A_RUNTIME: list[Case] = []
+case = collector(CASES)
 
 
 # ----- variables and attributes
@@ -339,140 +295,7 @@ def _() -> Any:
     sym.Reshape(V("a"), shape=(-1, -1), name="r").infer_shape(a=(2, 3))
 
 
-# ----- binding
-
-
-def product() -> mx.Symbol:
-    return sym.elemwise_mul(V("a"), V("b"), name="c")
-
-
-def arrays(n: int = 2) -> list[mx.nd.NDArray]:
-    return [nd.array([2, 3]) for _ in range(n)]
-
-
-@case(39, TypeError, "bind: args: only accept a list or a dict: got tuple")
-def _(runtime: str) -> Any:
-    product().bind(cpu(), tuple(arrays()), runtime=runtime)
-
-
-@case(
-    40, ValueError, "Variable 'b'", "bind: args: key is missing: got keys a, expected b", here=True
-)  # fmt: skip
-def _(runtime: str) -> Any:
-    c = sym.elemwise_mul(V("a"), V("b"))
-    c.bind(cpu(), {"a": nd.zeros(2)}, runtime=runtime)
-
-
-@case(41, ValueError, "bind: args: wrong number of arrays: got 1, expected 2: a, b")
-def _(runtime: str) -> Any:
-    product().bind(cpu(), arrays(1), runtime=runtime)
-
-
-@case(
-    42, TypeError, "Variable 'b'", "only accept NDArrays: got ndarray, expected an NDArray",
-    here=True,
-)  # fmt: skip
-def _(runtime: str) -> Any:
-    c = sym.elemwise_mul(V("a"), V("b"))
-    c.bind(cpu(), [nd.zeros(2), np.zeros(2)], runtime=runtime)
-
-
-@case(43, TypeError, "Context type error: ctx: got 'cpu', expected a Context")
-def _(runtime: str) -> Any:
-    product().bind("cpu", arrays(), runtime=runtime)
-
-
-@case(44, ValueError, "grad_req: unknown request: got 'foo', expected one of null, write, add")
-def _(runtime: str) -> Any:
-    product().bind(cpu(), arrays(), arrays(), grad_req="foo", runtime=runtime)
-
-
-@case(45, MX, "simple_bind", "got 'foo', expected one of null, write, add")
-def _(runtime: str) -> Any:
-    product().simple_bind(cpu(), grad_req="foo", a=(2,), runtime=runtime)
-
-
-@case(
-    46, MX, "Variable 'a'", "cannot decide shapes or dtypes: got a: f32[?]",
-    "undecided as well: b: f32[?]", here=True,
-)  # fmt: skip
-def _(runtime: str) -> Any:
-    c = sym.elemwise_mul(V("a"), V("b"))
-    c.simple_bind(cpu(), runtime=runtime)
-
-
-def bound(runtime: str, **options: Any) -> mx.Executor:
-    return product().simple_bind(cpu(), a=(2,), runtime=runtime, **options)
-
-
-@case(47, TypeError, "forward: Unknown argument: got q, expected one of a, b")
-def _(runtime: str) -> Any:
-    with bound(runtime) as executor:
-        executor.forward(q=nd.zeros(2))
-
-
-@case(48, ValueError, "Variable 'a'", "only accept NDArray and numpy arrays: got list")
-def _(runtime: str) -> Any:
-    with bound(runtime) as executor:
-        executor.forward(a=[1, 2])
-
-
-@case(49, ValueError, "Variable 'a'", "Shape not match: got (1,), expected (2,)", here=True)
-def _(runtime: str) -> Any:
-    a = V("a")
-    with sym.exp(a).simple_bind(cpu(), a=(2,), runtime=runtime) as executor:
-        executor.forward(a=nd.zeros(1))
-
-
-@case(
-    50, MX, "elemwise_mul 'c'", "head gradient required for output 0, 'c_output'",
-    "got 0 gradients, expected (2,)", here=True,
-)  # fmt: skip
-def _(runtime: str) -> Any:
-    c = sym.elemwise_mul(V("a"), V("b"), name="c")
-    with c.simple_bind(cpu(), a=(2,), runtime=runtime) as executor:
-        executor.forward(is_train=True)
-        executor.backward()
-
-
-@case(51, TypeError, "out_grads must be NDArrays: got ndarray at position 0, expected an NDArray")
-def _(runtime: str) -> Any:
-    with bound(runtime) as executor:
-        executor.backward([np.ones(2)])
-
-
-@case(51, TypeError, "out_grads must be NDArrays: got NoneType at position 0")
-def _(runtime: str) -> Any:
-    with bound(runtime) as executor:
-        executor.backward([None])
-
-
-@case(
-    52, MX, "elemwise_mul 'c'", "head gradient of 'c_output'", "got (3,), expected (2,)", here=True
-)  # fmt: skip
-def _(runtime: str) -> Any:
-    c = sym.elemwise_mul(V("a"), V("b"), name="c")
-    with c.simple_bind(cpu(), a=(2,), runtime=runtime) as executor:
-        executor.backward(nd.ones(3))
-
-
-@case(
-    53, KeyError, "no head gradient of an output: got d_output, expected c_output",
-    "Did you mean 'd_output'?",
-)  # fmt: skip
-def _(runtime: str) -> Any:
-    with bound(runtime) as executor:
-        executor.backward({"d_output": nd.ones(2)})
-
-
-def extra_head_gradients_are_ignored(runtime: str) -> None:
-    with bound(runtime) as executor:
-        executor.forward(is_train=True, a=nd.ones(2), b=nd.ones(2))
-        executor.backward([nd.ones(2), nd.ones(7)])
-        np.testing.assert_array_equal(executor.grad_dict["a"].asnumpy(), [1, 1])
-
-
-# ----- files, states, placement
+# ----- files and states
 
 
 @case(55, MX, "node 0", "Unknown field: got 'zzz', expected one of attr, attrs")
@@ -489,91 +312,13 @@ def _() -> Any:
     sym.BatchNorm(V("a"), moving_mean=V("m") + 1, name="bn")
 
 
-@case(57, MX, "indices have no gradient", "a: float32[4]", "Embedding 'e'", here=True)
-def _(runtime: str) -> Any:
-    embedding = sym.Embedding(V("a"), input_dim=3, output_dim=2, name="e")
-    with embedding.simple_bind(cpu(), a=(4,), runtime=runtime) as executor:
-        executor.forward(is_train=True)
-        executor.backward(nd.ones((4, 2)))
-        executor.grad_dict["a"].asnumpy()
-
-
-@case(58, MX, "_mul_scalar 'y'", "device assignment not found for group 'g2'", "g1", here=True)
-def _(runtime: str) -> Any:
-    with mx.AttrScope(ctx_group="g1"):
-        x = V("a") + 1
-    with mx.AttrScope(ctx_group="g2"):
-        y = sym._internal._mul_scalar(x, scalar=2, name="y")
-    y.simple_bind(cpu(), a=(2,), group2ctx={"g1": cpu(1)}, runtime=runtime)
-
-
 # ----- the tests
 
-RUNTIMES = ["local", pytest.param("ray", marks=pytest.mark.ray)]
 
-
-def numbered(cases: list[Case]) -> list[Any]:
-    return [pytest.param(c, id=f"{c.number}-{i}") for i, c in enumerate(cases)]
-
-
-@pytest.mark.parametrize("misuse", numbered(CASES))
+@pytest.mark.parametrize("misuse", parameters(CASES))
 def test_misuse_is_refused(misuse: Case) -> None:
     misuse.check()
 
 
-@pytest.fixture(params=RUNTIMES)
-def runtime(request: pytest.FixtureRequest) -> str:
-    """The name of a runtime that is ready to be bound to."""
-    if request.param == "ray":
-        request.getfixturevalue("ray_session")
-    return str(request.param)
-
-
-@pytest.mark.parametrize("misuse", numbered(ON_A_RUNTIME))
-def test_misuse_of_an_executor_is_refused(misuse: Case, runtime: str) -> None:
-    misuse.check(runtime)
-
-
-def test_extra_head_gradients_are_ignored(runtime: str) -> None:
-    extra_head_gradients_are_ignored(runtime)
-
-
 def test_every_number_has_a_case() -> None:
-    numbers = {case.number for case in (*CASES, *ON_A_RUNTIME)}
-    assert numbers | {54} == set(range(1, 59))  # 54 is accepted: extra head gradients
-
-
-# ----- the pieces of messages
-
-
-def test_sentence_fills_the_template() -> None:
-    assert sentence("axis out of range", 5, "-2 to 1") == "axis out of range: got 5, expected -2 to 1"
-    assert sentence("no data") == "no data"
-    assert sentence("bad", got=0, fix="Use 1") == "bad: got 0. Use 1"
-
-
-def test_a_message_has_at_most_three_lines_of_context() -> None:
-    text = node_message("Pooling", "pool", "wrong", ["a", "b", "c", "d"])
-    assert text == "Pooling 'pool': wrong\n  a\n  b\n  c"
-
-
-def test_did_you_mean_offers_the_closest_word_or_nothing() -> None:
-    assert did_you_mean("kernal", ["kernel", "stride"]) == "Did you mean 'kernel'?"
-    assert did_you_mean("xyz", ["kernel", "stride"]) == ""
-
-
-def test_some_shortens_long_lists() -> None:
-    assert some(["a", "b"]) == "a, b"
-    assert some([str(i) for i in range(12)]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["MXNetError", "NotImplementedForSymbol", "PlanError", "PlacementError", "WorkerError"],
-)
-def test_exceptions_pickle(name: str) -> None:
-    error = getattr(mx, name)("Op 'node': wrong: got 1, expected 2")
-    again = pickle.loads(pickle.dumps(error))
-    assert type(again) is type(error)
-    assert str(again) == str(copy.copy(error)) == str(error)
-    assert isinstance(error, RuntimeError)
+    assert {case.number for case in CASES} == {*range(1, 39), 55, 56}

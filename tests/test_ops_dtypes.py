@@ -32,7 +32,9 @@ def arrays_in(sample: Sample, dtype: str) -> list[np.ndarray]:
         return [a.astype(dtype) if a.dtype == np.float64 else a for a in arrays]
     whole = [np.trunc(3 * np.nan_to_num(a, posinf=3, neginf=-3)) for a in arrays]
     signed = [np.abs(a) if dtype in ("uint8", "bool") else a for a in whole]
-    return [s.astype(dtype) if a.dtype == np.float64 else a for s, a in zip(signed, arrays)]
+    return [
+        s.astype(dtype) if a.dtype == np.float64 else a for s, a in zip(signed, arrays, strict=True)
+    ]
 
 
 def inferred(name: str, sample: Sample, arrays: Sequence[np.ndarray]) -> list[str] | None:
@@ -44,10 +46,12 @@ def inferred(name: str, sample: Sample, arrays: Sequence[np.ndarray]) -> list[st
     try:
         facts = infer_dtypes(Graph.of(node.entries()), known)
     except MXNetError as error:
-        # Control flow is refused by the nodes of its graphs.
-        assert re.match(r"\w+ '\w*': [^\n]+: got [^\n]+, expected [^\n]+", str(error))
-        return None
-    return [str(facts.get(entry)) for entry in node.entries()]
+        refusal = str(error)
+    else:
+        return [str(facts.get(entry)) for entry in node.entries()]
+    # Control flow is refused by the nodes of its graphs.
+    assert re.match(r"\w+ '\w*': [^\n]+: got [^\n]+, expected [^\n]+", refusal)
+    return None
 
 
 def run(name: str, sample: Sample, arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:

@@ -33,7 +33,7 @@ from raysym.passes.memory import Lifetime, plan_memory
 from raysym.planning.plan import Program
 from raysym.random_state import generator
 from raysym.runtime.interpreter import Mailbox, Worker, explain
-from raysym.runtime.protocol import StepKey, Tap
+from raysym.runtime.protocol import StepKey
 from raysym.types import TensorType
 
 Action: TypeAlias = Callable[[Worker, Mailbox, StepKey], bool]  # False: a message is missing
@@ -57,9 +57,7 @@ class LinkedPhase:
     def __len__(self) -> int:
         return len(self.actions)
 
-    def advance(
-        self, worker: Worker, mailbox: Mailbox, key: StepKey, start: int, tap: Tap | None
-    ) -> int:
+    def advance(self, worker: Worker, mailbox: Mailbox, key: StepKey, start: int) -> int:
         """Run from action `start`; the position where it stopped: the end, or a missing message."""
         with np.errstate(all="ignore"):
             for position in range(start, len(self.actions)):

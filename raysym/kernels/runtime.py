@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
-from raysym.kernels.link import LinkedWorker, can_link, link
+from raysym.kernels.link import LinkedPhase, LinkedWorker, can_link, link
 from raysym.kernels.specs import Kernels
 from raysym.planning.plan import Plan
 from raysym.runtime.interpreter import Worker
+from raysym.runtime.local import _Box as Box
 from raysym.runtime.local import LocalRuntime
-from raysym.runtime.protocol import Arrays
+from raysym.runtime.protocol import Arrays, StepKey, Tap
 
 
 class LinkedRuntime(LocalRuntime):
@@ -37,3 +39,17 @@ class LinkedRuntime(LocalRuntime):
         made = link(plan.programs[name], plan.types, resident, self._kernels, self._poison)
         self.linked.append(made)
         self._programs[name].update(made.phases)  # type: ignore[arg-type]
+
+    def _advance(
+        self,
+        name: str,
+        phase: str,
+        key: StepKey,
+        start: int,
+        mail: dict[tuple[str, str, str], deque[Any]],
+        tap: Tap | None,
+    ) -> int:
+        program: Any = self._programs[name][phase]
+        if not isinstance(program, LinkedPhase):
+            return super()._advance(name, phase, key, start, mail, tap)
+        return program.advance(self._workers[name], Box(name, mail, self._workers), key, start)

@@ -17,7 +17,9 @@ def diagonal_length(rows: int, columns: int, k: int) -> int:
     """Length of the k-th diagonal; RuleError if there is none."""
     length = min(rows + min(k, 0), columns - max(k, 0))
     if length < 1:
-        raise RuleError("the diagonal does not exist", got=f"k={k}", expected=f"one of {rows} x {columns}")
+        raise RuleError(
+            "the diagonal does not exist", got=f"k={k}", expected=f"one of {rows} x {columns}"
+        )
     return length
 
 

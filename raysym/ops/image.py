@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from raysym.errors import RuleError
 from raysym.graph import apply
 from raysym.op import Cost, DTypes, Entries, Grads, Op, Shapes, Types, register, total_bytes
+from raysym.ops.numeric import widen
 from raysym.ops.resize import interpolation
 from raysym.params import Dims, Floats, param
 from raysym.types import PartialShape, unify
@@ -106,7 +107,7 @@ class _image_normalize(Op):
         return mean, std
 
     def forward(self, xp: Any, data: Any) -> Any:
-        wide = data.astype("float32") if data.dtype.itemsize < 4 else data
+        wide = widen(data)
         mean, std = self._columns(xp, data.shape[-3], wide.dtype)
         return ((wide - mean) / std).astype(data.dtype, copy=False)
 

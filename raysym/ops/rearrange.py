@@ -48,7 +48,9 @@ class _Border(Op):
         ]
         for dim, pair in zip(shape if sign > 0 else made, self.pairs(), strict=True):
             if dim < 0 or (dim and self.mode == "reflect" and max(pair) >= dim):
-                raise RuleError("the border is too wide for the axis", got=pair, expected=f"below {dim}")
+                raise RuleError(
+                    "the border is too wide for the axis", got=pair, expected=f"below {dim}"
+                )
         return tuple(made)
 
     def place(self) -> dict[str, Any]:
@@ -131,7 +133,9 @@ class Crop(Op):
 
     def check(self) -> None:
         if len(self.offset) != 2 or len(self.h_w) != 2:
-            raise RuleError("offset or h_w does not fit", got=(self.offset, self.h_w), expected="pairs")
+            raise RuleError(
+                "offset or h_w does not fit", got=(self.offset, self.h_w), expected="pairs"
+            )
         if self.num_args == 1 and 0 in self.h_w:
             raise RuleError("the window has no size", got=f"h_w={self.h_w}", expected="at least 1")
 
@@ -142,7 +146,9 @@ class Crop(Op):
             first = tuple((n - m) // 2 for n, m in zip(shape[2:], size, strict=True))
         for n, begin, m in zip(shape[2:], first, size, strict=True):
             if n and m and (begin < 0 or begin + m > n):
-                raise RuleError("the window lies outside", got=f"{begin}:{begin + m}", expected=f"within 0:{n}")
+                raise RuleError(
+                    "the window lies outside", got=f"{begin}:{begin + m}", expected=f"within 0:{n}"
+                )
         rows = (slice(begin, begin + m) for begin, m in zip(first, size, strict=True))
         return (slice(None), slice(None), *rows)
 

@@ -107,10 +107,14 @@ def decode(codes: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
 
 def _split(dim: int, codes: deque[int]) -> list[int]:
     if len(codes) < 2:
-        raise RuleError("shape code -4 ends too early", got=list(codes), expected="two members behind it")
+        raise RuleError(
+            "shape code -4 ends too early", got=list(codes), expected="two members behind it"
+        )
     parts = [codes.popleft(), codes.popleft()]
     if max(parts) < 1 or any(part < 1 and part != -1 for part in parts):
-        raise RuleError("a dimension cannot be split", got=parts, expected="positive parts or one -1")
+        raise RuleError(
+            "a dimension cannot be split", got=parts, expected="positive parts or one -1"
+        )
     if dim and -1 in parts:
         parts = [dim // max(parts) if part == -1 else part for part in parts]
     if dim and math.prod(parts) != dim:

@@ -58,7 +58,11 @@ def _length(dim: int, cut: slice) -> int:
     # 0 stands for an unknown dimension, so there are no arrays of size 0.
     made = len(range(*cut.indices(dim)))
     if not made:
-        raise RuleError("the slice is empty", got=f"{cut.start}:{cut.stop}:{cut.step}", expected=f"a part of {dim}")
+        raise RuleError(
+            "the slice is empty",
+            got=f"{cut.start}:{cut.stop}:{cut.step}",
+            expected=f"a part of {dim}",
+        )
     return made
 
 
@@ -133,7 +137,9 @@ class Ranges(_Cut):
     def check(self) -> None:
         if len(self.begin) != len(self.end) or len(self.step) not in (0, len(self.begin)):
             raise RuleError(
-                "begin, end and step differ in length", got=(self.begin, self.end, self.step), expected="one length"
+                "begin, end and step differ in length",
+                got=(self.begin, self.end, self.step),
+                expected="one length",
             )
         if 0 in self.step:
             raise RuleError("step is 0", got=self.step, expected="numbers but 0")
@@ -178,7 +184,9 @@ class slice_axis(_Cut):
         begin = self.begin + dim * (self.begin < 0)
         end = dim if self.end is None else self.end + dim * (self.end < 0)
         if dim and not 0 <= begin < end <= dim:
-            raise RuleError("no range of the axis", got=f"{self.begin}:{self.end}", expected=f"a part of {dim}")
+            raise RuleError(
+                "no range of the axis", got=f"{self.begin}:{self.end}", expected=f"a part of {dim}"
+            )
         return (*[slice(None)] * axis, slice(begin, end))
 
 
@@ -266,7 +274,9 @@ class _Split(Op):
 
     def _part(self, data: Sequence[int], axis: int, length: int) -> PartialShape:
         if self.squeeze_axis and length > 1:
-            raise RuleError("squeeze_axis cannot drop the axis", got=length, expected="parts of length 1")
+            raise RuleError(
+                "squeeze_axis cannot drop the axis", got=length, expected="parts of length 1"
+            )
         kept = () if self.squeeze_axis else (length,)
         return (*data[:axis], *kept, *data[axis + 1 :])
 
@@ -319,7 +329,9 @@ class _split_v2(_Split):
 
     def check(self) -> None:
         if not self.sections and not self.indices:
-            raise RuleError("nowhere to cut", got=f"indices {self.indices}", expected="indices or sections")
+            raise RuleError(
+                "nowhere to cut", got=f"indices {self.indices}", expected="indices or sections"
+            )
 
     def output_names(self) -> tuple[str, ...]:
         number = self.sections or len(self.indices)

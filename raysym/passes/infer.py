@@ -109,9 +109,9 @@ def _settle(node: Node, facts: Facts, rule: Rule, merge: Merge, known: Known) ->
     """Apply the rule of a node; True when all is known around it and in keeping with the rule."""
     ins, outs = [facts.get(e) for e in node.inputs], [facts.get(e) for e in node.entries()]
     try:
-        new_ins, new_outs = rule(node, ins, outs)
-        if len(new_ins) != len(ins):
+        if len(ins) != len(node.op.input_names()):
             raise _input_count(node)
+        new_ins, new_outs = rule(node, ins, outs)
         for position, new in enumerate(new_ins):
             if new != ins[position]:
                 facts[node.inputs[position]] = _merged(merge, facts, node, position, new)

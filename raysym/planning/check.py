@@ -101,7 +101,7 @@ def _step(
             worker.inbox[entry, source] -= 1
             worker.hold(entry, instruction)
         case Free(entry):
-            if entry not in worker.held or entry in plan.homes and plan.homes[entry] == name:
+            if entry not in worker.held or plan.homes.get(entry) == name:
                 raise _refuse(plan, name, phase, number, f"{entry} is not here to be freed")
             worker.drop(entry)
     return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TypeAlias
 
 from raysym.errors import PlanError
@@ -87,7 +88,8 @@ class Plan:
             lines.append(worker)
             resident = [name for name, home in self.homes.items() if home == worker]
             lines += [f"  home  {quote(name)}{self._type(name)}" for name in resident]
-            lines += [f"  link  -> {to} {how}" for (a, to), how in self.links.items() if a == worker]
+            own = {to: how for (source, to), how in self.links.items() if source == worker}
+            lines += [f"  link  -> {to} {how}" for to, how in own.items()]
             for phase, program in phases.items():
                 lines.append(f"  {phase}:")
                 lines += [f"    {self.line(instruction)}" for instruction in program]
@@ -230,5 +232,5 @@ def _has_top(text: str, mark: str) -> bool:
 def _split_commas(text: str) -> Sequence[str]:
     cuts = [i for i in _top_positions(text) if text[i] == ","]
     bounds = [-1, *cuts, len(text)]
-    parts = [text[a + 1 : b].strip() for a, b in zip(bounds, bounds[1:], strict=False)]
+    parts = [text[a + 1 : b].strip() for a, b in pairwise(bounds)]
     return [part for part in parts if part]

@@ -13,6 +13,7 @@ from raysym.context import Context
 from raysym.graph import Entry, Node
 from raysym.op import Cost
 from raysym.planning.step import Bound, Step
+from raysym.types import TensorType
 
 GROUP = "__ctx_group__"
 
@@ -25,10 +26,10 @@ def task_graph(bound: Bound, step: Step, pins: Mapping[str, Context]) -> schedul
     return scheduler.TaskGraph(tasks, tuple(_edges(nodes, bound)))
 
 
-def node_cost(node: Node, types: Mapping[Entry, object]) -> Cost:
+def node_cost(node: Node, types: Mapping[Entry, TensorType]) -> Cost:
     """What the op's page says of one run of the node."""
     ins = [types[entry] for entry in node.inputs]
-    return node.op.cost(ins, [types[entry] for entry in node.entries()])  # type: ignore[arg-type]
+    return node.op.cost(ins, [types[entry] for entry in node.entries()])
 
 
 def costs_by_origin(step: Step) -> dict[Node, Cost]:
