@@ -117,10 +117,19 @@ def doc_of(page: type[Op], kind: str = "NDArray") -> str:
         inspect.cleandoc(page.__doc__ or page.name),
         _section("Inputs", [_input_text(page, name, kind) for name in page.inputs]),
         _section("Parameters", [_param_text(page, param) for param in page.params.values()]),
+        _section("Of every symbol", _SYMBOL_PARAMETERS if kind == "Symbol" else []),
         _section("Outputs", [_output_text(page)]),
-        _section("Notes", _notes(page)),
+        _section("Notes", [*_variable_notes(page, kind), *_notes(page)]),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+_SYMBOL_PARAMETERS: Final = [
+    "name : a string, default None",
+    "    Name of the node; None: the name of the function and a number.",
+    "attr : a dict of strings, default None",
+    "    Attributes of the node: ctx_group, or any key of the form __key__.",
+]
 
 
 def _section(title: str, lines: list[str]) -> str:
@@ -150,6 +159,12 @@ def _output_text(page: type[Op]) -> str:
     return text + (f" (and {', '.join(hidden)}, not shown)" if hidden else "")
 
 
+def _variable_notes(page: type[Op], kind: str) -> list[str]:
+    if kind != "Symbol" or page.variadic or len(page.inputs) < 2:
+        return []
+    return [f"An input that is left out becomes a variable: name_{page.inputs[1]}."]
+
+
 def _notes(page: type[Op]) -> list[str]:
     notes = []
     if page.random:
@@ -158,9 +173,15 @@ def _notes(page: type[Op]) -> list[str]:
         notes.append("A loss: its gradient ignores the gradient that comes from above.")
     if page.zero_gradient:
         notes.append("Its gradient is zero everywhere.")
-    names = [name for name in (page.name, *page.aliases) if not name.startswith("_")]
-    if len(names) > 1:
-        notes.append(f"Also called {', '.join(names[1:])}.")
+    if page.kinds != "fiub":
+        words = {"f": "floating numbers only", "fiu": "numbers, but no truth values"}
+        notes.append(f"Takes {words[page.kinds]}.")
+    names = [python_name(name) for name in (page.name, *page.aliases)]
+    known = [name for name in names if not name.startswith("_internal.")]
+    if len(known) > 1:
+        notes.append(f"Names of this operator: {', '.join(known)}.")
+    if python_name(page.name) != page.name or len(known) > 1:
+        notes.append(f"Files record it as {page.name}.")
     return notes
 
 

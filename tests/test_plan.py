@@ -133,7 +133,6 @@ def test_a_deadlock_is_refused() -> None:
 
 
 def test_too_little_memory_is_refused_with_the_numbers() -> None:
-    with pytest.raises(
-        PlacementError, match=r"cpu:0 needs 120 bytes at .run   left_backward.*, has 50 .70 too many"
-    ):
+    numbers = r"cpu:0 needs 120 bytes at .run   left_backward.*, has 50 .70 too many"
+    with pytest.raises(PlacementError, match=numbers):
         check(two_workers().plan, {"cpu:0": 50})

@@ -12,6 +12,7 @@ from raysym.graph import Graph, Node, node_error
 from raysym.planning.step import Bound, inference_step, training_step
 from raysym.planning.tasks import GROUP, task_graph
 
+
 def place_by_group(
     graph: Graph,
     groups: Mapping[str, Context],

@@ -72,4 +72,5 @@ def _within(
     starts = np.searchsorted(target, np.arange(k))
     before = np.concatenate([[0.0], filled])[starts]
     room = most_weight - weights
-    return order[filled - before[target] <= room[target]]
+    chosen: Array = order[filled - before[target] <= room[target]]
+    return chosen

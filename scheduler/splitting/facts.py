@@ -63,7 +63,9 @@ class Facts:
         # of the values open at i, those finished inside the piece still come in, and those that the
         # piece does not touch cost it nothing
         finished = (counts == self.sizes[open_values]) @ costs
-        return self.cut[targets] + finished - (counts == self.counts[i, open_values]) @ costs
+        untouched = (counts == self.counts[i, open_values]) @ costs
+        moved: Array = self.cut[targets] + finished - untouched
+        return moved
 
     def load(self, problem: Problem, i: int, targets: Array, kind: int) -> Array:
         """Load in seconds of the pieces from `i` to `targets` on a type; infinite if not

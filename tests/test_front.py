@@ -1,0 +1,29 @@
+"""The front door: what `import raysym` brings, and what it leaves for later."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import raysym as mx
+
+
+def test_import_leaves_heavy_libraries_alone() -> None:
+    code = "import sys, raysym; print([m for m in sys.argv[1:] if m in sys.modules])"
+    heavy = ["ray", "cupy", "pyarrow", "scipy", "sklearn", "rich", "llvmlite"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_all_is_sorted_complete_and_there() -> None:
+    assert mx.__all__ == sorted(mx.__all__)
+    assert all(hasattr(mx, name) for name in mx.__all__)
+
+
+def test_mxnets_long_names_are_the_same_things() -> None:
+    assert mx.symbol is mx.sym
+    assert mx.ndarray is mx.nd
+    assert mx.attribute.AttrScope is mx.AttrScope
+    assert mx.name.NameManager is not None
