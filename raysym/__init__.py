@@ -1,6 +1,6 @@
 """raysym: MXNet's Symbol API as a distributed dataflow executor on Ray. ``import raysym as mx``."""
 
-from raysym import model, nd, random, sym
+from raysym import model, nd, operator, random, sym
 from raysym import names as name
 from raysym.context import Context, cpu, cpu_pinned, cpu_shared, current_context, gpu
 from raysym.errors import (
@@ -50,6 +50,7 @@ __all__ = [
     "name",
     "nd",
     "ndarray",
+    "operator",
     "random",
     "sym",
     "symbol",

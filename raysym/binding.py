@@ -17,6 +17,7 @@ from raysym.ndarray import NDArray
 from raysym.op import in_words
 from raysym.passes.infer import infer
 from raysym.planning.partition import place_by_group, place_by_scheduler
+from raysym.planning.pipeline import Pipeline
 from raysym.planning.step import Bound
 from raysym.runtime import open_runtime
 from raysym.session import Session
@@ -32,6 +33,10 @@ class Where(NamedTuple):
     ``policy`` and ``objective`` ("load": throughput, "makespan": latency) as in `scheduler.place`.
     ``runtime``: "local", "ray" or a Runtime; by default "ray" when a cluster is given.
     ``threads``: how many threads one worker's matrix products use; the bits depend on it.
+    ``transport``: how workers exchange arrays, "object_store", "socket" or "object_ref"; chosen by
+    where they are if not given.
+    ``micro_batches``: cut the batch into so many parts and run them through the workers in the
+    order of ``schedule`` (see `planning.pipeline`); ``batch_axes``: the batch axis of each input.
     """
 
     ctx: Context
@@ -41,6 +46,10 @@ class Where(NamedTuple):
     objective: str = "load"
     runtime: Any = None
     threads: int = 1
+    transport: str | None = None
+    micro_batches: int = 1
+    schedule: str = "1f1b"
+    batch_axes: Mapping[str, int] | None = None
 
     @property
     def is_remote(self) -> bool:
@@ -87,8 +96,10 @@ def make_executor(
     homes = _homes(bound, arg_nodes, aux_nodes, arrays, outputs)
     workers = sorted(set(placement.values()))
     _check_contexts(homes, place, workers)
-    runtime = open_runtime(place.runtime or ("ray" if place.cluster else "local"), place.threads)
-    session = Session(bound, placement, runtime, homes, memory)
+    wanted = place.runtime or ("ray" if place.cluster else "local")
+    runtime = open_runtime(wanted, place.threads, place.transport)
+    pipeline = Pipeline(place.micro_batches, place.schedule, place.batch_axes)
+    session = Session(bound, placement, runtime, homes, memory, pipeline=pipeline)
     try:
         session.mode("training")
     except BaseException:

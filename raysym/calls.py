@@ -33,7 +33,7 @@ def sort_call(page: type[Op], args: Sequence[Any], kwargs: Mapping[str, Any], ki
         if not isinstance(value, kind):
             wanted = f"argument {key} must have {kind.__name__} type"
             raise AssertionError(f"{page.name}: {wanted}, but got {short(value)}")
-    if page.variadic and page.variadic not in params:
+    if page.variadic in page.params and page.variadic not in params:
         params[page.variadic] = len(given)
     out = params.pop("out", None)
     return Call(_in_order(page, given, params), params, out)
@@ -82,6 +82,8 @@ def _positional_slots(page: type[Op], args: Sequence[Any], kind: type) -> list[s
 
 
 def _is_input(page: type[Op], key: str, value: Any, kind: type) -> bool:
+    if page.variadic and key != "out":  # such ops have no parameter that could be an array
+        return isinstance(value, kind)
     if key in page.params or key == "out":
         return key in page.inputs and isinstance(value, kind)
     return key in page.inputs or isinstance(value, kind)

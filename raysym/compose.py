@@ -61,7 +61,7 @@ def call(
         **scoped_attrs(page, resolved, attr),
         **_hidden_spelled(page, resolved, _texts(page, resolved, given.params)),
     }
-    if page.variadic and page.variadic not in attrs:
+    if page.variadic in page.params and page.variadic not in attrs:
         count = len(given.positional) or len(given.named)
         attrs.update({page.variadic: str(count)} if count else {})
     try:
@@ -272,7 +272,7 @@ def set_attrs(node: Node, attrs: Mapping[str, str]) -> None:
     merged = {**node.attrs, **_hidden_spelled(page, node.name, attrs)}
     if page is not None:
         try:
-            node.replace_op(make_op(page.name, merged))
+            node.replace_op(make_op(page.name, merged).with_subgraphs(node.op.subgraphs()))
         except RuleError as error:
             made = [f"made at {node.source}"] if node.source else []
             raise MXNetError(node_message(page.name, node.name, str(error), made)) from None

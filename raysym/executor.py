@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -110,6 +110,42 @@ class Executor:
         for i in self._session.mode(mode)[0].head_grads:
             self._set_head(i, heads)
         self._session.run(phase, self._key)
+
+    def step(self, out_grads: Any = None, **kwargs: Any) -> list[NDArray]:
+        """Run forward and backward of one training step together; returns `outputs`.
+
+        One message per worker; with micro-batches, in the order of the schedule. Arguments as for
+        `forward` and `backward`.
+        """
+        self._prepare(out_grads, kwargs)
+        self._session.run("step", self._key)
+        return self.outputs
+
+    def run(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[list[np.ndarray[Any, Any]]]:
+        """A training step for each of `batches`; yields the outputs of each, in order.
+
+        Several steps are under way at once: what is written to bound arrays while this runs is seen
+        by steps that begin later, and gradients and states are those of the newest step.
+        """
+        homes = [f"output:{i}" for i in range(len(self.outputs))]
+        made = [home for home in homes if home in self._session.mode("step")[1].homes]
+        for found in self._session.stream(map(self._begin, batches), made):
+            yield [
+                found[home] if home in found else output.asnumpy()
+                for home, output in zip(homes, self.outputs, strict=True)
+            ]
+
+    def _begin(self, batch: Mapping[str, Any]) -> StepKey:
+        self._prepare(None, batch)
+        return self._key
+
+    def _prepare(self, out_grads: Any, feeds: Mapping[str, Any]) -> None:
+        for name, value in feeds.items():
+            self._feed(name, value)
+        heads = self._head_list(out_grads)
+        for i in self._session.mode("step")[0].head_grads:
+            self._set_head(i, heads)
+        self._last, self._key = "forward", StepKey(*next_draw())
 
     def _head_list(self, out_grads: Any) -> Sequence[NDArray]:
         if out_grads is None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from itertools import accumulate
 from typing import Any
 
+from raysym.collector import collection_paused
 from raysym.compose import auto_variable, check_aux, hint_variable
 from raysym.errors import MXNetError, RuleError, did_you_mean, node_message, sentence
 from raysym.graph import Entry, Graph, Node, input_versions
@@ -24,6 +25,7 @@ _TOP_KEYS = {"nodes", "arg_nodes", "node_row_ptr", "heads", "attrs"}
 # ----- writing
 
 
+@collection_paused()
 def dumps(graph: Graph, *, remove_amp_cast: bool = True) -> str:
     """The JSON text of a graph, with the white space of MXNet's writer."""
     return _text(to_dict(_without_amp(graph) if remove_amp_cast else graph))
@@ -31,6 +33,10 @@ def dumps(graph: Graph, *, remove_amp_cast: bool = True) -> str:
 
 def to_dict(graph: Graph) -> dict[str, Any]:
     """The JSON object of a graph."""
+    return {**_graph_dict(graph), "attrs": {"mxnet_version": ["int", VERSION]}}
+
+
+def _graph_dict(graph: Graph) -> dict[str, Any]:
     number = {node: i for i, node in enumerate(graph.nodes)}
     versions = input_versions(graph)
     counts = [node.op.n_stored() for node in graph.nodes]
@@ -39,7 +45,6 @@ def to_dict(graph: Graph) -> dict[str, Any]:
         "arg_nodes": [number[node] for node in graph.variables()],
         "node_row_ptr": list(accumulate(counts, initial=0)),
         "heads": [[number[e.node], e.index, 0] for e in graph.outputs],
-        "attrs": {"mxnet_version": ["int", VERSION]},
     }
 
 
@@ -51,7 +56,7 @@ def _node_dict(node: Node, number: Mapping[Node, int], versions: Sequence[int]) 
     made["inputs"] = [[number[entry.node], entry.index, version] for entry, version in pairs]
     subgraphs = node.op.subgraphs()
     if subgraphs:
-        made["subgraphs"] = [to_dict(graph) for graph in subgraphs]
+        made["subgraphs"] = [_graph_dict(graph) for graph in subgraphs]
     return made
 
 
@@ -70,10 +75,16 @@ def _text(value: Any, indent: int = 0, is_nodes: bool = False) -> str:
         parts = [f"{_string(k)}: {_text(v, indent + 1, k == 'nodes')}" for k, v in value.items()]
         return _brackets("{}", parts, pad, indent, len(parts) <= 1)
     if isinstance(value, list):
+        if len(value) <= 10 and all(map(_is_number_or_entry, value)):
+            return str(value)  # Python writes these as MXNet does
         flat = len(value) <= 10 and not is_nodes and not any(isinstance(v, dict) for v in value)
         parts = [_text(v, indent + 1) for v in value]
         return _brackets("[]", parts, pad, indent, flat)
     return _string(value) if isinstance(value, str) else str(value)
+
+
+def _is_number_or_entry(value: Any) -> bool:
+    return type(value) is int or (type(value) is list and set(map(type, value)) == {int})
 
 
 def _brackets(pair: str, parts: Iterable[str], pad: str, indent: int, flat: bool) -> str:
@@ -93,21 +104,25 @@ def _string(text: str) -> str:
 # ----- reading
 
 
+@collection_paused()
 def loads(text: str) -> Graph:
     """The graph of a JSON text; MXNetError says what is wrong with it."""
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise MXNetError(sentence("symbol JSON is malformed", error)) from None
+        raise MXNetError(f"symbol JSON is malformed: {error}") from None
     return from_dict(data)
 
 
 def from_dict(data: Any) -> Graph:
     """The graph of a JSON object of any version; MXNetError says what is wrong with it."""
     _check(data, dict, "symbol JSON", _TOP_KEYS, ("nodes", "arg_nodes", "heads"))
+    return _graph(data, _version(data.get("attrs")))
+
+
+def _graph(data: Mapping[str, Any], version: int) -> Graph:
     for key in ("nodes", "arg_nodes", "heads"):
         _check(data[key], list, f"symbol JSON, {key}")
-    version = _version(data.get("attrs"))
     nodes: list[Node] = []
     for item in data["nodes"]:
         nodes.append(_node(item, nodes, version))
@@ -115,6 +130,12 @@ def from_dict(data: Any) -> Graph:
     if not heads:
         raise MXNetError(sentence("symbol JSON, heads", "none", "at least one"))
     return Graph.of(heads)
+
+
+def _subgraph(data: Any, version: int) -> Graph:
+    """A graph inside of a node: it has the version of the file, and says nothing of it itself."""
+    _check(data, dict, "symbol JSON, subgraph", _TOP_KEYS, ("nodes", "arg_nodes", "heads"))
+    return _graph(data, _version(data["attrs"]) if "attrs" in data else version)
 
 
 def _check(
@@ -190,7 +211,7 @@ def _op_node(
     params = {key: v for key, v in attrs.items() if page.params and not hidden_suffix(key)}
     try:
         op = make_op(page.name, params if version < VERSION or not page.params else attrs)
-        op = op.with_subgraphs([from_dict(sub) for sub in item.get("subgraphs") or []])
+        op = op.with_subgraphs([_subgraph(sub, version) for sub in item.get("subgraphs") or []])
         if version < 900:  # auxiliary states were not stored
             missing = op.input_names()[len(inputs) :]
             inputs = [*inputs, *(auto_variable(name, slot, attrs, None) for slot in missing)]

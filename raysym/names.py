@@ -23,11 +23,13 @@ class NameManager:
 
     def get(self, name: str | None, hint: str) -> str:
         """`name` if given, else ``hint`` followed by the next number."""
-        if name:
-            return name
+        return name or f"{hint}{self.count(hint)}"
+
+    def count(self, hint: str) -> int:
+        """How often `hint` was asked for before."""
         count = self._counter.get(hint, 0)
         self._counter[hint] = count + 1
-        return f"{hint}{count}"
+        return count
 
     def __enter__(self) -> Self:
         _stacks.names.append(self)

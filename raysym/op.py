@@ -122,6 +122,10 @@ class Op:
         """The same op with the graphs that were stored beside it in a file."""
         return self
 
+    def luggage(self) -> Any:
+        """What a worker must have unpickled before it can unpickle this op; None: nothing."""
+        return None
+
     # ----- rules
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
@@ -298,11 +302,9 @@ def _cached(page: Any, given: tuple[tuple[str, str], ...]) -> Op:
 
 
 def _unknown_parameter(page: type[Op], key: str) -> RuleError:
-    known = [*page.inputs, *page.params]
-    return RuleError(
-        f"Cannot find argument '{key}'",
-        fix=f"{did_you_mean(key, known)} Possible Arguments: {', '.join(page.params) or 'none'}",
-    )
+    guess = did_you_mean(key, [*page.inputs, *page.params])
+    possible = f"Possible Arguments: {', '.join(page.params) or 'none'}"
+    return RuleError(f"Cannot find argument '{key}'", fix=f"{guess} {possible}".lstrip())
 
 
 def to_text_of(page: type[Op], key: str, value: Any) -> str:

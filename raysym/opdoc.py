@@ -155,8 +155,9 @@ def _param_text(page: type[Op], param: Param) -> str:
 def _output_text(page: type[Op]) -> str:
     visible = page.outputs[: len(page.outputs) - page.hidden]
     hidden = page.outputs[len(visible) :]
-    text = ", ".join(visible)
-    return text + (f" (and {', '.join(hidden)}, not shown)" if hidden else "")
+    text = ", ".join(visible) + (f" (and {', '.join(hidden)}, not shown)" if hidden else "")
+    decided = page.output_names is not Op.output_names or page.n_visible is not Op.n_visible
+    return text + (": parameters decide which and how many" if decided else "")
 
 
 def _variable_notes(page: type[Op], kind: str) -> list[str]:

@@ -25,7 +25,7 @@ Inputs in brackets are there for some parameters only; `*` stands for as many as
 def index() -> str:
     """The whole index: a table for each file of pages, internal operators last."""
     files: dict[str, list[type[Op]]] = defaultdict(list)
-    inner = []
+    inner: list[type[Op]] = []
     for page in CANONICAL.values():
         (inner if page.internal else files[_file_of(page)]).append(page)
     parts = [_table(f"{name}.py", files[name]) for name in sorted(files)]

@@ -6,7 +6,8 @@ that a phase wrote as newer on the workers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +20,7 @@ from raysym.graph import Node
 from raysym.nd.creation import zeros
 from raysym.ndarray import NDArray
 from raysym.planning.compile import compile_plan
+from raysym.planning.pipeline import STEP, WHOLE, Pipeline
 from raysym.planning.plan import Plan
 from raysym.planning.step import Bound, Step
 from raysym.runtime.protocol import Runtime, StepKey, Tap
@@ -28,7 +30,9 @@ MODE_OF_PHASE = {
     "backward": "training",
     "inference": "inference",
     "inference_backward": "inference_backward",
+    "step": "step",
 }
+IN_FLIGHT = 4  # steps of a stream that may be under way
 
 
 @dataclass
@@ -42,6 +46,7 @@ class Session:
     memory: Mapping[str, float] = field(default_factory=dict)
     modes: dict[str, tuple[Step, Plan]] = field(default_factory=dict)
     tap: Tap | None = None
+    pipeline: Pipeline = WHOLE
     _pushed: dict[str, int] = field(default_factory=dict)
 
     def mode(self, name: str) -> tuple[Step, Plan]:
@@ -49,9 +54,11 @@ class Session:
         if name not in self.modes:
             with collection_paused():
                 tidy = self.tap is None
-                step, plan = compile_plan(self.bound, self.placement, name, self.memory, tidy)
-                self.modes[name] = step, plan
+                step, plan = compile_plan(
+                    self.bound, self.placement, name, self.memory, tidy, self.pipeline
+                )
                 self._load(plan)
+                self.modes[name] = step, self.runtime.route(plan)
         return self.modes[name]
 
     def _load(self, plan: Plan) -> None:
@@ -85,6 +92,27 @@ class Session:
             self._explain(error)
             raise
         self._mark(plan.written(phase))
+
+    def stream(self, keys: Iterable[StepKey], wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """A step for each key, `IN_FLIGHT` of them under way: yields the entries wanted of each.
+
+        Whoever makes the keys writes the step's data into the bound arrays first.
+        """
+        tickets: deque[int] = deque()
+        try:
+            for key in keys:
+                plan = self.mode(STEP)[1]
+                self._push(plan.homes)
+                tickets.append(self.runtime.submit((STEP,), key, wanted))
+                self._mark(plan.written(STEP))
+                if len(tickets) == IN_FLIGHT:
+                    yield self.runtime.result(tickets.popleft())
+            while tickets:
+                yield self.runtime.result(tickets.popleft())
+        finally:
+            with suppress(MXNetError):  # a stream that was left early, or ended by an error
+                for ticket in tickets:
+                    self.runtime.result(ticket)
 
     def _explain(self, error: MXNetError) -> None:
         """Add the user's node, and the line that made it, to what a worker knows of a failure."""

@@ -37,8 +37,12 @@ POLICIES: dict[str, Policy] = {
     "multilevel": multilevel,
     "single": single,
 }
-_SMALL, _MIDDLE = 3_000, 20_000
-_QUICK = Effort(states=20_000, pairs=30_000_000)
+_SMALL, _MIDDLE = 1_000, 2_000
+# the portfolio runs them beside others: a second, not a minute
+_QUICKER: dict[str, Policy] = {
+    "ideals": partial(split, effort=Effort(states=20_000, pairs=30_000_000, pool=1_000)),
+    "intervals": partial(intervals, most=400),
+}
 
 
 def place(
@@ -95,7 +99,7 @@ def _best(graph: TaskGraph, cluster: Cluster, objective: str) -> Schedule:
     """The best of the portfolio, improved by local search where the graph is small."""
     found, refusal = [], None
     for name in _portfolio(graph, objective):
-        policy = partial(split, effort=_QUICK) if name == "ideals" else POLICIES[name]
+        policy = _QUICKER.get(name, POLICIES[name])
         try:
             found.append(_run(policy, name, graph, cluster, objective))
         except ScheduleError as error:

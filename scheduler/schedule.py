@@ -139,15 +139,18 @@ def summary(schedule: Schedule) -> str:
 
 
 def gantt(schedule: Schedule, width: int = 64) -> list[str]:
-    """One line per device: a letter per task (`a` to `z`, repeating), `.` where it waits."""
+    """One line per device: a letter per task (`a` to `z` in the order of the graph, repeating), `.`
+    where it waits."""
     scale = width / schedule.makespan if schedule.makespan > 0 else 0.0
     names = max(len(device.name) for device in schedule.cluster.devices)
     rows = {device.name: ["."] * width for device in schedule.cluster.devices}
-    for number, slot in enumerate(sorted(schedule.slots, key=lambda slot: slot.start)):
+    for slot in schedule.slots:
         first = min(int(slot.start * scale), width - 1)
         last = max(first + 1, round(slot.finish * scale))
         for column in range(first, min(last, width)):
-            rows[slot.device][column] = "abcdefghijklmnopqrstuvwxyz"[number % 26]
+            rows[slot.device][column] = "abcdefghijklmnopqrstuvwxyz"[
+                schedule.graph.index[slot.task] % 26
+            ]
     return [
         f"{name:{names}} |{''.join(row)}| load {seconds(schedule.loads[name])}"
         f" memory {nbytes(schedule.peak_memory[name])}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 from evaluate import evaluate
 from samples import SAMPLES, Sample
 
-import raysym.ops  # noqa: F401  (fills the registry)
+import raysym as mx
 from raysym.graph import Entry, Graph, Node, variable
-from raysym.op import make_op
+from raysym.op import CANONICAL, make_op
+from raysym.opdoc import python_name
 from raysym.passes.gradient import differentiate
 
 # Ops that these suites leave out, and why.
@@ -19,6 +21,7 @@ LEFT_OUT = {
     "_no_gradient": "exists to fail",
     "Custom": "numbers its runs, so that no two are equal; its code is the user's",
     "_backward_Custom": "finds its forward by that number",
+    "_Custom_inference": "its code is the user's, who may well look at numbers",
 }
 
 CASES = [
@@ -28,6 +31,18 @@ CASES = [
     if name not in LEFT_OUT
 ]
 WITH_GRADIENT = [case for case in CASES if case.values[1].wrt != ()]
+
+
+def compose(name: str, params: dict[str, Any], sample: Sample | None = None) -> mx.Symbol:
+    """The op as users call it, on variables x0, x1, ..."""
+    page = CANONICAL[name]
+    op = make_op(name, sample.params if sample else params)
+    inputs = [mx.sym.Variable(f"x{i}") for i in range(len(op.input_names()))]
+    function = operator.attrgetter(python_name(name))(mx.sym)
+    if page.variadic:
+        counted = {key: value for key, value in params.items() if key != page.variadic}
+        return function(*inputs, name="node", **counted)
+    return function(**dict(zip(op.input_names(), inputs, strict=True)), name="node", **params)
 
 
 class Fed(NamedTuple):

@@ -104,6 +104,13 @@ SAMPLES = {
     "multi_all_finite": [
         Sample(
             {"num_arrays": 2},
+            [(2, 3), (4, 5)],
+            reference=lambda x, y: np.ones(1),
+            wrt=(),
+            why="yes or no",
+        ),
+        Sample(
+            {"num_arrays": 2},
             [(2, 3), infinite],
             reference=lambda x, y: np.zeros(1),
             wrt=(),

@@ -97,6 +97,7 @@ SAMPLES = {
         ),
     ],
     "_convolve": [
+        Sample(PLAIN, [(2, 5, 7, 6), (4, 5, 3, 2)], smooth=True),
         Sample(PLAIN, [(2, 3, 7, 6), (4, 3, 3, 2)], smooth=True),
         Sample(LAST, [(2, 7, 6, 3), (4, 3, 2, 3)], smooth=True),
     ],
@@ -111,6 +112,7 @@ SAMPLES = {
         Sample(LAST, [(2, 4, 4, 4), (2, 7, 6, 3)], smooth=True),
     ],
     "Deconvolution": [
+        Sample({"kernel": (3, 2), "num_filter": 6}, [(2, 5, 3, 4), (5, 6, 3, 2)], smooth=True),
         Sample(
             {**PLAIN, "num_filter": 3, "no_bias": False, "adj": (1, 0)},
             [(2, 4, 3, 5), (4, 3, 3, 2), (3,)],
@@ -201,7 +203,7 @@ SAMPLES = {
     "Convolution_v1": [
         Sample(
             {"kernel": (3, 2), "num_filter": 4, "stride": (2, 1)},
-            [(2, 3, 7, 6), (4, 3, 3, 2), (4,)],
+            [(2, 5, 7, 6), (4, 5, 3, 2), (4,)],
             reference=lambda x, w, b: naive(x, w, b, stride=(2, 1), dilate=(1, 1), pad=(0, 0)),
         )
     ],

@@ -109,7 +109,13 @@ SAMPLES = {
         ),
     ],
     "_Custom_inference": [
-        Sample(SCALE, [(4, 3), (3,), (1,)], reference=scaled, wrt=(), why="has no gradient")
+        Sample(
+            SCALE,
+            [(4, 3), (3,), (1,)],
+            reference=scaled,
+            wrt=(),
+            why="its gradient is that of Custom",
+        )
     ],
     "_backward_Custom": [
         Sample(

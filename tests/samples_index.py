@@ -260,8 +260,8 @@ SAMPLES = {
     "_ravel_multi_index": [
         Sample(
             {"shape": (3, 6)},
-            [given([1, 2], [3, 4], dtype="float64")],
-            reference=lambda i: np.array([9.0, 16.0]),
+            [given([1, 2, 0], [3, 4, 5], dtype="float64")],
+            reference=lambda i: np.array([9.0, 16.0, 5.0]),
             wrt=(),
             why="indices",
         ),

@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 from evaluate import evaluate
 from ray import cloudpickle
-from samples_custom import SCALE
+from samples import SAMPLES
 
 from raysym.errors import RuleError
 from raysym.graph import Entry, Graph, Node, variable
 from raysym.op import call_kernel, make_op
-from raysym.ops.user_op import CustomOp, CustomOpProp, register, set_wrapper
+from raysym.ops import user_op
+from raysym.ops.user_op import CustomOp, CustomOpProp, register
 from raysym.passes.gradient import differentiate
 
+SCALE = SAMPLES["Custom"][0].params
 
 def test_a_loss_ignores_its_head_gradient_and_keeps_what_forward_left() -> None:
     op = make_op("Custom", {"op_type": "sample_loss"})
@@ -70,11 +72,12 @@ def test_errors_of_users_name_where_they_were_raised() -> None:
             return Failing()
 
     register("sample_failing")(FailingProp)
-    with pytest.raises(RuleError, match="forward raised ValueError: no such luck"):
+    where = rf"forward raised ValueError at {__file__}:\d+: no such luck"
+    with pytest.raises(RuleError, match=where):
         call_kernel(make_op("Custom", {"op_type": "sample_failing"}), np, [np.ones(3)])
 
 
-def test_arrays_are_wrapped_for_users() -> None:
+def test_arrays_are_wrapped_for_users(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
     class Wrapped(np.ndarray):
@@ -90,11 +93,8 @@ def test_arrays_are_wrapped_for_users() -> None:
             return Looking()
 
     register("sample_looking")(LookingProp)
-    set_wrapper(lambda array: array.view(Wrapped))
-    try:
-        made = call_kernel(make_op("Custom", {"op_type": "sample_looking"}), np, [np.ones(3)])
-    finally:
-        set_wrapper(lambda array: array)
+    monkeypatch.setattr(user_op, "_wrap", lambda array: array.view(Wrapped))
+    made = call_kernel(make_op("Custom", {"op_type": "sample_looking"}), np, [np.ones(3)])
     assert seen == ["Wrapped", "Wrapped"]
     np.testing.assert_array_equal(made[0], np.ones(3))
 
@@ -110,11 +110,12 @@ def test_an_operator_runs_in_a_process_that_never_saw_its_class(tmp_path: Path) 
 
     register("sample_doubling")(DoublingProp)
     path = tmp_path / "op.pkl"
-    path.write_bytes(cloudpickle.dumps(make_op("Custom", {"op_type": "sample_doubling"})))
+    op = make_op("Custom", {"op_type": "sample_doubling"})
+    path.write_bytes(cloudpickle.dumps((op.luggage(), op)))
     program = (
         "import pickle, sys, numpy as np, raysym.ops\n"
         "from raysym.op import call_kernel\n"
-        "op = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "_, op = pickle.load(open(sys.argv[1], 'rb'))\n"
         "print(call_kernel(op, np, [np.arange(3.0)])[0].tolist())\n"
     )
     root = str(Path(__file__).parent.parent)

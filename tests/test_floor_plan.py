@@ -21,7 +21,8 @@ FLOORS = [
     {"passes"},
     {
         "arithmetic", "calls", "chunk", "convert", "creation", "device", "fluent", "imperative",
-        "indexing", "inplace", "nd", "ndarray", "ndarray_file", "opdoc", "random_state",
+        "indexing", "inplace", "nd", "ndarray", "ndarray_file", "opdoc", "operator", "opindex",
+        "random_state",
     },
     {"kernels", "planning"},
     {"pictures", "runtime"},

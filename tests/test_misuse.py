@@ -6,6 +6,7 @@ that made the node, where there is a node. The numbers are those of the catalogu
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -300,8 +301,8 @@ def _() -> Any:
 
 @case(55, MX, "node 0", "Unknown field: got 'zzz', expected one of attr, attrs")
 def _() -> Any:
-    node = '{"op": "null", "name": "a", "inputs": [], "zzz": 1}'
-    sym.load_json('{"nodes": [%s], "arg_nodes": [0], "heads": [[0, 0, 0]]}' % node)
+    node = {"op": "null", "name": "a", "inputs": [], "zzz": 1}
+    sym.load_json(json.dumps({"nodes": [node], "arg_nodes": [0], "heads": [[0, 0, 0]]}))
 
 
 @case(

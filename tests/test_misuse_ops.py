@@ -6,18 +6,17 @@ The cases are generated from the samples and from what the pages say of their pa
 
 from __future__ import annotations
 
-import operator
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from samples import SAMPLES, Sample
+from op_graphs import compose
+from samples import SAMPLES
 from wrong_values import wrong_values
 
 import raysym as mx
-from raysym.op import CANONICAL, make_op
-from raysym.opdoc import python_name
+from raysym.op import CANONICAL
 from raysym.params import REQUIRED, DType
 from raysym.types import DTYPE_CODES
 
@@ -83,18 +82,6 @@ def listed(groups: dict[str, str]) -> set[str]:
 
 
 # ----- composing and checking
-
-
-def compose(name: str, params: dict[str, Any], sample: Sample | None = None) -> mx.Symbol:
-    """The op as users call it, on variables x0, x1, ..."""
-    page = CANONICAL[name]
-    op = make_op(name, sample.params if sample else params)
-    inputs = [mx.sym.Variable(f"x{i}") for i in range(len(op.input_names()))]
-    function = operator.attrgetter(python_name(name))(mx.sym)
-    if page.variadic:
-        counted = {key: value for key, value in params.items() if key != page.variadic}
-        return function(*inputs, name="node", **counted)
-    return function(**dict(zip(op.input_names(), inputs, strict=True)), name="node", **params)
 
 
 def refusals(attempts: Iterator[Callable[[], Any]]) -> list[str]:

@@ -227,6 +227,8 @@ def test_misuse_is_refused() -> None:
         y.gradient(mx.sym.Variable("data"))
     with pytest.raises(mx.MXNetError, match="'data' is the name of 2 variables"):
         (y + mx.sym.Variable("data")).gradient("data")
+    with pytest.raises(TypeError, match="got an empty list, expected names or symbols"):
+        y.gradient([])
     with pytest.raises(TypeError, match="got 3, expected a name, a Symbol or a list"):
         y.gradient([3])
     with pytest.raises(mx.MXNetError, match=r"shuffle 'mix': operator is not differentiable"):

@@ -245,6 +245,10 @@ class Emit:
             v = combine(v, self.shuffle(v, v, moved))
         return self.b.extract_element(v, ir.Constant(I32, 0))
 
+    def keep(self, v: Value, lanes: int, other: float = 0.0) -> Value:
+        """The first lanes of a vector; `other` in those behind."""
+        return v if lanes == LANES else self.b.select(_first(lanes), v, self.number(other))
+
     def shuffle(self, x: Value, y: Value, lanes: Sequence[int]) -> Value:
         """Lanes of x (0..15) and y (16..31)."""
         return self.b.shuffle_vector(x, y, ir.Constant(IVEC, list(lanes)))

@@ -8,9 +8,9 @@ depends on the shape alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts, lanes_of, runs_of
+from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts, runs_of
 from raysym.kernels.moving import PANEL, each_panel, pack_columns, pack_rows, write_transpose
 from raysym.kernels.specs import maker
 
@@ -60,7 +60,7 @@ class Product(NamedTuple):
     turned_a: bool = False
     turned_b: bool = False
     bias: bool = False
-    count: int = 1  # so many products, one behind the other
+    repeats: int = 1  # so many products, one behind the other
 
     @property
     def packs_b(self) -> bool:
@@ -74,7 +74,7 @@ class Product(NamedTuple):
 
 
 @maker
-def gemm(e: Emit, *fields: int) -> None:
+def gemm(e: Emit, fields: tuple[Any, ...]) -> None:
     """Arguments: A, B, [bias,] C, [workspace]."""
     shape = Product(*fields)
     arrays = [e.arg(i) for i in range(3 + shape.bias + bool(shape.workspace()))]
@@ -93,7 +93,7 @@ def gemm(e: Emit, *fields: int) -> None:
             b = space
         multiply(e, shape, a, b, arrays[2] if shape.bias else None, c)
 
-    e.nest((shape.count,), one)
+    e.nest((shape.repeats,), one)
 
 
 def multiply(e: Emit, shape: Product, a: Value, b: Value, bias: Value | None, c: Value) -> None:
@@ -105,9 +105,13 @@ def multiply(e: Emit, shape: Product, a: Value, b: Value, bias: Value | None, c:
     for start, depth, end in parts:
 
         def part(k: Index, depth: int = depth) -> None:
-            _panels(e, shape, a, b, bias if single else None, c, k, depth, not single)
+            whole = _Part(k, depth, not single, bias if single else None)
+            _panels(e, shape, a, b, c, whole)
 
-        e.loop(start, end, part, step=depth) if end - start > depth else part(start)
+        if end - start > depth:
+            e.loop(start, end, part, step=depth)
+        else:
+            part(start)
 
 
 def _start(e: Emit, shape: Product, bias: Value | None, c: Value) -> None:
@@ -118,49 +122,61 @@ def _start(e: Emit, shape: Product, bias: Value | None, c: Value) -> None:
     e.columns(shape.n, cells)
 
 
-def _panels(
-    e: Emit,
-    shape: Product,
-    a: Value,
-    b: Value,
-    bias: Value | None,
-    c: Value,
-    k: Index,
-    depth: int,
-    adds: bool,
-) -> None:
+class _Part(NamedTuple):
+    """A part of the depth: where it starts, how deep it is, and whether sums go on."""
+
+    k: Index
+    depth: int
+    adds: bool
+    bias: Value | None
+
+
+def _panels(e: Emit, shape: Product, a: Value, b: Value, c: Value, part: _Part) -> None:
     tiles = runs_of(even_parts(shape.m, ROWS))
 
     def panel(column: Index, lanes: Sequence[int]) -> None:
-        lanes = [n for n in lanes if n]
+        kept = [n for n in lanes if n]
         if shape.packs_b:
-            right, step, read = e.at(b, e.times(column, shape.k), e.times(k, PANEL)), PANEL, LANES
+            right = e.at(b, e.times(column, shape.k), e.times(part.k, PANEL))
         else:
-            right, step, read = e.at(b, e.times(k, shape.n), column), shape.n, 0
-
-        def rows(i: Index, height: int) -> None:
-            place = e.at(c, e.times(i, shape.n), column)
-            cells = [(r * shape.n + j * LANES, n) for r in range(height) for j, n in enumerate(lanes)]
-            if adds:
-                sums = [e.load(place, offset, n) for offset, n in cells]
-            elif bias is not None:
-                first = [e.load(e.at(bias, column), j * LANES, n) for j, n in enumerate(lanes)]
-                sums = first * height
-            else:
-                sums = [e.zero] * len(cells)
-            left = e.at(a, e.times(i, shape.k), k)
-            starts = [r * shape.k for r in range(height)]
-            sums = tile(e, left, starts, 1, right, step, depth, sums, [read or n for n in lanes])
-            for value, (offset, n) in zip(sums, cells, strict=True):
-                e.store(value, place, offset, n)
-
+            right = e.at(b, e.times(part.k, shape.n), column)
         for start, height, end in tiles:
+
+            def rows(i: Index, height: int = height) -> None:
+                left = e.at(a, e.times(i, shape.k), part.k)
+                place = e.at(c, e.times(i, shape.n), column)
+                first = None if part.bias is None else e.at(part.bias, column)
+                _tile(e, shape, left, right, place, first, height, kept, part)
+
             if end - start > height:
-                e.loop(start, end, lambda i, height=height: rows(i, height), step=height)
+                e.loop(start, end, rows, step=height)
             else:
-                rows(start, height)
+                rows(start)
 
     each_panel(e, shape.n, panel)
 
 
-__all__ = ["Product", "gemm", "lanes_of", "tile"]
+def _tile(
+    e: Emit,
+    shape: Product,
+    left: Value,
+    right: Value,
+    place: Value,
+    bias: Value | None,
+    height: int,
+    lanes: Sequence[int],
+    part: _Part,
+) -> None:
+    cells = [(r * shape.n + j * LANES, n) for r in range(height) for j, n in enumerate(lanes)]
+    if part.adds:
+        sums = [e.load(place, offset, n) for offset, n in cells]
+    elif bias is not None:
+        sums = [e.load(bias, j * LANES, n) for j, n in enumerate(lanes)] * height
+    else:
+        sums = [e.zero] * len(cells)
+    starts = [r * shape.k for r in range(height)]
+    step = PANEL if shape.packs_b else shape.n
+    read = [LANES if shape.packs_b else n for n in lanes]  # panels are filled up with zeros
+    sums = tile(e, left, starts, 1, right, step, part.depth, sums, read)
+    for value, (offset, n) in zip(sums, cells, strict=True):
+        e.store(value, place, offset, n)

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from raysym.kernels import elementwise, gemm, llvm, moving, reduce  # noqa: F401  (enters makers)
+from raysym.kernels import layers, llvm, norm, softmax  # noqa: F401  (these enter their kernels)
 from raysym.kernels.cache import DiskCache, default_folder
 from raysym.kernels.specs import Kernels
 from raysym.kernels.tracing import (
@@ -30,13 +30,14 @@ from raysym.kernels.tracing import (
 )
 from raysym.op import call_kernel
 from raysym.passes.memory import Lifetime, plan_memory
-from raysym.planning.plan import Program
+from raysym.planning.plan import Program, Run
 from raysym.random_state import generator
-from raysym.runtime.interpreter import Mailbox, Worker, explain
-from raysym.runtime.protocol import StepKey
 from raysym.types import TensorType
 
-Action: TypeAlias = Callable[[Worker, Mailbox, StepKey], bool]  # False: a message is missing
+# An action gets the worker's mailbox and the step's key (see runtime/); False: no message yet.
+Action: TypeAlias = Callable[[Any, Any], bool]
+# Names node and worker in the error of a reference kernel: (error, run, its arguments by name).
+Explain: TypeAlias = Callable[[Exception, Run, Mapping[str, Any]], Exception]
 POISON = 0xFF  # as bytes of a float: NaN
 
 
@@ -57,11 +58,11 @@ class LinkedPhase:
     def __len__(self) -> int:
         return len(self.actions)
 
-    def advance(self, worker: Worker, mailbox: Mailbox, key: StepKey, start: int) -> int:
+    def advance(self, mailbox: Any, key: Any, start: int) -> int:
         """Run from action `start`; the position where it stopped: the end, or a missing message."""
         with np.errstate(all="ignore"):
             for position in range(start, len(self.actions)):
-                if not self.actions[position](worker, mailbox, key):
+                if not self.actions[position](mailbox, key):
                     return position
         return len(self.actions)
 
@@ -104,16 +105,18 @@ def link(
     programs: Mapping[str, Program],
     types: Mapping[str, TensorType],
     arrays: Mapping[str, Any],
+    explain: Explain = lambda error, run, args: error,
     kernels: Kernels | None = None,
     poison: bool = False,
+    fused: bool = True,
 ) -> LinkedWorker:
     """Link the phases of one worker whose resident entries are `arrays`.
 
     The arrays must stay where they are. `poison` fills buffers with NaN before they are first
-    written, for tests: no result may change.
+    written, and `fused` off gives every op a loop of its own: both for tests, as no bit may change.
     """
-    found = trace(programs, types, list(arrays))
-    linker = _Linker(found, arrays, kernels or shared_kernels(), poison)
+    found = trace(programs, types, list(arrays), fused)
+    linker = _Linker(found, arrays, kernels or shared_kernels(), explain, poison)
     worker = LinkedWorker({}, found, linker.arena)
     for phase, steps in found.phases.items():
         actions = tuple(linker.actions(steps))
@@ -131,9 +134,14 @@ class _Linker:
     """Addresses of buffers, and actions made from steps."""
 
     def __init__(
-        self, found: Trace, arrays: Mapping[str, Any], kernels: Kernels, poison: bool
+        self,
+        found: Trace,
+        arrays: Mapping[str, Any],
+        kernels: Kernels,
+        explain: Explain,
+        poison: bool,
     ) -> None:
-        self.arrays, self.kernels, self.poison = arrays, kernels, poison
+        self.arrays, self.kernels, self.explain, self.poison = arrays, kernels, explain, poison
         self.n_calls = 0
         used = [buffer for buffer in found.buffers if buffer.first != FOREVER]
         plan = plan_memory([Lifetime(b.nbytes, b.first, b.last) for b in used])
@@ -163,7 +171,7 @@ class _Linker:
             case Outgoing(send, place):
                 array = self._view(place)
 
-                def outgoing(worker: Worker, mailbox: Mailbox, key: StepKey) -> bool:
+                def outgoing(mailbox: Any, key: Any) -> bool:
                     mailbox.send(send.to, send.entry, array.copy())  # the arena is used again
                     return True
 
@@ -173,17 +181,17 @@ class _Linker:
         raise TypeError(step)
 
     def _reference(self, step: Reference) -> Action:
-        run, args = step.run, [self._view(place) for place in step.args]
+        run, explain = step.run, self.explain
+        args = [self._view(place) for place in step.args]
         outs = [None if place is None else self._view(place) for place in step.outs]
 
-        def reference(worker: Worker, mailbox: Mailbox, key: StepKey) -> bool:
+        def reference(mailbox: Any, key: Any) -> bool:
             op = run.op
             rng = generator(key.seed, run.outs[0], key.step) if op.random else None
             try:
                 made = call_kernel(op, np, args, rng)
             except Exception as error:
-                shown = Worker(worker.name, np, dict(zip(run.args, args, strict=True)))
-                raise explain(error, op, run, shown) from error
+                raise explain(error, run, dict(zip(run.args, args, strict=True))) from error
             for out, value in zip(outs, made, strict=True):
                 if out is not None:
                     out[...] = value
@@ -197,7 +205,10 @@ class _Linker:
         if not steps:
             return []
         pointers = [self._arguments(step) for step in steps]
-        rows = [(self.kernels.address(s.spec), p.ctypes.data) for s, p in zip(steps, pointers)]
+        rows = [
+            (self.kernels.address(s.spec), p.ctypes.data)
+            for s, p in zip(steps, pointers, strict=True)
+        ]
         table = np.array(rows, np.int64)
         self.n_calls += len(steps)
         steps.clear()
@@ -229,7 +240,7 @@ class _Linker:
 def _native(table: Any, pointers: Any) -> Action:
     run, address, count = llvm.table_runner(), table.ctypes.data, len(table)
 
-    def native(worker: Worker, mailbox: Mailbox, key: StepKey) -> bool:
+    def native(mailbox: Any, key: Any) -> bool:
         run(address, count)
         return True
 
@@ -238,7 +249,7 @@ def _native(table: Any, pointers: Any) -> Action:
 
 
 def _incoming(source: str, entry: str, target: Any) -> Action:
-    def incoming(worker: Worker, mailbox: Mailbox, key: StepKey) -> bool:
+    def incoming(mailbox: Any, key: Any) -> bool:
         array = mailbox.recv(source, entry)
         if array is None:
             return False
@@ -249,7 +260,7 @@ def _incoming(source: str, entry: str, target: Any) -> Action:
 
 
 def _poison(memory: Any) -> Action:
-    def poison(worker: Worker, mailbox: Mailbox, key: StepKey) -> bool:
+    def poison(mailbox: Any, key: Any) -> bool:
         memory.fill(POISON)
         return True
 

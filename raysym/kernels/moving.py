@@ -40,9 +40,7 @@ def write_transpose(
     e.columns(rows, lambda r, n: e.columns(cols, lambda c, m: tile(r, c, n, m)))
 
 
-def pack_columns(
-    e: Emit, source: Value, step: int, target: Value, depth: int, width: int
-) -> None:
+def pack_columns(e: Emit, source: Value, step: int, target: Value, depth: int, width: int) -> None:
     """Matrix ``(depth, width)`` with rows `step` apart -> panels of its columns."""
 
     def panel(start: Index, lanes: list[int]) -> None:
@@ -92,3 +90,45 @@ def each_panel(e: Emit, width: int, body: object) -> None:
     if width - full:
         rest = width - full
         run(full, [min(LANES, rest), max(0, rest - LANES)])
+
+
+def fill(e: Emit, target: Value, count: int) -> None:
+    """Write `count` zeros."""
+    e.columns(count, lambda i, n: e.store(e.zero, target, i, n))
+
+
+def copy(e: Emit, source: Value, target: Value, count: int) -> None:
+    """Copy `count` floats."""
+    e.columns(count, lambda i, n: e.store(e.load(source, i, n), target, i, n))
+
+
+def pad_images(
+    e: Emit,
+    source: Value,
+    target: Value,
+    shape: tuple[int, int, int, int],
+    before: tuple[int, int],
+    padded: tuple[int, int],
+) -> None:
+    """Images ``(N, H, W, C)`` into the middle of zeros, ``(N, *padded, C)``."""
+    n, h, w, c = shape
+    (top, left), (high, wide) = before, padded
+
+    def image(i: Index) -> None:
+        place = e.at(target, e.times(i, high * wide * c))
+        if top:
+            fill(e, place, top * wide * c)
+        e.nest((h,), lambda r: row(i, r, e.at(place, e.times(e.plus(r, top), wide * c))))
+        if high - top - h:
+            fill(e, e.at(place, (top + h) * wide * c), (high - top - h) * wide * c)
+
+    def row(i: Index, r: Index, place: Value) -> None:
+        if left:
+            fill(e, place, left * c)
+        copy(
+            e, e.at(source, e.times(i, h * w * c), e.times(r, w * c)), e.at(place, left * c), w * c
+        )
+        if wide - left - w:
+            fill(e, e.at(place, (left + w) * c), (wide - left - w) * c)
+
+    e.nest((n,), image)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
-from raysym.kernels.lowering import Kernel, all_float32, lower
+from raysym.kernels.lowering import Kernel, lower
 from raysym.kernels.maps import FUSIBLE_VIEWS, chain_of, is_elementwise, is_view, map_spec
 from raysym.kernels.specs import Spec
 from raysym.passes.fuse import Item, fuse
@@ -95,11 +95,14 @@ class Trace:
 
 
 def trace(
-    programs: Mapping[str, Program], types: Mapping[str, TensorType], homes: Sequence[str]
+    programs: Mapping[str, Program],
+    types: Mapping[str, TensorType],
+    homes: Sequence[str],
+    fused: bool = True,
 ) -> Trace:
-    """The steps of all phases of one worker."""
+    """The steps of all phases of one worker; without `fused` every op has a loop of its own."""
     found = Trace(types, frozenset(homes))
-    tracer = _Tracer(found, _readers(programs))
+    tracer = _Tracer(found, _readers(programs), fused)
     for phase, program in programs.items():
         tracer.phase(phase, program)
     return found
@@ -136,8 +139,10 @@ def writes_of(instruction: Instruction) -> tuple[str, ...]:
 class _Tracer:
     """What is known while steps are emitted."""
 
-    def __init__(self, found: Trace, readers: Mapping[str, list[tuple[str, int]]]) -> None:
-        self.found, self.readers = found, readers
+    def __init__(
+        self, found: Trace, readers: Mapping[str, list[tuple[str, int]]], fused: bool
+    ) -> None:
+        self.found, self.readers, self.fused = found, readers, fused
         self.places: dict[tuple[str, bool], Place] = {}
         self.name = ""
         self.steps: list[Step] = []
@@ -151,7 +156,8 @@ class _Tracer:
         for key in [k for k in self.places if k[0] in self.found.homes]:
             del self.places[key]  # users may have written to resident arrays since
         items = [self._item(instruction) for instruction in body]
-        for members in fuse(items):
+        groups = fuse(items) if self.fused else [(i,) for i in range(len(items))]
+        for members in groups:
             kept = [m for m in members if m not in skipped]
             if kept:
                 self._group(body, kept, direct)
@@ -357,5 +363,3 @@ def direct_stores(
 def _is_alias(instruction: Instruction) -> bool:
     return type(instruction) is Run and instruction.op.name in FUSIBLE_VIEWS
 
-
-__all__ = ["Buffer", "Trace", "all_float32", "trace"]

@@ -88,6 +88,7 @@ def expm1(e: Emit, x: Value) -> Value:
     n, r = _reduced(e, at_most(e, at_least(e, x, -30.0), 87.0))
     scale = _power_of_two(e, n)
     value = e.fma(scale, _exp_less_one(e, r), e.b.fsub(scale, e.number(1.0)))
+    value = e.b.select(e.b.fcmp_ordered("==", x, e.zero), x, value)  # keeps -0
     return e.b.select(e.b.fcmp_ordered(">", x, e.number(87.0)), exp(e, x), value)
 
 
@@ -133,10 +134,11 @@ def tanh(e: Emit, x: Value) -> Value:
     n, r = _reduced(e, e.b.fadd(size, size))
     scale = _power_of_two(e, n)
     t = e.fma(scale, _exp_less_one(e, r), e.b.fsub(scale, e.number(1.0)))
-    far = copysign(e, e.b.fdiv(t, e.b.fadd(t, e.number(2.0))), x)
+    far = e.b.fdiv(t, e.b.fadd(t, e.number(2.0)))
     square = e.b.fmul(x, x)
     near = e.fma(polynomial(e, _TANH_NEAR, square), e.b.fmul(square, x), x)
-    return e.b.select(e.b.fcmp_ordered("<", size, e.number(0.625)), near, far)
+    made = e.b.select(e.b.fcmp_ordered("<", size, e.number(0.625)), near, far)
+    return copysign(e, made, x)
 
 
 def sigmoid(e: Emit, x: Value) -> Value:

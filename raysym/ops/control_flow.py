@@ -3,7 +3,7 @@
 Cast of characters: a body is a graph; its variables are fed from inputs of the node by the
 ``*_locs`` parameters, as in MXNet's files. Gradients compute the body's values again, step by step
 backwards, from the loop variables that forward kept (and from its seeds, so that random nodes draw
-the same). What nodes inside would write into variables, such as moving averages, is lost.
+the same). Nodes inside must not write into variables: to train moving averages there is refused.
 """
 
 from __future__ import annotations
@@ -62,6 +62,17 @@ class WithGraphs(Op):
         if len(graphs) != self.n_graphs:
             raise RuleError("wrong number of graphs", got=len(graphs), expected=self.n_graphs)
         return make_op(self.name, {**self.given(), "graphs": encode(graphs)})
+
+    def refuse_updates(self, rule: str) -> None:
+        """RuleError where a node inside would change a state, by `rule` of its page."""
+        for node in (node for body in self.bodies() for node in body.graph.nodes):
+            states = node.aux_slots()
+            if states and any(i in states for i in getattr(node.op, rule)(node.inputs, node.entries())):
+                raise RuleError(
+                    "a state that a graph inside changes would be lost",
+                    got=f"{node.op.name} '{node.name}'",
+                    fix="Keep it outside, or set use_global_stats where there is such a parameter",
+                )
 
     @property
     def n_inputs(self) -> int:
@@ -228,6 +239,7 @@ class _cond(_Branches):
         return made, [*heads, *["int64"] * len(self.saved_names())]
 
     def forward(self, xp: Any, *arrays: Any) -> Any:
+        self.refuse_updates("forward_updates")
         seed_of, arrays = seeds_for(self, arrays)
         (seed,) = seed_of(1)
         bodies = self.bodies()
@@ -237,6 +249,7 @@ class _cond(_Branches):
         return (*made, xp.full(1, taken, "int64"), *seed_array(self, xp, [seed]))
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
+        self.refuse_updates("backward_updates")
         kept = outs[self.num_outputs :]
         return apply_all("_backward_cond", *grads, *ins, *kept, **self.given())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -24,7 +25,7 @@ from raysym.op import (
     register,
     total_bytes,
 )
-from raysym.ops.user_op import POOLS, PROPS, CustomOp, CustomOpProp, Pool, shown
+from raysym.ops.user_op import POOLS, PROPS, CustomOp, CustomOpProp, Pool, Registration, shown
 from raysym.params import Param, param
 from raysym.types import dtype_name, is_known
 
@@ -35,7 +36,7 @@ class _AnyParams(dict[str, Param]):
     """A table of parameters that takes further ones; the property class knows them."""
 
     def __contains__(self, key: object) -> bool:
-        return key not in HIDDEN_KEYS
+        return key not in HIDDEN_KEYS and key != Custom.variadic
 
 
 class Needed(NamedTuple):
@@ -57,8 +58,7 @@ class _Custom(_OpType):
     further: dict[str, str]
 
     def __init__(self, given: Mapping[str, Any]) -> None:
-        # "*" counts the inputs while a node is made; it is no parameter.
-        own = {key: str(value) for key, value in given.items() if key not in ("op_type", "*")}
+        own = {key: str(value) for key, value in given.items() if key != "op_type"}
         super().__init__(given)
         values = (*self.values, tuple(sorted(own.items())))
         self.__dict__.update(further=own, values=values)
@@ -67,8 +67,9 @@ class _Custom(_OpType):
     def given(self) -> dict[str, Any]:
         return {"op_type": self.op_type, **self.further}
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _revived, (self.name, PROPS.get(self.op_type), self.given())
+    def luggage(self) -> Any:
+        """The property class: workers have not run the user's program."""
+        return Registration(self.op_type)
 
     def prop(self) -> CustomOpProp:
         """A new property object with the user's parameters."""
@@ -160,7 +161,9 @@ def _called(what: str, run: Callable[[], Any]) -> Any:
     except RuleError:
         raise
     except Exception as error:
-        raise RuleError(f"{what} raised {type(error).__name__}: {error}") from error
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{at.filename}:{at.lineno}"
+        raise RuleError(f"{what} raised {type(error).__name__} at {where}: {error}") from error
 
 
 def _three(made: Any, each: Callable[[Any], Any]) -> tuple[list[Any], list[Any], list[Any]]:
@@ -168,23 +171,15 @@ def _three(made: Any, each: Callable[[Any], Any]) -> tuple[list[Any], list[Any],
     return parts[0], parts[1], parts[2] if len(parts) > 2 else []
 
 
-def _revived(name: str, prop: type[CustomOpProp] | None, given: dict[str, Any]) -> Op:
-    # The class travels with the op: workers have not run the user's program.
-    if prop is not None:
-        PROPS.setdefault(given["op_type"], prop)
-    return make_op(name, given)
-
-
 @register
 class Custom(_Custom):
     """An operator that a user wrote in Python and registered under `op_type`.
 
     Inputs, outputs, shapes and types are those of the property class; all parameters but op_type
-    go to it as strings. States that forward changes are written back; changes that backward makes
-    are lost.
+    go to it as strings. States that forward or backward change are written back.
     """
 
-    variadic = "*"
+    variadic = "*"  # no parameter counts the inputs: the property class names them
     stateful = True
     is_train: ClassVar[bool] = True
 
@@ -195,6 +190,9 @@ class Custom(_Custom):
         return (*self.prop().list_outputs(), *(f"new_{state}" for state in self.aux))
 
     def n_visible(self) -> int:
+        return self.counts()[1]
+
+    def n_stored(self) -> int:
         return self.counts()[1]
 
     def saved_names(self) -> tuple[str, ...]:
@@ -252,7 +250,7 @@ class Custom(_Custom):
         ticket = outs[n_out + n_aux]
         args = [*above, *ins[:n], *below, *ins[n:], ticket]
         made = apply_all("_backward_Custom", *args, **self.given())
-        return [*made, *[None] * n_aux]
+        return [*made[:n], *[None] * n_aux]
 
     def for_inference(self, ins: Entries) -> Entries | None:
         return apply_all("_Custom_inference", *ins, **self.given())
@@ -268,24 +266,15 @@ class Custom(_Custom):
 
 @register
 class _Custom_inference(Custom):
-    """The operator run when nothing is trained: is_train is False and no gradient will follow."""
+    """The operator run when nothing is trained: is_train is False."""
 
     internal = True
     is_train = False
 
-    def saved_names(self) -> tuple[str, ...]:
-        return ()
-
-    def ticket(self, data: Sequence[Any]) -> int:
-        """One for all: no backward run will ask for it."""
-        return -1
-
     def _tickets(self, xp: Any, pool: Pool, ticket: int) -> list[Any]:
+        # Mostly no backward run follows: others may have the object, which this one finds again.
         pool.give_back(ticket, CustomOp)
-        return []
-
-    def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
-        raise RuleError("the inference form of Custom has no gradient", fix="Differentiate Custom")
+        return super()._tickets(xp, pool, ticket)
 
     def for_inference(self, ins: Entries) -> Entries | None:
         return None
@@ -293,16 +282,11 @@ class _Custom_inference(Custom):
 
 @register
 class _backward_Custom(_Custom):
-    """The user's backward: gradients of all inputs. The ticket finds the operator object."""
+    """The user's backward: gradients of all inputs, then states. The ticket finds the operator."""
 
     internal = True
     stateful = True
     variadic = "*"
-
-    @property
-    def aux(self) -> tuple[str, ...]:  # type: ignore[override]
-        """None: states are only read."""
-        return ()
 
     @property
     def shape_only(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -318,17 +302,29 @@ class _backward_Custom(_Custom):
         return (*above, *prop.list_arguments(), *below, *_aux_of(prop), "ticket")
 
     def output_names(self) -> tuple[str, ...]:
-        return tuple(f"{name}_grad" for name in self.prop().list_arguments())
+        grads = (f"{name}_grad" for name in self.prop().list_arguments())
+        return (*grads, *(f"new_{state}" for state in self.aux))
+
+    def n_visible(self) -> int:
+        return self.counts()[0]
+
+    def forward_updates(self, ins: Entries, outs: Entries) -> dict[int, Entry]:
+        n, _, n_aux = self.counts()
+        first = len(ins) - 1 - n_aux
+        return {first + i: outs[n + i] for i in range(n_aux)}
+
+    def _states(self, ins: Sequence[Any]) -> Sequence[Any]:
+        return ins[len(ins) - 1 - len(self.aux) : -1]
 
     def _data(self, ins: Sequence[Any]) -> Sequence[Any]:
         first = len(self.needed().out_grad)
         return ins[first : first + self.counts()[0]]
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
-        return ins, list(self._data(ins))
+        return ins, [*self._data(ins), *self._states(ins)]
 
     def infer_dtype(self, ins: DTypes, outs: DTypes) -> tuple[DTypes, DTypes]:
-        return ins, list(self._data(ins))
+        return ins, [*self._data(ins), *self._states(ins)]
 
     def forward(self, xp: Any, *arrays: Any) -> Any:
         n, n_out, _ = self.counts()
@@ -337,14 +333,14 @@ class _backward_Custom(_Custom):
         seen = [a if i in needed.in_data else None for i, a in enumerate(data)]
         behind = arrays[len(needed.out_grad) + n :]
         below = _filled(n_out, needed.out_data, behind)
-        aux = [a.copy() for a in behind[len(needed.out_data) : -1]]
+        aux = [a.copy() for a in self._states(arrays)]
         made = [xp.zeros(a.shape, a.dtype) for a in data]
         pool = self.pool([a.shape for a in data], [a.dtype.name for a in data])
         # The operator runs in Python on this machine anyway, so its ticket may be read here.
         op = pool.give_back(int(arrays[-1][0]), lambda: self.create(xp, data))
         parts = [shown(part) for part in (above, seen, below, made, aux)]
         _called("backward", lambda: op.backward(["write"] * n, *parts))
-        return tuple(made)
+        return (*made, *aux)
 
     def cost(self, ins: Types, outs: Types) -> Cost:
         return Cost(20.0 * sum(t.size for t in (*ins, *outs)), total_bytes(ins, outs))

@@ -133,6 +133,7 @@ class _foreach(_ForEach):
         return made, [*heads, *kept, *(["int64"] if self.random else [])]
 
     def forward(self, xp: Any, *arrays: Any) -> Any:
+        self.refuse_updates("forward_updates")
         seeds, arrays = seeds_for(self, arrays)
         (body,) = self.bodies()
         k, n_out = self.n_data, self.num_out_data
@@ -153,6 +154,7 @@ class _foreach(_ForEach):
         return (*stacked, *states, *kept, *seed_array(self, xp, seed_of))
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
+        self.refuse_updates("backward_updates")
         kept = outs[self.num_outputs :]
         return apply_all("_backward_foreach", *grads, *ins, *kept, **self.given())
 

@@ -128,8 +128,9 @@ class _added_regression(_backward_regression):
 class MakeLoss(Op):
     """The data itself, taken for a loss: its gradient is the constant ``grad_scale / count``.
 
-    Shapes: output like data. count is 1 (null), the batch size, or the number of elements above
-    ``valid_thresh``, at least 1. The head gradient is ignored.
+    Shapes: output like data. count is 1 (null), the product of all axes but the last (batch: the
+    batch size of a matrix, 1 of a vector), or the number of elements above ``valid_thresh``, at
+    least 1. The head gradient is ignored.
     """
 
     needs_head_grad = False
@@ -161,15 +162,17 @@ class _backward_MakeLoss(Op):
         if self.normalization == "valid":
             count = xp.maximum((data > self.valid_thresh).sum(), 1)
             return (xp.ones_like(data) * (self.grad_scale / count)).astype(data.dtype)
-        count = data.shape[0] if self.normalization == "batch" else 1
-        return xp.full(data.shape, self.grad_scale / count, data.dtype)
+        return xp.full(data.shape, self._constant(data.shape), data.dtype)
+
+    def _constant(self, shape: tuple[int, ...]) -> float:
+        # MXNet sees data of any rank as a matrix of rows along the last axis.
+        return self.grad_scale / (math.prod(shape[:-1]) if self.normalization == "batch" else 1)
 
     def specialize(self, ins: Entries, types: Any, outs: Any) -> Entry | None:
         if self.normalization == "valid":
             return None
         shape, dtype = types[0]
-        count = shape[0] if self.normalization == "batch" else 1
-        return apply("_full", shape=shape, dtype=dtype, value=self.grad_scale / count)
+        return apply("_full", shape=shape, dtype=dtype, value=self._constant(shape))
 
 
 @register

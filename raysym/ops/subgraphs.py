@@ -111,7 +111,10 @@ def run(body: Body, xp: Any, values: Mapping[Entry, Any], seed: int = 0) -> list
         rng = None
         if node.op.random:
             rng = np.random.Generator(np.random.Philox(key=[seed, body.numbers[node]]))
-        made = call_kernel(node.op, xp, [known[entry] for entry in node.inputs], rng)
+        try:
+            made = call_kernel(node.op, xp, [known[entry] for entry in node.inputs], rng)
+        except RuleError as error:
+            raise RuleError(f"inside, {node.op.name} '{node.name}': {error}") from error
         known.update(zip(node.entries(), made, strict=True))
     return [known[entry] for entry in body.graph.outputs]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from raysym.context import Context
@@ -106,10 +107,36 @@ def register(reg_name: str) -> Callable[[type[CustomOpProp]], type[CustomOpProp]
     def enter(prop: type[CustomOpProp]) -> type[CustomOpProp]:
         if not (isinstance(prop, type) and issubclass(prop, CustomOpProp)):
             raise TypeError(f"register: got {prop!r}, expected a subclass of CustomOpProp")
-        PROPS[reg_name] = prop
+        enter_prop(reg_name, prop)
         return prop
 
     return enter
+
+
+def enter_prop(reg_name: str, prop: type[CustomOpProp]) -> None:
+    """Make a property class known; operator objects of an older one of that name are dropped."""
+    if PROPS.get(reg_name) is not prop:
+        for key in [key for key in POOLS if key[0][0] == reg_name]:
+            del POOLS[key]
+        PROPS[reg_name] = prop
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A property class on its way to a worker: unpickling this registers it there.
+
+    Classes that a program defines itself need cloudpickle, which packs them by value.
+    """
+
+    reg_name: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _registered, (self.reg_name, PROPS[self.reg_name])
+
+
+def _registered(reg_name: str, prop: type[CustomOpProp]) -> Registration:
+    enter_prop(reg_name, prop)
+    return Registration(reg_name)
 
 
 # ----- arrays as users see them

@@ -101,6 +101,7 @@ class _while_loop(_While):
         return made, [*heads, "int64", *before, *(["int64"] if self.random else [])]
 
     def forward(self, xp: Any, *arrays: Any) -> Any:
+        self.refuse_updates("forward_updates")
         seed_of, arrays = seeds_for(self, arrays)
         seeds = seed_of(self.max_iterations)
         condition, body = self.bodies()
@@ -136,6 +137,7 @@ class _while_loop(_While):
         return parts[0][0], parts[1][0]
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
+        self.refuse_updates("backward_updates")
         kept = outs[self.num_outputs :]
         return apply_all("_backward_while_loop", *grads, *ins, *kept, **self.given())
 

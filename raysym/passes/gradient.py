@@ -143,6 +143,8 @@ def _asked(graph: Graph, name: str) -> Entry:
 
 
 def _check_members(graph: Graph, entries: Sequence[Any]) -> None:
+    if not entries:
+        raise TypeError("gradient: got an empty list, expected names or symbols")
     nodes = set(graph.nodes)
     for entry in entries:
         if not isinstance(entry, Entry):

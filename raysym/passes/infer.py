@@ -31,6 +31,7 @@ Known: TypeAlias = Callable[[Any], bool]
 
 def infer_shapes(graph: Graph, known: Mapping[Entry, PartialShape]) -> dict[Entry, PartialShape]:
     """All that follows from the known shapes; entries may stay partly unknown (0 or None)."""
+    check_input_counts(graph)
     facts: Facts = {**_declared(graph, "__shape__", _shape_attr), **known}
 
     def rule(node: Node, ins: Sequence[Any], outs: Sequence[Any]) -> Any:
@@ -107,24 +108,31 @@ def _doubt(fact: Any) -> int:
 
 def _settle(node: Node, facts: Facts, rule: Rule, merge: Merge, known: Known) -> bool:
     """Apply the rule of a node; True when all is known around it and in keeping with the rule."""
-    ins, outs = [facts.get(e) for e in node.inputs], [facts.get(e) for e in node.entries()]
+    inputs, entries, get = node.inputs, node.entries(), facts.get
+    ins, outs = [get(entry) for entry in inputs], [get(entry) for entry in entries]
+    is_settled = True
     try:
-        if len(ins) != len(node.op.input_names()):
-            raise _input_count(node)
         new_ins, new_outs = rule(node, ins, outs)
         for position, new in enumerate(new_ins):
             if new != ins[position]:
-                facts[node.inputs[position]] = _merged(merge, facts, node, position, new)
-        for entry, new in zip(node.entries(), new_outs, strict=True):
-            facts[entry] = merge(facts.get(entry), new)
+                facts[inputs[position]] = _merged(merge, facts, node, position, new)
+            is_settled = is_settled and known(get(inputs[position]))
+        for entry, old, new in zip(entries, outs, new_outs, strict=True):
+            if new != old:
+                facts[entry] = merge(old, new)
+            is_settled = is_settled and known(get(entry))
     except RuleError as error:
         raise node_error(node, error, _provenance(node, facts)) from None
-    return all(known(facts.get(entry)) for entry in _around(node))
+    return is_settled
 
 
-def _input_count(node: Node) -> RuleError:
-    slots = node.op.input_names()
-    return RuleError("wrong number of inputs", len(node.inputs), f"{len(slots)}: {in_words(slots)}")
+def check_input_counts(graph: Graph) -> None:
+    """MXNetError for a node that has more or fewer inputs than its op: files may hold such."""
+    for node in graph.nodes:
+        slots = node.op.input_names()
+        if len(node.inputs) != len(slots):
+            wanted = f"{len(slots)}: {in_words(slots)}"
+            raise node_error(node, sentence("wrong number of inputs", len(node.inputs), wanted))
 
 
 def _merged(merge: Merge, facts: Facts, node: Node, position: int, new: Any) -> Any:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from raysym.graph import Node
 from raysym.planning.check import check
 from raysym.planning.lower import lower
+from raysym.planning.microbatch import split_batch
+from raysym.planning.pipeline import STEP, WHOLE, Pipeline, lower_pipeline
 from raysym.planning.plan import Plan
 from raysym.planning.step import (
     Bound,
@@ -18,6 +20,7 @@ from raysym.planning.step import (
 
 STEPS: Mapping[str, Callable[[Bound, bool], Step]] = {
     "training": training_step,
+    "step": training_step,
     "inference": inference_step,
     "inference_backward": inference_backward_step,
 }
@@ -29,12 +32,20 @@ def compile_plan(
     mode: str,
     memory: Mapping[str, float] | None = None,
     tidy: bool = True,
+    pipeline: Pipeline = WHOLE,
 ) -> tuple[Step, Plan]:
     """The step and the checked plan of one mode.
 
-    `tidy` off keeps every node of the user's graph in sight, for monitors.
+    `tidy` off keeps every node of the user's graph in sight, for monitors. With micro-batches, the
+    step is that of one micro-batch and the plan runs all.
     """
-    step = STEPS[mode](bound, tidy)
-    plan = lower(step, bound, placement)
+    if mode != STEP and pipeline.micro_batches == 1:
+        step = STEPS[mode](bound, tidy)
+        plan = lower(step, bound, placement)
+    else:
+        batches = split_batch(bound, pipeline.micro_batches, pipeline.batch_axes)
+        step = STEPS[mode](batches.bound, tidy)
+        order = pipeline.schedule if mode == STEP else ""
+        plan = lower_pipeline(step, bound, placement, batches, order)
     check(plan, memory)
     return step, plan

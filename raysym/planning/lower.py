@@ -6,18 +6,20 @@ from collections.abc import Mapping
 
 from raysym.graph import Entry, Node, entry_name, node_names
 from raysym.op import make_op
-from raysym.planning.plan import Free, Instruction, Plan, Recv, Run, Send
+from raysym.planning.lifetimes import free_unused
+from raysym.planning.plan import Instruction, Plan, Program, Recv, Run, Send
 from raysym.planning.step import Bound, Step, Store, phase_of
 from raysym.types import TensorType
 
 
-def lower(step: Step, bound: Bound, placement: Mapping[Node, str]) -> Plan:
+def lower(step: Step, bound: Bound, placement: Mapping[Node, str], free: bool = True) -> Plan:
     """The plan of `step`; `placement` maps the user's nodes to workers.
 
     Gradients run where their forward node runs; a variable's copies on other workers are sent
-    anew in every phase, since users may write to it between phases.
+    anew in every phase, since users may write to it between phases. Without `free`, values are
+    kept: for those who go on to rearrange the instructions.
     """
-    return _Lowering(step, bound, placement).plan()
+    return _Lowering(step, bound, placement).plan(free)
 
 
 class _Lowering:
@@ -60,17 +62,18 @@ class _Lowering:
 
     # ----- emitting
 
-    def plan(self) -> Plan:
+    def plan(self, free: bool) -> Plan:
         first = phase_of(self.step)
         for phase in self.step.phases:
             nodes = [n for n in self.step.graph.nodes if first.get(n) == phase]
             self._phase(phase, [n for n in nodes if not n.is_variable])
-        self._free()
-        programs = {
+        programs: Mapping[str, Mapping[str, Program]] = {
             worker: {phase: tuple(body) for phase, body in phases.items()}
             for worker, phases in self.programs.items()
         }
-        return Plan(programs, self.home, self._types())
+        if free:
+            programs = free_unused(programs, self.home)
+        return Plan(programs, self.home, self._types(programs))
 
     def _phase(self, phase: str, nodes: list[Node]) -> None:
         stores = [store for store in self.step.stores if store.phase == phase]
@@ -146,68 +149,15 @@ class _Lowering:
     def _name(self, entry: Entry) -> str:
         return entry_name(entry, self.names)
 
-    # ----- lifetimes
-
-    def _free(self) -> None:
-        """Name unused outputs `_` and free every value after its last use.
-
-        What a later phase reads stays until the next step overwrites it, so that backward may run
-        again.
-        """
-        for worker in self.workers:
-            phases = self.programs[worker]
-            later: set[str] = set()
-            for phase in reversed(self.step.phases):
-                used = _uses(phases[phase])
-                phases[phase] = self._with_frees(phases[phase], later)
-                later |= used
-
-    def _with_frees(self, body: list[Instruction], later: set[str]) -> list[Instruction]:
-        done: list[Instruction] = []
-        seen: set[str] = set(later)
-        made = _made(body) - set(self.home)
-        for instruction in reversed(body):
-            used = sorted((_uses([instruction]) & made) - seen)
-            done += [Free(name) for name in reversed(used)]
-            done.append(self._without_unused(instruction, seen))
-            seen.update(used)
-        return done[::-1]
-
-    def _without_unused(self, instruction: Instruction, seen: set[str]) -> Instruction:
-        if type(instruction) is not Run:
-            return instruction
-        first = 1 if instruction.op.random else 0  # the first name is also the key of its draws
-        outs = tuple(
-            out if out in seen or out in self.home or i < first else "_"
-            for i, out in enumerate(instruction.outs)
-        )
-        return Run(outs, instruction.op, instruction.args)
-
-    def _types(self) -> dict[str, TensorType]:
+    def _types(self, programs: Mapping[str, Mapping[str, Program]]) -> dict[str, TensorType]:
         types = {self._name(entry): t for entry, t in self.step.types.items()}
         for store in self.step.stores:
             types[store.home] = self.step.types[store.entry]
         named = set(self.home)
-        for phases in self.programs.values():
+        for phases in programs.values():
             for body in phases.values():
                 named.update(out for i in body if type(i) is Run for out in i.outs)
         return {name: t for name, t in types.items() if name in named}
-
-
-def _uses(body: list[Instruction]) -> set[str]:
-    found: set[str] = set()
-    for instruction in body:
-        if type(instruction) is Run:
-            found.update(instruction.args)
-        elif type(instruction) is Send:
-            found.add(instruction.entry)
-    return found
-
-
-def _made(body: list[Instruction]) -> set[str]:
-    runs = [instruction for instruction in body if type(instruction) is Run]
-    received = {instruction.entry for instruction in body if type(instruction) is Recv}
-    return received | {out for run in runs for out in run.outs}
 
 
 def _worker_order(name: str) -> tuple[str, int]:

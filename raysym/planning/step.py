@@ -77,7 +77,8 @@ def training_step(bound: Bound, tidy: bool = True) -> Step:
         return _finish(bound, stores, phases, {}, {}, {}, tidy)
     back = _Backward.of(bound, bound.graph, BACKWARD)
     trained = set(back.origin.values())
-    stores += [*back.stores, *_updates(bound.graph, bound, BACKWARD, True, trained)]
+    stores += [*back.stores, *back.updates(bound, BACKWARD)]
+    stores += _updates(bound.graph, bound, BACKWARD, True, trained)
     return _finish(
         bound, stores, (FORWARD, BACKWARD), back.origin, back.heads, back.accumulators, tidy
     )
@@ -90,7 +91,7 @@ def inference_backward_step(bound: Bound, tidy: bool = True) -> Step:
     origin = {new: old_of.get(old, old) for new, old in back.origin.items()}
     return _finish(
         bound,
-        back.stores,
+        [*back.stores, *back.updates(bound, INFERENCE_BACKWARD)],
         (INFERENCE_BACKWARD,),
         {**old_of, **origin},
         back.heads,
@@ -132,6 +133,11 @@ class _Backward(NamedTuple):
             stores.append(Store(home, total, phase, entry.node))
         placeholders = {i: head.node for i, head in enumerate(heads) if head is not None}
         return _Backward(stores, found.origin, placeholders, accumulators)
+
+    def updates(self, bound: Bound, phase: str) -> list[Store]:
+        """What the nodes of the gradients themselves write, such as the states of users' ops."""
+        graph = Graph.of(store.entry for store in self.stores)
+        return _updates(graph, bound, phase, backward=False, among=self.origin)
 
 
 def label_only(graph: Graph) -> set[Entry]:

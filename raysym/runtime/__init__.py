@@ -10,15 +10,17 @@ from raysym.runtime.local import LocalRuntime
 from raysym.runtime.protocol import Runtime
 
 
-def open_runtime(wanted: Any, threads: int = 1) -> Runtime:
+def open_runtime(wanted: Any, threads: int = 1, transport: str | None = None) -> Runtime:
     """The runtime "local" or "ray", or `wanted` itself when it is a runtime.
 
-    Ray is imported when it is first asked for, so that everything else works without it.
+    `transport`: how workers on Ray exchange arrays; None chooses by where they are. Ray is
+    imported when it is first asked for, so that everything else works without it.
     """
     if wanted == "local":
         return LocalRuntime(threads)
     if wanted == "ray":
-        made: Runtime = importlib.import_module("raysym.runtime.ray").RayRuntime(threads)
+        door = importlib.import_module("raysym.runtime.ray")
+        made: Runtime = door.RayRuntime(threads, transport)
         return made
     if hasattr(wanted, "run") and hasattr(wanted, "load"):
         given: Runtime = wanted

@@ -27,9 +27,7 @@ def find_stall(
     return None
 
 
-def _chain(
-    start: str, now: Mapping[str, Health], reported: Sequence[str]
-) -> list[str] | None:
+def _chain(start: str, now: Mapping[str, Health], reported: Sequence[str]) -> list[str] | None:
     trail = [start]
     while True:
         waits = now[trail[-1]].waits_for

@@ -13,14 +13,21 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from raysym.context import of_worker
 from raysym.device import array_module, on_device, place, to_numpy
 from raysym.errors import MXNetError
 from raysym.planning.plan import Program
 from raysym.runtime.interpreter import Worker, run_program
-from raysym.runtime.orders import DRIVER, Aborted, Order, Report, is_small, pack, split_entry, unpack
+from raysym.runtime.orders import (
+    DRIVER,
+    Aborted,
+    Order,
+    Report,
+    is_small,
+    pack,
+    split_entry,
+    unpack,
+)
 from raysym.runtime.protocol import Arrays, Tap
 from raysym.runtime.threads import pinned
 from raysym.runtime.transport import Address, ChannelClosed, Exchange, Key, Port, Store
@@ -211,10 +218,10 @@ class Host:
                     raise
 
     def _finish_sending(self) -> None:
-        channel = self._exchange.channels[DRIVER]
-        while not channel.flush():
+        while True:
             try:
-                self._exchange.wait(1.0)
+                self._exchange.finish(DRIVER, WAIT_S)
+                return
             except Aborted:
                 continue
 

@@ -56,7 +56,8 @@ def unpack(array: Any) -> Any:
 
 def is_small(arrays: Mapping[str, Any]) -> bool:
     """True when the arrays may travel inside of an order or a report."""
-    return sum(array.nbytes for array in arrays.values()) <= INLINE_NBYTES // 2
+    nbytes: int = sum(array.nbytes for array in arrays.values())
+    return nbytes <= INLINE_NBYTES // 2
 
 
 @lru_cache(maxsize=4096)

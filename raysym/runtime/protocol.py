@@ -25,8 +25,17 @@ class Runtime(Protocol):
     def load(self, plan: Plan, arrays: Arrays) -> None:
         """Give each worker its programs and the first content of its resident entries."""
 
+    def route(self, plan: Plan) -> Plan:
+        """The plan, with the transport of each edge where edges cross processes."""
+
     def run(self, phase: str, key: StepKey, tap: Tap | None = None) -> None:
         """Run one phase on all workers; raises what a worker raised."""
+
+    def submit(self, phases: Sequence[str], key: StepKey, wanted: Iterable[str] = ()) -> int:
+        """Begin a step of several phases and return its ticket; several may be under way."""
+
+    def result(self, ticket: int) -> dict[str, Any]:
+        """The wanted entries as they were at the end of that step; raises what a worker raised."""
 
     def push(self, arrays: Arrays) -> None:
         """Overwrite resident entries."""

@@ -1,334 +1,180 @@
-"""The distributed runtime: one Ray actor per worker; the one door to ray.
+"""The one door to ray: worker processes as actors in a placement group, and shared memory.
 
-A worker gets its programs once; a phase is one call per worker. Arrays go from worker to worker
-through the object store, as arguments of the receiver's `post`, while both run their phase. What
-a worker raises comes back as a value; a worker that dies is named within seconds.
+Ray places, starts, watches and ends the workers and owns the shared memory; steps travel over the
+channels of `transport`. Nothing is restarted or retried by Ray: a fresh process would have lost
+its arrays.
 """
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
-import pickle
-import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError
+from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from raysym.context import of_worker
-from raysym.device import array_module, place, to_numpy
-from raysym.errors import MXNetError, PlacementError, StallError, WorkerError
-from raysym.planning.plan import Plan, Program
-from raysym.runtime.interpreter import Worker, run_program
-from raysym.runtime.protocol import Arrays, StepKey, Tap
-from raysym.runtime.threads import pinned
+from raysym.errors import PlacementError, StallError, WorkerError
+from raysym.runtime.host import Host, Site
+from raysym.runtime.resident import ResidentRuntime
 
 START_S = 60.0  # how long workers may take to start
-STEP_S = 300.0  # how long a phase may take before it is called a stall
-CLOSE_S = 2.0
+_LIVES = 64  # peers that may watch a worker's life by an open call
 
 
-class _Aborted(Exception):
-    """A peer failed: this worker gives its phase up."""
+class ObjectStore:
+    """Blocks of shared memory that are Ray objects.
+
+    Every process of a node maps the store for reading and writing. An object is immutable by
+    convention only; these are private to one run, and channels say whose turn it is to write.
+    """
+
+    def allocate(self, nbytes: int) -> tuple[Any, Any]:
+        """A block of zeros: its reference, boxed so that calls pass it on, and its bytes."""
+        handle = [ray.put(np.zeros(nbytes, np.uint8))]
+        return handle, self.open(handle)
+
+    def open(self, handle: Any) -> Any:
+        """The bytes of a block, writable."""
+        view = ray.get(handle[0])
+        block = (ctypes.c_uint8 * view.nbytes).from_address(view.__array_interface__["data"][0])
+        block._object = view  # the object stays where it is while somebody holds its view
+        return np.frombuffer(block, np.uint8)
 
 
-class Mail:
-    """The messages of one worker: `post` brings them in, `recv` waits for them."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.peers: dict[str, Any] = {}
-        self.turn = -1  # number of the phase that runs; messages carry it
-        self._arrived: dict[tuple[int, str, str], Any] = {}
-        self._aborted = -1
-        self._changed = threading.Condition()
-
-    def begin(self, turn: int) -> None:
-        """Start a phase; what an aborted one left behind is dropped."""
-        with self._changed:
-            self.turn = turn
-            self._arrived = {key: a for key, a in self._arrived.items() if key[0] >= turn}
-
-    def post(self, turn: int, source: str, entry: str, array: Any) -> None:
-        """A message has come; a view into the object store must not outlive it, so copy."""
-        with self._changed:
-            self._arrived[turn, source, entry] = np.array(array)
-            self._changed.notify_all()
-
-    def abort(self, turn: int) -> None:
-        """Wake the phase if it waits: a peer has failed."""
-        with self._changed:
-            self._aborted = turn
-            self._changed.notify_all()
-
-    def send(self, to: str, entry: str, array: Any) -> None:
-        """Hand an array to the peer through the object store; never waits."""
-        self.peers[to].post.remote(self.turn, self.name, entry, to_numpy(array))
-
-    def recv(self, source: str, entry: str) -> Any:
-        """The array from the peer; waits until it is here."""
-        key, deadline = (self.turn, source, entry), time.monotonic() + STEP_S
-        with self._changed:
-            while key not in self._arrived:
-                if self._aborted == self.turn:
-                    raise _Aborted
-                if not self._changed.wait(max(0.0, deadline - time.monotonic())):
-                    raise StallError(f"worker {self.name} waits for {entry} from {source}")
-            array = self._arrived.pop(key)
-        return place(array, of_worker(self.name))
+def here() -> Site:
+    """The node of this process, its address, and its object store."""
+    node = ray.get_runtime_context().get_node_id()
+    return Site(node, ray.util.get_node_ip_address(), ObjectStore())
 
 
-class Host:
-    """A worker process: holds its arrays, runs its programs, takes messages meanwhile."""
+class WorkerActor(Host):
+    """A worker in an actor: the loop, messages by call and the watch have threads of their own."""
 
-    def __init__(self, name: str, threads: int) -> None:
-        self._worker = Worker(name, array_module(of_worker(name)))
-        self._programs: dict[str, Program] = {}
-        self._mail = Mail(name)
-        self._threads = threads
+    def __init__(self, name: str, threads: int, secret: bytes) -> None:
+        super().__init__(name, threads, secret, here)
 
-    def connect(self, peers: Mapping[str, Any]) -> None:
-        """Learn the handles of the other workers."""
-        self._mail.peers = dict(peers)
+    def join_by_mail(self, name: str, peers: Mapping[str, Any]) -> None:
+        """Exchange arrays with `peers`, who are actors, by calls of their `deliver`."""
+        for peer, actor in peers.items():
+            channel = self.add_mail(peer, _post_to(actor, name))
+            actor.alive.remote().future().add_done_callback(lambda _, c=channel: c.lose())
 
-    def load(self, programs: Mapping[str, Program], arrays: Arrays) -> None:
-        """Add phases and resident entries."""
-        self._programs.update(programs)
-        for entry, array in arrays.items():
-            self._worker.values[entry] = place(array, of_worker(self._worker.name))
-            self._worker.homes.add(entry)
-
-    def push(self, arrays: Arrays) -> None:
-        """Overwrite resident entries."""
-        for entry, array in arrays.items():
-            self._worker.values[entry][...] = self._worker.xp.asarray(array)
-
-    def fetch(self, names: Iterable[str]) -> dict[str, Any]:
-        """Content of resident entries, copied: the worker may write to them right after."""
-        return {name: np.array(to_numpy(self._worker.values[name])) for name in names}
-
-    def run(
-        self, phase: str, turn: int, key: StepKey, feeds: Arrays, watched: bool
-    ) -> tuple[bytes | None, list[Any], dict[str, float]]:
-        """One phase: the pickled error if it failed, what a monitor sees, seconds so far."""
-        seen: list[Any] = []
-        tap: Tap | None = (lambda *what: seen.append(what)) if watched else None
-        self._mail.begin(turn)
-        try:
-            self.push(feeds)
-            with pinned(self._threads):
-                run_program(self._worker, self._programs[phase], self._mail, key, tap=tap)
-        except Exception as error:
-            return _pickled(error), seen, self._worker.clock.as_dict()
-        return None, seen, self._worker.clock.as_dict()
-
-    def pid(self) -> int:
-        """The process, for those who look after it."""
-        return os.getpid()
+    @ray.method(concurrency_group="loop")
+    def serve(self) -> str:
+        """Obey the driver until it closes its channel."""
+        return super().serve()
 
     @ray.method(concurrency_group="mail")
-    def post(self, turn: int, source: str, entry: str, array: Any) -> None:
-        """Take a message from a peer."""
-        self._mail.post(turn, source, entry, array)
+    def deliver(self, source: str, what: Any, array: Any) -> None:
+        """A message by actor call."""
+        super().deliver(source, what, array)
 
-    @ray.method(concurrency_group="mail")
-    def abort(self, turn: int) -> None:
-        """Give a phase up."""
-        self._mail.abort(turn)
-
-
-# Nothing is restarted or retried by Ray: a fresh process would have lost its arrays.
-Actor: Any = ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={"mail": 1})(Host)
+    @ray.method(concurrency_group="life")
+    def alive(self) -> None:
+        """Returns when this worker lets go."""
+        super().alive()
 
 
-def _pickled(error: BaseException) -> bytes:
-    try:
-        return pickle.dumps(error)
-    except Exception:  # an exception of the user's that does not travel
-        return pickle.dumps(MXNetError(f"{type(error).__name__}: {error}"))
+def _post_to(actor: Any, name: str) -> Callable[[Any, Any], None]:
+    def post(what: Any, array: Any) -> None:
+        actor.deliver.remote(name, what, array)
+
+    return post
 
 
-class RayRuntime:
-    """Workers are actors in a placement group; the driver makes one call per worker and phase."""
+_Actor: Any = ray.remote(
+    max_restarts=0, max_task_retries=0, concurrency_groups={"loop": 1, "mail": 1, "life": _LIVES}
+)(WorkerActor)
 
-    shares_memory = False
 
-    def __init__(self, threads: int = 1, step_timeout_s: float = STEP_S) -> None:
-        self._threads, self._timeout_s = threads, step_timeout_s
-        self._actors: dict[str, Any] = {}
-        self._home_of: dict[str, str] = {}
-        self._phases: dict[str, set[str]] = {}
-        self._feeds: dict[str, dict[str, Any]] = {}
-        self._seconds: dict[str, dict[str, float]] = {}
-        self._group: Any = None
-        self._turn = 0
-        self._broken = ""
+class RayFleet:
+    """One actor per worker; see `resident.Fleet`."""
 
-    # ----- starting
-
-    def load(self, plan: Plan, arrays: Arrays) -> None:
-        """Start the workers if need be; give them their programs and arrays."""
-        self._check()
-        if not self._actors:
-            self._start(plan.workers)
-        self._home_of.update(plan.homes)
-        calls = {}
-        for name in plan.workers:
-            own = {entry: array for entry, array in arrays.items() if plan.homes[entry] == name}
-            programs = {phase: p for phase, p in plan.programs[name].items() if p}
-            self._phases.setdefault(name, set()).update(programs)
-            calls[name] = self._actors[name].load.remote(programs, own)
-        self._wait(calls, self._timeout_s, "load")
-
-    def _start(self, workers: Iterable[str]) -> None:
-        workers = list(workers)
+    def __init__(self, workers: tuple[str, ...], threads: int, secret: bytes) -> None:
         _connect(len(workers))
-        bundles = [_resources(name) for name in workers]
         _check_devices(workers)
-        self._group = placement_group(bundles, strategy="PACK")
+        self.names = workers
+        self.actors: dict[str, Any] = {}
+        bundles = [_resources(name) for name in workers]
+        self._group: Any = placement_group(bundles, strategy="PACK")
         if not self._group.wait(START_S):
-            total = {key: sum(b.get(key, 0.0) for b in bundles) for key in ("CPU", "GPU")}
-            free = ray.available_resources()
             self.close()
-            raise PlacementError(
-                f"the cluster cannot hold the workers {', '.join(workers)}: need {total}, "
-                f"free are {free.get('CPU', 0)} CPU, {free.get('GPU', 0)} GPU"
-            )
+            raise _no_room(workers, bundles)
         for i, name in enumerate(workers):
-            self._actors[name] = self._actor(name, i)
-            self._seconds[name] = {}
-        calls = {n: a.connect.remote(_others(self._actors, n)) for n, a in self._actors.items()}
-        self._wait(calls, START_S, "start")
+            self.actors[name] = self._actor(name, i, threads, secret)
+        self.site = here()
 
-    def _actor(self, name: str, bundle: int) -> Any:
+    def _actor(self, name: str, bundle: int, threads: int, secret: bytes) -> Any:
         need = _resources(name)
         where = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=bundle)
-        return Actor.options(
-            num_cpus=need["CPU"],
-            num_gpus=need.get("GPU", 0),
-            scheduling_strategy=where,
-        ).remote(name, self._threads)
+        return _Actor.options(
+            num_cpus=need["CPU"], num_gpus=need.get("GPU", 0), scheduling_strategy=where
+        ).remote(name, threads, secret)
 
-    # ----- running
+    def call(self, method: str, args: Mapping[str, tuple[Any, ...]], timeout_s: float) -> Any:
+        """Call a method on the workers named; results by worker.
 
-    def run(self, phase: str, key: StepKey, tap: Tap | None = None) -> None:
-        """One call per worker; the first error is raised here, as it was raised there."""
-        self._check()
-        self._turn += 1
-        calls = {}
-        for name, actor in self._actors.items():
-            if phase in self._phases[name]:
-                feeds = self._feeds.pop(name, {})
-                calls[name] = actor.run.remote(phase, self._turn, key, feeds, tap is not None)
-        results = self._collect(calls, phase)
-        for name, (_, seen, seconds) in results.items():
-            self._seconds[name] = seconds
-            if tap is not None:
-                for what in seen:
-                    tap(*what)
+        WorkerError names a dead worker, StallError one that does not answer in time.
+        """
+        return self.finish(self.start(method, args), timeout_s)
 
-    def _collect(self, calls: Mapping[str, Any], phase: str) -> dict[str, Any]:
-        """All results; the first failure makes the other workers give up, then is raised."""
-        name_of = {ref: name for name, ref in calls.items()}
-        waiting, results = list(name_of), {}
-        failure: BaseException | None = None
-        deadline = time.monotonic() + self._timeout_s
-        while waiting:
-            ready, waiting = ray.wait(waiting, timeout=max(0.0, deadline - time.monotonic()))
-            if not ready:
-                failure = failure or self._stalled([name_of[ref] for ref in waiting], phase)
-                self._break(str(failure))
-                break
-            name = name_of[ready[0]]
-            error = self._result(ready[0], name, results)
-            if error is not None and (failure is None or isinstance(failure, _Aborted)):
-                failure = error
-                for other in (name_of[ref] for ref in waiting):
-                    self._actors[other].abort.remote(self._turn)
-        if failure is not None:
-            raise failure
-        return results
+    def start(self, method: str, args: Mapping[str, tuple[Any, ...]]) -> Any:
+        """Begin a call."""
+        return method, {n: getattr(self.actors[n], method).remote(*a) for n, a in args.items()}
 
-    def _result(self, ref: Any, name: str, results: dict[str, Any]) -> BaseException | None:
-        try:
-            results[name] = ray.get(ref)
-        except RayError as error:
-            return self._death(name, error)
-        blob = results[name][0]
-        return None if blob is None else pickle.loads(blob)
-
-    def _stalled(self, names: Iterable[str], phase: str) -> StallError:
-        return StallError(
-            f"{phase}: no answer within {self._timeout_s:g} s from {', '.join(names)}"
-        )
-
-    def _death(self, name: str, error: RayError) -> WorkerError:
-        first = str(error).strip().splitlines()[0]
-        self._break(f"worker {name} died: {first}")
-        return WorkerError(self._broken)
-
-    def _break(self, why: str) -> None:
-        self._broken = self._broken or why
-
-    def _check(self) -> None:
-        if self._broken:
-            raise WorkerError(f"this executor cannot go on: {self._broken}")
-
-    def _wait(self, calls: Mapping[str, Any], timeout_s: float, what: str) -> dict[str, Any]:
-        results: dict[str, Any] = {}
-        deadline = time.monotonic() + timeout_s
-        for name, ref in calls.items():
+    def finish(self, calls: Any, timeout_s: float) -> Any:
+        """The results of a call that was begun; errors as for `call`."""
+        method, refs = calls
+        deadline, results = time.monotonic() + timeout_s, {}
+        for name, ref in refs.items():
             try:
                 results[name] = ray.get(ref, timeout=max(0.0, deadline - time.monotonic()))
             except GetTimeoutError:
-                raise self._stalled([name], what) from None
+                why = f"{method}: no answer within {timeout_s:g} s from {name}"
+                raise StallError(why) from None
             except RayActorError as error:
-                raise self._death(name, error) from None
+                first = str(error).strip().splitlines()[0]
+                raise WorkerError(f"worker {name} died: {first}") from None
         return results
 
-    # ----- arrays
+    def join_by_mail(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Let the pairs of workers exchange arrays by actor calls."""
+        peers: dict[str, dict[str, Any]] = {}
+        for one, other in pairs:
+            peers.setdefault(one, {})[other] = self.actors[other]
+        self.call("join_by_mail", {name: (name, found) for name, found in peers.items()}, START_S)
 
-    def push(self, arrays: Arrays) -> None:
-        """Overwrite resident entries; they travel with the next phase."""
-        for entry, array in arrays.items():
-            # A copy: the user may write into the array before the call is on its way.
-            self._feeds.setdefault(self._home_of[entry], {})[entry] = np.array(to_numpy(array))
-
-    def fetch(self, names: Iterable[str]) -> dict[str, Any]:
-        """Content of resident entries."""
-        self._check()
-        asked: dict[str, list[str]] = {}
-        for name in names:
-            asked.setdefault(self._home_of[name], []).append(name)
-        calls = {worker: self._actors[worker].fetch.remote(n) for worker, n in asked.items()}
-        found: dict[str, Any] = {}
-        for arrays in self._wait(calls, self._timeout_s, "fetch").values():
-            found.update(arrays)
-        return found
-
-    def timings(self) -> dict[str, dict[str, float]]:
-        """Seconds that each worker spent computing, communicating and waiting so far."""
-        return {name: dict(seconds) for name, seconds in self._seconds.items()}
-
-    # ----- ending
+    def room(self) -> dict[str, float]:
+        """Bytes of object store by node."""
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        return {n["NodeID"]: n["Resources"].get("object_store_memory", 0.0) for n in nodes}
 
     def close(self) -> None:
         """Kill the workers and give their resources back."""
-        self._break("it was closed")
         if not ray.is_initialized():
             return
-        for actor in self._actors.values():
+        for actor in self.actors.values():
             ray.kill(actor)
-        self._actors.clear()
-        if self._group is not None:
-            remove_placement_group(self._group)
-            self._group = None
+        self.actors.clear()
+        remove_placement_group(self._group)
+
+
+class RayRuntime(ResidentRuntime):
+    """The distributed runtime on Ray actors."""
+
+    def __init__(self, threads: int = 1, transport: str | None = None) -> None:
+        super().__init__(RayFleet, threads, transport)
+
+    @property
+    def _actors(self) -> Mapping[str, Any]:
+        return {} if self._fleet is None else self._fleet.actors  # type: ignore[attr-defined]
 
 
 def _connect(n_workers: int) -> None:
@@ -345,12 +191,17 @@ def _connect(n_workers: int) -> None:
     )
 
 
-def _others(actors: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {peer: actor for peer, actor in actors.items() if peer != name}
-
-
 def _resources(worker: str) -> dict[str, float]:
     return {"CPU": 1.0, "GPU": 1.0} if worker.startswith("gpu") else {"CPU": 1.0}
+
+
+def _no_room(workers: Iterable[str], bundles: list[dict[str, float]]) -> PlacementError:
+    total = {key: sum(b.get(key, 0.0) for b in bundles) for key in ("CPU", "GPU")}
+    free = ray.available_resources()
+    return PlacementError(
+        f"the cluster cannot hold the workers {', '.join(workers)}: need {total}, "
+        f"free are {free.get('CPU', 0)} CPU, {free.get('GPU', 0)} GPU"
+    )
 
 
 def _check_devices(workers: Iterable[str]) -> None:

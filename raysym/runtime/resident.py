@@ -23,6 +23,7 @@ from raysym.runtime.diagnosis import describe, find_stall
 from raysym.runtime.host import Health, Site, make_rings, open_rings
 from raysym.runtime.links import Links, Rings, link_plan, ring_sizes
 from raysym.runtime.orders import DRIVER, Order, Report, is_small, pack, unpack
+from raysym.runtime.parcel import Parcel
 from raysym.runtime.protocol import Arrays, StepKey, Tap
 from raysym.runtime.transport import Address, ChannelClosed, Exchange, Key, Port
 
@@ -86,7 +87,7 @@ class ResidentRuntime:
         self._feeds: dict[str, dict[str, Any]] = {}
         self._seconds: dict[str, dict[str, float]] = {}
         self._turns: deque[_Turn] = deque()
-        self._results: deque[dict[str, Any]] = deque()
+        self._results: dict[int, dict[str, Any]] = {}
         self._turn = 0
         self._timeout_s = STEP_S
         self._broken = ""
@@ -94,16 +95,12 @@ class ResidentRuntime:
 
     # ----- starting
 
-    def load(self, plan: Plan, arrays: Arrays) -> Plan:
-        """Start the workers if need be; give them programs, arrays and rings.
-
-        The plan with the transport of each of its edges.
-        """
+    def load(self, plan: Plan, arrays: Arrays) -> None:
+        """Start the workers if need be; give them programs, arrays and rings."""
         with self._lock:
             self._check()
             self._drain()
             fleet = self._fleet or self._start(plan.workers)
-            plan = link_plan(plan, self._links)
             self._home_of.update(plan.homes)
             self._plan = plan
             rings = ring_sizes(plan, self._links, self._rings, fleet.room())
@@ -113,14 +110,17 @@ class ResidentRuntime:
                 programs = {phase: p for phase, p in plan.programs[name].items() if p}
                 self._programs.setdefault(name, {}).update(programs)
                 towards = {b: size for (a, b), size in rings.items() if a == name}
-                calls[name] = programs, own, towards
+                calls[name] = Parcel(programs), own, towards
             self._attach(fleet, fleet.call("load", calls, START_S), rings)
-            return plan
+
+    def route(self, plan: Plan) -> Plan:
+        """The plan with the transport of each of its edges."""
+        return link_plan(plan, self._links)
 
     def _start(self, workers: tuple[str, ...]) -> Fleet:
         fleet: Fleet = self._open_fleet(workers, self._threads, self._secret)
         self._fleet = fleet
-        addresses: dict[str, Address] = fleet.call("address", {n: () for n in workers}, START_S)
+        addresses: dict[str, Address] = fleet.call("address", dict.fromkeys(workers, ()), START_S)
         port = Port(DRIVER, self._secret, fleet.site.node, fleet.site.host)
         self._links = Links.between(addresses, port.address, self._transport)
         calls = fleet.start("connect", self._links.calls(addresses))
@@ -129,7 +129,7 @@ class ResidentRuntime:
         fleet.finish(calls, START_S)
         port.close()
         fleet.join_by_mail(self._links.by_mail())
-        fleet.start("serve", {name: () for name in workers})
+        fleet.start("serve", dict.fromkeys(workers, ()))
         self._seconds = {name: {} for name in workers}
         return fleet
 
@@ -151,31 +151,29 @@ class ResidentRuntime:
     def run(self, phase: str, key: StepKey, tap: Tap | None = None) -> None:
         """One order per worker; the first error is raised here, as it was raised there."""
         with self._lock:
-            self._drain()
-            self.submit((phase,), key, tap=tap)
-            self.result()
+            self.result(self._begin((phase,), key, (), tap))
 
-    def submit(
-        self,
-        phases: Sequence[str],
-        key: StepKey,
-        wanted: Iterable[str] = (),
-        tap: Tap | None = None,
-    ) -> None:
-        """Begin a step; waits only when `IN_FLIGHT` steps are under way."""
+    def submit(self, phases: Sequence[str], key: StepKey, wanted: Iterable[str] = ()) -> int:
+        """Begin a step and return its ticket; waits only when `IN_FLIGHT` are under way."""
         with self._lock:
-            self._check()
-            while len(self._turns) >= IN_FLIGHT:
-                self._results.append(self._finish())
-            self._turn += 1
-            asked = self._by_home(wanted)
-            busy = [n for n, p in self._programs.items() if any(phase in p for phase in phases)]
-            names = {*busy, *self._feeds, *asked}
-            turn = _Turn(self._turn, set(names), {}, asked, tap)
-            self._turns.append(turn)
-            for name in self._programs:
-                if name in names:
-                    self._order(name, tuple(phases), key, turn)
+            return self._begin(phases, key, wanted, None)
+
+    def _begin(
+        self, phases: Sequence[str], key: StepKey, wanted: Iterable[str], tap: Tap | None
+    ) -> int:
+        self._check()
+        while len(self._turns) >= IN_FLIGHT:
+            self._finish()
+        self._turn += 1
+        asked = self._by_home(wanted)
+        busy = [n for n, p in self._programs.items() if any(phase in p for phase in phases)]
+        names = {*busy, *self._feeds, *asked}
+        turn = _Turn(self._turn, set(names), {}, asked, tap)
+        self._turns.append(turn)
+        for name in self._programs:
+            if name in names:
+                self._order(name, tuple(phases), key, turn)
+        return turn.number
 
     def _order(self, name: str, phases: tuple[str, ...], key: StepKey, turn: _Turn) -> None:
         feeds = self._feeds.pop(name, {})
@@ -199,14 +197,17 @@ class ResidentRuntime:
         except ChannelClosed as closed:
             raise self._death(closed.peer) from None
 
-    def result(self) -> dict[str, Any]:
-        """What the oldest step was asked for; raises what a worker raised in it."""
+    def result(self, ticket: int) -> dict[str, Any]:
+        """What a step was asked for; raises what a worker raised in it or in one before."""
         with self._lock:
-            if self._results:
-                return self._results.popleft()
-            return self._finish()
+            while ticket not in self._results:
+                self._check()
+                if not self._turns:
+                    raise WorkerError(f"step {ticket} was given up when an earlier one failed")
+                self._finish()
+            return self._results.pop(ticket)
 
-    def _finish(self) -> dict[str, Any]:
+    def _finish(self) -> None:
         """Wait for the oldest step; the first failure ends all that are under way."""
         turn = self._turns[0]
         self._await(turn)
@@ -222,7 +223,7 @@ class ResidentRuntime:
                 for what in report.seen:
                     turn.tap(*what)
             found.update(report.arrays or self._fetched(turn, name))
-        return found
+        self._results[turn.number] = found
 
     def _fetched(self, turn: _Turn, name: str) -> dict[str, Any]:
         """Results that came as messages of their own, copied out of the ring."""
@@ -257,7 +258,7 @@ class ResidentRuntime:
         """What silent workers do; the stall in words if they wait for each other."""
         assert self._fleet is not None
         try:
-            now = self._fleet.call("health", {name: () for name in self._programs}, PROBE_S)
+            now = self._fleet.call("health", dict.fromkeys(self._programs, ()), PROBE_S)
         except (StallError, WorkerError):  # the deadline, or the closed channel, will tell
             return {}, None
         names = find_stall(before, now, [n for n in now if n not in turn.waiting])
@@ -299,7 +300,7 @@ class ResidentRuntime:
     def _drain(self) -> None:
         """Finish what is under way, keeping results for those who will ask."""
         while self._turns:
-            self._results.append(self._finish())
+            self._finish()
 
     # ----- failing
 
@@ -329,10 +330,7 @@ class ResidentRuntime:
     def fetch(self, names: Iterable[str]) -> dict[str, Any]:
         """Content of resident entries after all steps under way."""
         with self._lock:
-            self._check()
-            self._drain()
-            self.submit((), StepKey(0, 0), names)
-            return self._finish()
+            return self.result(self._begin((), StepKey(0, 0), names, None))
 
     def _by_home(self, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
         asked: dict[str, tuple[str, ...]] = {}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from raysym.compose import scoped_attrs
-from raysym.errors import MXNetError, sentence
+from raysym.errors import MXNetError
 from raysym.graph import call_site, variable
 from raysym.op import is_dunder
 from raysym.symbol import Symbol
@@ -93,7 +93,7 @@ def load(fname: str) -> Symbol:
     try:
         text = Path(fname).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise MXNetError(sentence("load: cannot read a symbol", fname, error)) from None
+        raise MXNetError(f"load: cannot read a symbol from {fname!r}: {error}") from None
     return load_json(text)
 
 

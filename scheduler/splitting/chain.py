@@ -112,11 +112,10 @@ class _Table:
         slack = 1e-9 * (abs(at) + self.limit)
         low = int(np.searchsorted(work, at - slack))
         high = int(np.searchsorted(work, at + self.limit * self.reach + slack, side="right"))
-        inside = np.ones(high - low, dtype=bool)
+        rows = np.arange(low, high)
         for column, own in zip(self.places[target], self.facts.places, strict=True):
-            inside &= column[low:high] >= own[i]
-        found: Array = low + np.flatnonzero(inside)
-        return found
+            rows = rows[column[rows] >= own[i]]
+        return rows
 
     def answer(self) -> Chain | None:
         """Walk back from the full ideal."""

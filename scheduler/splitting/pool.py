@@ -12,7 +12,7 @@ from .ideals import Stock
 from .problem import Problem
 
 
-def seed_pool(problem: Problem, stock: Stock, orders: int = 8, most: int = 6000) -> Array:
+def seed_pool(problem: Problem, most: int, orders: int = 8) -> Array:
     """Prefixes of depth-first, breadth-first and random topological orders, bool[N, U]."""
     n = len(problem)
     rng = np.random.default_rng(0)
@@ -20,33 +20,39 @@ def seed_pool(problem: Problem, stock: Stock, orders: int = 8, most: int = 6000)
     keys = [np.arange(n), depth, -_longest_back(problem)]
     keys += [depth + rng.random(n) * (2 + i) for i in range(orders - 3)]
     rows = [_prefixes(_order(problem, key), most // orders) for key in keys]
-    return np.unique(np.concatenate(rows), axis=0)
+    return distinct(np.concatenate(rows))
 
 
-def improve(problem: Problem, stock: Stock, chain: Chain, rounds: int = 40) -> Chain:
-    """Grow the pool around the chain's boundaries until no better chain appears."""
+def improve(problem: Problem, stock: Stock, chain: Chain, most: int, rounds: int = 40) -> Chain:
+    """Grow a pool of `most` ideals around the chain's boundaries until no better chain appears."""
     above, below = _closures(problem)
     for _ in range(rounds):
         boundaries = np.cumsum(chain.pieces, axis=0).astype(bool)[:-1]
-        near = _neighbours(boundaries, above, below)
-        edge = np.zeros((2, len(problem)), dtype=bool)
-        edge[1] = True
-        grown = np.unique(np.concatenate([near, boundaries, edge]), axis=0)
-        better = cheapest_chain(
-            problem, stock, Facts.of(problem, stock, grown), chain.load * (1 + 1e-12)
-        )
+        ends = np.zeros((2, len(problem)), dtype=bool)
+        ends[1] = True
+        near = [_nearest(row, above, below, most // max(1, len(boundaries))) for row in boundaries]
+        facts = Facts.of(problem, stock, distinct(np.concatenate([*near, boundaries, ends])))
+        better = cheapest_chain(problem, stock, facts, chain.load * (1 + 1e-12))
         if better is None or better.load >= chain.load * (1 - 1e-9):
             return chain
         chain = better
     return chain
 
 
-def _neighbours(boundaries: Array, above: Array, below: Array) -> Array:
-    rows = [boundaries]
-    for row in boundaries:
-        rows.append(np.unique(row | above[~row], axis=0))
-        rows.append(np.unique(row & ~below[row], axis=0))
-    return np.concatenate(rows)
+def distinct(rows: Array) -> Array:
+    """The rows without repeats, bool[N, U]; by their packed bytes, which sort much faster."""
+    packed = np.ascontiguousarray(np.packbits(rows, axis=1))
+    keys = packed.view(np.dtype((np.void, packed.shape[1]))).reshape(-1)
+    return rows[np.unique(keys, return_index=True)[1]]
+
+
+def _nearest(row: Array, above: Array, below: Array, most: int) -> Array:
+    """Up to `most` ideals that add a unit and its ancestors, or take one and its descendants."""
+    more, less = above[~row], below[row]
+    changes = np.concatenate([(more & ~row).sum(axis=1), (less & row).sum(axis=1)])
+    picked = np.argsort(changes, kind="stable")[:most]
+    added, taken = picked[picked < len(more)], picked[picked >= len(more)] - len(more)
+    return np.concatenate([row | more[added], row & ~less[taken]])
 
 
 def _closures(problem: Problem) -> tuple[Array, Array]:

@@ -30,11 +30,15 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Effort:
-    """How far the exact search may go: partial ideals at once, and pairs of ideals in one
-    program."""
+    """How far the exact search may go: partial ideals at once, pairs of ideals in one program.
+
+    Where there are too many ideals, `pool` of them are kept: prefixes, neighbours, ten times as
+    many partial ideals, and a sixth of it in each state of the program.
+    """
 
     states: int = 200_000
     pairs: int = 1_500_000_000
+    pool: int = 6_000
 
 
 NORMAL = Effort()
@@ -51,7 +55,7 @@ def best_split(problem: Problem, effort: Effort) -> Found | None:
     small, into = reduce(problem)
     search = _Search(small, Stock.of(small))
     if not search.rise(Effort(3_000, 4_000_000)):
-        search.good()
+        search.good(effort.pool)
         search.certify(effort)
     if search.best is None:
         return None
@@ -84,16 +88,16 @@ class _Search:
             if self.exact or limit >= self.top:
                 return True
 
-    def good(self, width: int = 1000, states: int = 60_000) -> None:
+    def good(self, most: int) -> None:
         """A split from prefixes of several orders and from cheap boundaries, then improved."""
-        pool = seed_pool(self.problem, self.stock)
+        pool = seed_pool(self.problem, most)
         self.adopt(self.chain(Facts.of(self.problem, self.stock, pool), self.top))
         limit = self.top if self.best is None else self.best.load
-        cheap = candidate_ideals(self.problem, self.stock, limit, states, beam=True)
+        cheap = candidate_ideals(self.problem, self.stock, limit, 10 * most, beam=True)
         assert cheap is not None
-        self.adopt(self.chain(Facts.of(self.problem, self.stock, cheap), limit, width))
+        self.adopt(self.chain(Facts.of(self.problem, self.stock, cheap), limit, most // 6))
         if self.best is not None:
-            self.best = improve(self.problem, self.stock, self.best)
+            self.best = improve(self.problem, self.stock, self.best, most)
 
     def certify(self, effort: Effort) -> None:
         """Search everything below the best load, or as far up as the effort goes."""

@@ -1,4 +1,5 @@
-"""HEFT against the paper's own example, and list schedules on graphs small enough to see through."""
+"""HEFT against the paper's own example, and list schedules on graphs small enough to see
+through."""
 
 import pytest
 

@@ -46,12 +46,21 @@ class Exchange:
 
         ChannelClosed when the peer is gone; StallError when it gives no credit in time.
         """
-        channel = self._channel(to)
-        if channel.send(key, array):
-            return
+        if not self._channel(to).send(key, array):
+            self.finish(to, timeout_s)
+
+    def finish(self, to: str, timeout_s: float) -> None:
+        """Send what is left to send to a peer; errors as for `send`."""
         deadline = time.monotonic() + timeout_s
-        while not channel.flush():
-            self._wait(to, f"room for {key.entry}", deadline)
+        while not (channel := self._channel(to)).flush():
+            fd, kernel_is_full = channel.fileno(), channel.needs_room
+            if kernel_is_full:  # otherwise it is the peer who must give credit
+                self._epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT)
+            try:
+                self._wait(to, "room", deadline)
+            finally:
+                if kernel_is_full and to in self.channels:
+                    self._epoll.modify(fd, select.EPOLLIN)
 
     def recv(self, source: str, key: Key, timeout_s: float) -> Any:
         """The array under `key` from `source`; errors as for `send`."""
@@ -66,8 +75,9 @@ class Exchange:
     def wait(self, timeout_s: float) -> bool:
         """Take in what arrives; False when nothing came in time."""
         ready = self._epoll.poll(timeout_s)
-        for fd, _ in ready:
-            self._take(self._by_fd[fd])
+        for fd, event in ready:
+            if event != select.EPOLLOUT:
+                self._take(self._by_fd[fd])
         return bool(ready)
 
     def forget_before(self, step: int) -> None:

@@ -24,6 +24,7 @@ class MailChannel:
 
     def __init__(self, post: Post, peer: str) -> None:
         self.peer, self._post = peer, post
+        self.needs_room = False
         self._credit = Credit(WINDOW)
         self._outbox: deque[tuple[Key, Any]] = deque()
         self._inbox: deque[tuple[Any, Any]] = deque()

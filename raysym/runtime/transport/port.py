@@ -19,6 +19,10 @@ from raysym.runtime.transport.stream import StreamChannel
 
 OBJECT_REF, OBJECT_STORE, SOCKET = "object_ref", "object_store", "socket"
 TRANSPORTS = (OBJECT_REF, OBJECT_STORE, SOCKET)
+_FAMILY = {
+    OBJECT_STORE: (socket.AF_UNIX, socket.SOCK_SEQPACKET),
+    SOCKET: (socket.AF_INET, socket.SOCK_STREAM),
+}
 
 
 class Address(NamedTuple):
@@ -49,11 +53,14 @@ class Port:
 
     def open(self, address: Address, peer: str, transport: str) -> RingChannel | StreamChannel:
         """A channel to the endpoint `peer`; WorkerError when it cannot be reached."""
+        sock = socket.socket(*_FAMILY[transport])
         try:
-            sock = _connect(address, transport)
             sock.settimeout(HANDSHAKE_S)
+            is_tcp = transport == SOCKET
+            sock.connect((address.host, address.port) if is_tcp else f"\0{address.unix}")
             introduce(sock, self._secret, self._name)
-        except OSError as error:
+        except (OSError, WorkerError) as error:
+            sock.close()
             raise WorkerError(f"worker {self._name} cannot reach {peer}: {error}") from None
         return _channel(sock, peer)
 
@@ -79,14 +86,6 @@ class Port:
         """Stop listening."""
         self._unix.close()
         self._tcp.close()
-
-
-def _connect(address: Address, transport: str) -> socket.socket:
-    if transport == SOCKET:
-        return socket.create_connection((address.host, address.port), HANDSHAKE_S)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    sock.connect(f"\0{address.unix}")
-    return sock
 
 
 def _channel(sock: socket.socket, peer: str) -> RingChannel | StreamChannel:

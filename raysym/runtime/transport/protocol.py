@@ -41,6 +41,7 @@ class Channel(Protocol):
     """One end of a two-way channel; made by a transport's `open`."""
 
     peer: str
+    needs_room: bool  # sending stopped because the kernel takes no more
 
     def fileno(self) -> int:
         """Readable when `receive` has something to do."""

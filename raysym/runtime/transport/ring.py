@@ -38,6 +38,7 @@ class RingChannel:
     def __init__(self, sock: socket.socket, peer: str) -> None:
         sock.setblocking(False)
         self.peer, self._sock = peer, sock
+        self.needs_room = False
         self._credit = Credit(WINDOW)
         self._work: deque[Iterator[bool]] = deque()
         self._buffer = bytearray(MAX_HEADER_NBYTES + INLINE_NBYTES)
@@ -76,6 +77,7 @@ class RingChannel:
     def flush(self) -> bool:
         """Go on sending; False while credit or room is missing."""
         self._settle()
+        self.needs_room = False
         while self._work:
             if next(self._work[0], False):
                 return False
@@ -125,6 +127,7 @@ class RingChannel:
         try:
             self._sock.sendmsg(parts)
         except BlockingIOError:
+            self.needs_room = True
             return False
         except OSError:
             raise ChannelClosed(self.peer) from None

@@ -36,8 +36,10 @@ class StreamChannel:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_NBYTES)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_NBYTES)
         self.peer, self._sock = peer, sock
+        self.needs_room = False
         self._credit = Credit(WINDOW)
         self._work: deque[Iterator[bool]] = deque()
+        self._give_back: deque[bytes] = deque()  # credits; sent between messages, not within one
         self._buffer = bytearray(MAX_HEADER_NBYTES + INLINE_NBYTES)
         self._end = 0
         self._body: tuple[Key, Any, memoryview] | None = None  # what is half here, and its rest
@@ -56,15 +58,21 @@ class StreamChannel:
 
     def flush(self) -> bool:
         """Go on sending; False while credit or room is missing."""
-        while self._work:
+        self.needs_room = False
+        while self._work or self._give_back:
+            if not self._work:
+                self._work.append(self._push_credits())
             if next(self._work[0], False):
                 return False
             self._work.popleft()
         return True
 
     def _message(self, key: Key, array: Any) -> Iterator[bool]:
+        # While we wait for credit the peer may wait for ours: that must not queue up behind us.
+        yield from self._push_credits()
         while not self._credit.left:
             yield True
+            yield from self._push_credits()
         self._credit.left -= 1
         header, body = pack(INLINE, key, array), bytes_of(array)
         if array.nbytes <= INLINE_NBYTES:
@@ -78,9 +86,14 @@ class StreamChannel:
             try:
                 rest = rest[self._sock.send(rest, flags) :]
             except BlockingIOError:
+                self.needs_room = True
                 yield True
             except OSError:
                 raise ChannelClosed(self.peer) from None
+
+    def _push_credits(self) -> Iterator[bool]:
+        while self._give_back:
+            yield from self._push(memoryview(self._give_back.popleft()))
 
     # ----- receiving
 
@@ -144,9 +157,8 @@ class StreamChannel:
 
     def _settle(self) -> None:
         if self._credit.is_due():
-            # Behind what is half sent: a credit must not land in the middle of a payload.
             count, _ = self._credit.settle()
-            self._work.append(self._push(memoryview(pack_credit(count, []))))
+            self._give_back.append(pack_credit(count, []))
         self.flush()
 
     def close(self) -> None:
@@ -169,7 +181,7 @@ class _Blocks:
         if nbytes <= INLINE_NBYTES:
             return np.empty(shape, dtype)
         free = self._free.setdefault(nbytes, deque(maxlen=SLOTS))
-        block = free.popleft() if free else np.empty(nbytes, np.uint8)
+        block: Any = free.popleft() if free else np.empty(nbytes, np.uint8)
         whole = np.frombuffer(memoryview(block), dtype)
         self._used[id(block)] = weakref.ref(whole, lambda _: self._give_back(block))
         return whole.reshape(shape)

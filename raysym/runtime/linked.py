@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 from raysym.kernels.link import LinkedPhase, LinkedWorker, can_link, link
 from raysym.kernels.specs import Kernels
-from raysym.planning.plan import Plan
-from raysym.runtime.interpreter import Worker
-from raysym.runtime.local import _Box as Box
+from raysym.planning.plan import Plan, Run
+from raysym.runtime.interpreter import Worker, explain, run_program
 from raysym.runtime.local import LocalRuntime
+from raysym.runtime.local import _Box as Box
 from raysym.runtime.protocol import Arrays, StepKey, Tap
 
 
 class LinkedRuntime(LocalRuntime):
-    """Links what is loaded; workers on GPUs, and arrays in pieces, are interpreted as before."""
+    """Links what is loaded; workers on GPUs, and arrays in pieces, are interpreted as before.
+
+    Matrix products of reference kernels use `threads` threads, generated kernels one.
+    """
 
     def __init__(
-        self, threads: int = 1, kernels: Kernels | None = None, poison: bool = False
+        self,
+        threads: int = 1,
+        kernels: Kernels | None = None,
+        poison: bool = False,
+        fused: bool = True,
     ) -> None:
         super().__init__(threads)
-        self._kernels, self._poison = kernels, poison
+        self._kernels, self._poison, self._fused = kernels, poison, fused
         self.linked: list[LinkedWorker] = []
 
     def load(self, plan: Plan, arrays: Arrays) -> None:
@@ -36,7 +45,20 @@ class LinkedRuntime(LocalRuntime):
 
     def _link(self, plan: Plan, name: str, worker: Worker) -> None:
         resident = self._resident(plan, worker)
-        made = link(plan.programs[name], plan.types, resident, self._kernels, self._poison)
+
+        def explained(error: Exception, run: Run, args: Mapping[str, Any]) -> Exception:
+            return explain(error, run.op, run, Worker(name, worker.xp, dict(args)))
+
+        programs = plan.programs[name]
+        made = link(
+            programs,
+            plan.types,
+            resident,
+            explained,
+            self._kernels,
+            poison=self._poison,
+            fused=self._fused,
+        )
         self.linked.append(made)
         self._programs[name].update(made.phases)  # type: ignore[arg-type]
 
@@ -50,6 +72,12 @@ class LinkedRuntime(LocalRuntime):
         tap: Tap | None,
     ) -> int:
         program: Any = self._programs[name][phase]
+        worker = self._workers[name]
         if not isinstance(program, LinkedPhase):
             return super()._advance(name, phase, key, start, mail, tap)
-        return program.advance(self._workers[name], Box(name, mail, self._workers), key, start)
+        box, begun = Box(name, mail, self._workers), time.perf_counter()
+        if tap is not None:  # a watched phase shows every value, also those that fusion leaves out
+            return run_program(worker, program.program, box, key, start, tap)
+        reached = program.advance(box, key, start)
+        worker.clock.compute += time.perf_counter() - begun
+        return reached

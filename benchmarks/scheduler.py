@@ -1,0 +1,261 @@
+"""The scheduler against its peers and its own promises: quality beside time, on one core.
+
+    OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/scheduler.py [--graphs FOLDER] [--quick]
+
+Needs numpy; with pymetis the cuts stand beside METIS's, with scipy beside a spectral bound. Writes
+benchmarks/results/scheduler.txt and .json. Times are CPU seconds of this process.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+# this file is named like the package, which lies one folder up
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+import scheduler as s
+from scheduler.partitioning import partition
+from scheduler.pipeline import NAMED, Stages, one_f_one_b, run, search
+from scheduler.programs import from_pipeline
+from scheduler.simulate import simulate
+
+try:
+    import pymetis
+except ImportError:
+    pymetis = None
+try:
+    from scipy.sparse import coo_array, csgraph
+    from scipy.sparse.linalg import eigsh
+except ImportError:
+    eigsh = None
+
+RESULTS = Path(__file__).parent / "results"
+EXPERTS = ("bert24_inference", "bert24_training", "gnmt_inference", "gnmt_training")
+INSTANCES = (*EXPERTS, "resnet50_inference", "resnet50_training")
+
+
+def timed(call, *args, **kwargs):
+    """Result and CPU seconds."""
+    begin = time.process_time()
+    result = call(*args, **kwargs)
+    return result, time.process_time() - begin
+
+
+def grid(n):
+    """A square grid whose edges go right and down."""
+    side = int(n**0.5)
+    at = np.arange(side * side).reshape(side, side)
+    src = np.concatenate([at[:, :-1].ravel(), at[:-1].ravel()])
+    dst = np.concatenate([at[:, 1:].ravel(), at[1:].ravel()])
+    return side * side, src, dst
+
+
+def windowed(n, span):
+    """Two inputs per node, drawn from the `span` nodes before it."""
+    rng = np.random.default_rng(0)
+    dst = np.repeat(np.arange(1, n), 2)
+    src = dst - 1 - (rng.random(dst.size) * np.minimum(dst, span)).astype(np.int64)
+    keys = np.unique(src * n + dst)
+    return n, keys // n, keys % n
+
+
+def layered(n, width):
+    """Layers of `width` nodes; two random inputs from the layer before."""
+    rng = np.random.default_rng(0)
+    dst = np.repeat(np.arange(width, n), 2)
+    src = (dst // width - 1) * width + rng.integers(0, width, dst.size)
+    keys = np.unique(src * n + dst)
+    return n, keys // n, keys % n
+
+
+def random_topological_cut(n, src, dst, k):
+    """Edges cut by k equal pieces of a random topological order (rank = random longest path)."""
+    noise = np.random.default_rng(1).random(n)
+    rank = noise.copy()
+    order = np.argsort(dst, kind="stable")
+    for a, b in zip(src[order].tolist(), dst[order].tolist(), strict=True):
+        if rank[a] >= rank[b]:
+            rank[b] = rank[a] + noise[b] * 1e-3
+    part = np.empty(n, dtype=np.int64)
+    part[np.argsort(rank, kind="stable")] = np.arange(n) * k // n
+    return int((part[src] != part[dst]).sum())
+
+
+def metis_cut(n, src, dst, k):
+    """Cut and CPU seconds of METIS on the undirected graph (it may make cycles)."""
+    if pymetis is None:
+        return None, None
+    ends, others = np.concatenate([src, dst]), np.concatenate([dst, src])
+    starts = np.concatenate([[0], np.cumsum(np.bincount(ends, minlength=n))])
+    others = others[np.argsort(ends, kind="stable")]
+    (cut, _), seconds = timed(pymetis.part_graph, k, xadj=starts.tolist(), adjncy=others.tolist())
+    return cut, seconds
+
+
+def spectral_bound(n, src, dst, k, slack=0.03):
+    """Donath and Hoffman 1973: half the smallest Laplacian eigenvalues times the part sizes."""
+    if eigsh is None or n > 20_000:
+        return None
+    ones = np.ones(src.size)
+    graph = coo_array((ones, (src, dst)), shape=(n, n)).tocsr()
+    laplacian = csgraph.laplacian(graph + graph.T).tocsc().astype(float)
+    values = np.sort(eigsh(laplacian, k, sigma=-1e-3, return_eigenvectors=False))
+    sizes = np.full(k, n / k * (1 + slack))
+    sizes[-1] = n - sizes[:-1].sum()
+    return float(0.5 * (np.maximum(values, 0) * sizes).sum())
+
+
+def cuts(n, k, note):
+    """Our acyclic cut beside METIS, a random topological cut and the bound."""
+    graphs = {
+        "grid": grid(n),
+        "window 100": windowed(n, 100),
+        "window 1000": windowed(n, 1000),
+        "layers of 1000": layered(n, 1000),
+        "random": windowed(n, n),
+    }
+    rows = []
+    for name, (size, src, dst) in graphs.items():
+        found, seconds = timed(partition, size, src, dst, k)
+        assert (found.part[src] <= found.part[dst]).all()
+        metis, metis_s = metis_cut(size, src, dst, k)
+        row = {
+            "graph": name,
+            "nodes": size,
+            "edges": int(src.size),
+            "cut": int(found.cut),
+            "seconds": seconds,
+            "largest part": float(np.bincount(found.part, minlength=k).max() * k / size),
+            "metis": metis,
+            "metis seconds": metis_s,
+            "ratio": None if metis is None else found.cut / metis,
+            "random cut": random_topological_cut(size, src, dst, k),
+            "bound": spectral_bound(size, src, dst, k),
+        }
+        rows.append(row)
+        note(row)
+    return rows
+
+
+def splits(folder, note):
+    """The public instances: load, time, gap; beside the expert and interval DP on one order."""
+    rows = []
+    for name in INSTANCES:
+        path = folder / f"{name}.json"
+        if not path.exists():
+            note({"instance": name, "skipped": "not found"})
+            continue
+        instance = s.load_instance(path)
+        schedule, seconds = timed(s.split, instance)
+        s.verify(schedule, *instance, contiguous=True)
+        row = {
+            "instance": name,
+            "load": schedule.load,
+            "gap": schedule.gap,
+            "seconds": seconds,
+            "interval DP": s.place(*instance, "intervals").load,
+            "expert": expert_load(folder, name, instance),
+        }
+        rows.append(row)
+        note(row)
+    return rows
+
+
+def expert_load(folder, name, instance):
+    """The load of the person's split, by our cost model."""
+    path = folder / f"{name.replace('resnet50_training', 'resnet50_inference')}_expert.json"
+    if not path.exists():
+        return None
+    pieces = json.loads(path.read_text(encoding="utf-8"))["fpgas"]
+    home = {str(id): f"fpga:{d}" for d, piece in enumerate(pieces) for id in piece["nodes"]}
+    for task in instance.graph.tasks:
+        home.setdefault(task.id, home.get(task.together))
+    return s.place(*instance, lambda graph, cluster: home).load
+
+
+def list_schedules(n, note):
+    """HEFT on a large graph, Schedule included."""
+    size, src, dst = windowed(n, 1000)
+    rng = np.random.default_rng(2)
+    tasks = tuple(s.Task(f"t{i}", flops=float(f)) for i, f in enumerate(rng.random(size) * 1e9))
+    edges = zip(src.tolist(), dst.tolist(), strict=True)
+    graph = s.TaskGraph(tasks, tuple((f"t{a}", f"t{b}", 1e5) for a, b in edges))
+    rows = []
+    for name in ("heft", "contiguous", "multilevel"):
+        schedule, seconds = timed(s.place, graph, s.Cluster.uniform(8), name, "makespan")
+        row = {"policy": name, "tasks": size, "devices": 8, "seconds": seconds}
+        row |= {"makespan": schedule.makespan, "bound": schedule.lower_bound}
+        rows.append(row)
+        note(row)
+    return rows
+
+
+def pipelines(note):
+    """Bubbles of the named orders and of the search, and memory in micro-batches."""
+    rows = []
+    for f, i, w in ((1, 1, 1), (18.522, 18.086, 9.337)):
+        stages = Stages.even(8, f, i, w)
+        for name in sorted(set(NAMED) - {"interleaved"}):
+            timeline = run(NAMED[name](8, 24), stages)
+            row = {"F:I:W": f"{f}:{i}:{w}", "order": name, "bubble": timeline.bubble}
+            rows.append(row | {"memory": max(timeline.peak_memory)})
+            note(rows[-1])
+        for cap in (4, 8, 15):
+            timeline, seconds = timed(search, stages, 24, cap)
+            row = {"F:I:W": f"{f}:{i}:{w}", "order": f"search, cap {cap}"}
+            row |= {"bubble": timeline.bubble, "memory": max(timeline.peak_memory)}
+            rows.append(row | {"seconds": seconds})
+            note(rows[-1])
+    return rows
+
+
+def simulation(workers, batches, note):
+    """A million events."""
+    cluster = s.Cluster.uniform(workers)
+    order, stages = one_f_one_b(workers, batches), Stages.even(workers, 1.0, 1.0, 1.0)
+    program = from_pipeline(order, stages, tuple(cluster.index), 1e6)
+    found, seconds = timed(simulate, program, cluster, noise=0.05, seed=1)
+    row = {"workers": workers, "events": found.events, "seconds": seconds}
+    note(row | {"makespan": found.makespan})
+    return [row]
+
+
+def main():
+    """Run all parts, print and write them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    beside = Path(__file__).resolve().parents[2] / "shared" / "graphs"
+    parser.add_argument("--graphs", type=Path, default=beside, help="folder of the instances")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the sizes")
+    options = parser.parse_args()
+    scale = 10 if options.quick else 1
+    lines = [f"{platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}"]
+
+    def note(row):
+        cells = [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()]
+        lines.append("  " + ", ".join(cells))
+        print(lines[-1], flush=True)
+
+    parts = {
+        "contiguous splits": lambda: splits(options.graphs, note),
+        "acyclic parts, large": lambda: cuts(1_000_000 // scale, 8, note),
+        "acyclic parts, small": lambda: cuts(10_000, 8, note),
+        "list schedules": lambda: list_schedules(100_000 // scale, note),
+        "pipelines": lambda: pipelines(note),
+        "simulator": lambda: simulation(1024, 250 // scale, note),
+    }
+    results = {}
+    for name, part in parts.items():
+        lines.append(name)
+        print(name, flush=True)
+        results[name] = part()
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "scheduler.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (RESULTS / "scheduler.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

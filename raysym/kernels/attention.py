@@ -1,0 +1,120 @@
+"""Kernels of multi-head attention on interleaved projections ``(time, batch, heads, parts, d)``."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts, runs_of
+from raysym.kernels.gemm import ROWS, tile
+from raysym.kernels.moving import PANEL, copy, each_panel, pack_columns, pack_rows
+from raysym.kernels.specs import maker
+
+
+class Heads(NamedTuple):
+    """Sizes of one array of projections."""
+
+    time: int
+    batch: int
+    heads: int
+    parts: int
+    depth: int
+
+    @property
+    def row(self) -> int:
+        """Floats between two times."""
+        return self.batch * self.heads * self.parts * self.depth
+
+    def start(self, e: Emit, i: Index, part: int) -> Index:
+        """Where a kind of projections of the i-th (batch, head) starts."""
+        return e.plus(e.times(i, self.parts * self.depth), part * self.depth)
+
+
+def _product(
+    e: Emit,
+    sizes: tuple[int, int, int],
+    a: tuple[Value, int],
+    panels: Value,
+    c: tuple[Value, int],
+    scale: float,
+) -> None:
+    """``C = scale A B``: A and C by pointer and row step, B in panels."""
+    m, n, k = sizes
+
+    def panel(column: Index, lanes: list[int]) -> None:
+        kept = [count for count in lanes if count]
+        right = e.at(panels, e.times(column, k))
+
+        def rows(i: Index, height: int) -> None:
+            left, place = e.at(a[0], e.times(i, a[1])), e.at(c[0], e.times(i, c[1]), column)
+            starts = [r * a[1] for r in range(height)]
+            sums = [e.zero] * (height * len(kept))
+            sums = tile(e, left, starts, 1, right, PANEL, k, sums, [LANES] * len(kept))
+            for at, value in enumerate(sums):
+                r, j = divmod(at, len(kept))
+                made = value if scale == 1.0 else e.b.fmul(value, e.number(scale))
+                e.store(made, place, r * c[1] + j * LANES, kept[j])
+
+        for start, height, end in runs_of(even_parts(m, ROWS)):
+            e.loop(start, end, lambda i, height=height: rows(i, height), step=height)
+
+    each_panel(e, n, panel)
+
+
+@maker
+def attention_scores(e: Emit, fields: tuple[int, ...], scale: float) -> None:
+    """Queries times keys; arguments: projections, result ``(batch heads, time, time)``, space."""
+    h = Heads(*fields)
+    data, scores, space = (e.arg(i) for i in range(3))
+
+    def one(i: Index) -> None:
+        queries, keys = e.at(data, h.start(e, i, 0)), e.at(data, h.start(e, i, 1))
+        pack_rows(e, keys, h.row, space, h.depth, h.time)
+        place = e.at(scores, e.times(i, h.time * h.time))
+        _product(e, (h.time, h.time, h.depth), (queries, h.row), space, (place, h.time), scale)
+
+    e.nest((h.batch * h.heads,), one)
+
+
+@maker
+def attention_values(e: Emit, fields: tuple[int, ...]) -> None:
+    """Weights times values; arguments: projections, weights, result, space."""
+    h = Heads(*fields)
+    data, weights, result, space = (e.arg(i) for i in range(4))
+    out = h.batch * h.heads * h.depth
+
+    def one(i: Index) -> None:
+        values = e.at(data, h.start(e, i, 2))
+        pack_columns(e, values, h.row, space, h.time, h.depth)
+        left = e.at(weights, e.times(i, h.time * h.time))
+        place = e.at(result, e.times(i, h.depth))
+        _product(e, (h.time, h.depth, h.time), (left, h.time), space, (place, out), 1.0)
+
+    e.nest((h.batch * h.heads,), one)
+
+
+@maker
+def take_part(e: Emit, fields: tuple[int, ...], part: int) -> None:
+    """Arguments: projections, one kind as ``(batch heads, time, d)``."""
+    h = Heads(*fields)
+    data, result = e.arg(0), e.arg(1)
+
+    def one(i: Index, t: Index) -> None:
+        source = e.at(data, h.start(e, i, part), e.times(t, h.row))
+        copy(e, source, e.at(result, e.times(e.plus(e.times(i, h.time), t), h.depth)), h.depth)
+
+    e.nest((h.batch * h.heads, h.time), one)
+
+
+@maker
+def interleave(e: Emit, fields: tuple[int, ...]) -> None:
+    """Arguments: every kind, projections."""
+    h = Heads(*fields)
+    kinds, result = [e.arg(i) for i in range(h.parts)], e.arg(h.parts)
+
+    def one(i: Index, t: Index) -> None:
+        at = e.times(e.plus(e.times(i, h.time), t), h.depth)
+        for part, kind in enumerate(kinds):
+            target = e.at(result, h.start(e, i, part), e.times(t, h.row))
+            copy(e, e.at(kind, at), target, h.depth)
+
+    e.nest((h.batch * h.heads, h.time), one)

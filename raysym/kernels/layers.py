@@ -1,0 +1,204 @@
+"""Lowerings of normalisation, pooling, softmax, losses and attention (see lowering.py)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from raysym.kernels.attention import Heads
+from raysym.kernels.lowering import Kernel, Types, lowering
+from raysym.kernels.moving import PANEL
+from raysym.kernels.pool import Pools
+from raysym.kernels.specs import Spec
+from raysym.types import TensorType, normal_axis
+
+_IN, _OUT = ("in", 0), ("out", 0)
+
+
+# ----- normalisation
+
+
+def _rows(data: TensorType) -> tuple[int, int]:
+    channels = data.shape[1]
+    return data.size // channels, channels
+
+
+@lowering("BatchNorm")
+def _batch_norm(op: Any, ins: Types, outs: Types) -> Kernel | None:
+    if normal_axis(op.axis, len(ins[0].shape)) != 1:
+        return None
+    scaled = not op.fix_gamma
+    args = (*_rows(ins[0]), op.eps, scaled)
+    reads = (0, 1, 2) if scaled else (0, 2)
+    layout = frozenset({_IN, _OUT})
+    if op.use_global_stats:
+        return Kernel(Spec("fixed_norm", args), (*reads, 3, 4), 0, layout)
+    return Kernel(Spec("batch_norm", args), reads, 0, layout)
+
+
+@lowering("LayerNorm")
+def _layer_norm(op: Any, ins: Types, outs: Types) -> Kernel | None:
+    shape = ins[0].shape
+    if normal_axis(op.axis, len(shape)) != len(shape) - 1:
+        return None
+    args = (ins[0].size // shape[-1], shape[-1], op.eps)
+    return Kernel(Spec("layer_norm", args), (0, 1, 2))
+
+
+@lowering("_backward_normalize")
+def _normalize_gradient(op: Any, ins: Types, outs: Types) -> Kernel | None:
+    shape = ins[0].shape
+    axis = normal_axis(op.axis, len(shape)) if op.kind in ("batch", "layer") else -1
+    if op.fixed or op.shown:
+        return None
+    reads = tuple(range(len(ins)))
+    if op.kind == "batch" and op.spread == "inv" and axis == 1:
+        rows, channels = _rows(ins[0])
+        spec = Spec("batch_norm_gradient", (rows, channels, op.scaled))
+        return Kernel(spec, reads, 3 * channels, frozenset({_IN, ("in", 1), _OUT}))
+    if op.kind == "layer" and op.spread == "std" and axis == len(shape) - 1 and op.scaled:
+        return Kernel(Spec("layer_norm_gradient", (ins[0].size // shape[-1], shape[-1])), reads)
+    return None
+
+
+# ----- pooling
+
+
+def _pools(op: Any, data: TensorType, made: TensorType) -> Pools | None:
+    """The pooling in numbers; None if it is none of the generated kind."""
+    if len(data.shape) != 4 or op.is_channel_last() or op.pooling_convention == "same":
+        return None
+    n, c, h, w = data.shape
+    window = op.window((h, w))
+    rows, columns = made.shape[2:]
+    kernel, stride, pad = window.kernel, window.stride, window.pad
+    pools = Pools(n, h, w, c, rows, columns, _pair(kernel), _pair(stride), _pair(pad))
+    return pools if _all_windows_meet(pools) else None
+
+
+def _pair(values: Sequence[int]) -> tuple[int, int]:
+    return values[0], values[1]
+
+
+def _all_windows_meet(g: Pools) -> bool:
+    rows = zip((g.h, g.w), (g.rows, g.columns), g.kernel, g.stride, g.pad, strict=True)
+    return all(pad < kernel and (count - 1) * stride - pad < size
+               for size, count, kernel, stride, pad in rows)  # fmt: skip
+
+
+def _mean_scale(op: Any, g: Pools) -> float | None:
+    """What multiplies the sum of a window, if that is the same for all."""
+    if op.pool_type == "sum":
+        return 1.0
+    if op.pool_type != "avg":
+        return None
+    constant = op.pooling_convention == "valid" and (
+        op.count_include_pad is not False or not any(g.pad)
+    )
+    return 1.0 / math.prod(g.kernel) if constant else None
+
+
+@lowering("Pooling")
+def _pooling(op: Any, ins: Types, outs: Types) -> Kernel | None:
+    g = _pools(op, ins[0], outs[0])
+    if g is None:
+        return None
+    layout = frozenset({_IN, _OUT})
+    if op.pool_type == "max":
+        return Kernel(Spec("pool_max", (tuple(g),)), (0,), 0, layout)
+    scale = _mean_scale(op, g)
+    return None if scale is None else Kernel(Spec("pool_sum", (tuple(g), scale)), (0,), 0, layout)
+
+
+@lowering("_backward_Pooling_max")
+def _pooling_max_gradient(op: Any, ins: Types, outs: Types) -> Kernel | None:
+    g = _pools(op, ins[1], ins[0])
+    if g is None:
+        return None
+    layout = frozenset({_IN, ("in", 1), _OUT})
+    return Kernel(Spec("pool_max_gradient", (tuple(g),)), (0, 1), 0, layout)
+
+
+@lowering("_backward_Pooling_sum")
+def _pooling_sum_gradient(op: Any, ins: Types, outs: Types) -> Kernel | None:
+    g = _pools(op, outs[0], ins[0])
+    scale = None if g is None else _mean_scale(op, g)
+    if g is None or scale is None:
+        return None
+    return Kernel(Spec("pool_sum_gradient", (tuple(g), scale)), (0,), 0, frozenset({_IN, _OUT}))
+
+
+# ----- softmax and losses
+
+
+@lowering("softmax", "log_softmax")
+def _softmax(op: Any, ins: Types, outs: Types) -> Kernel | None:
+    shape = ins[0].shape
+    is_last = normal_axis(op.axis, len(shape)) == len(shape) - 1
+    if len(ins) > 1 or not is_last or op.temperature not in (None, 1.0):
+        return None
+    args = (ins[0].size // shape[-1], shape[-1], op.name == "log_softmax")
+    return Kernel(Spec("softmax_rows", args), (0,))
+
+
+@lowering("_backward_softmax", "_backward_log_softmax")
+def _softmax_gradient(op: Any, ins: Types, outs: Types) -> Kernel | None:
+    shape = ins[0].shape
+    if op.flatten or normal_axis(op.axis, len(shape)) != len(shape) - 1:
+        return None
+    args = (ins[0].size // shape[-1], shape[-1], op.scale, op.name == "_backward_log_softmax")
+    return Kernel(Spec("softmax_gradient", args), (0, 1))
+
+
+@lowering("SoftmaxOutput")
+def _softmax_output(op: Any, ins: Types, outs: Types) -> Kernel | None:
+    rows, classes, positions = op.view(ins[0].shape)
+    if positions != 1:
+        return None
+    return Kernel(Spec("softmax_rows", (rows, classes, False)), (0,))
+
+
+@lowering("_backward_SoftmaxOutput")
+def _softmax_output_gradient(op: Any, ins: Types, outs: Types) -> Kernel | None:
+    rows, classes, positions = op.view(ins[0].shape)
+    plain = not (op.out_grad or op.use_ignore or op.smooth_alpha or op.multi_output)
+    if positions != 1 or not plain or op.normalization == "valid" or ins[1].size != rows:
+        return None
+    if ins[1].shape == ins[0].shape:  # probabilities, not classes
+        return None
+    scale = op.grad_scale / (rows if op.normalization == "batch" else 1)
+    return Kernel(Spec("class_gradient", (rows, classes, scale)), (0, 1))
+
+
+# ----- attention
+
+
+def _heads(op: Any, data: TensorType, parts: int) -> Heads:
+    time, batch, width = data.shape
+    return Heads(time, batch, op.heads, parts, width // (op.heads * parts))
+
+
+@lowering("_contrib_interleaved_matmul_selfatt_qk")
+def _scores(op: Any, ins: Types, outs: Types) -> Kernel:
+    h = _heads(op, ins[0], 3)
+    space = -(-h.time // PANEL) * PANEL * h.depth
+    return Kernel(Spec("attention_scores", (tuple(h), 1 / math.sqrt(h.depth))), (0,), space)
+
+
+@lowering("_contrib_interleaved_matmul_selfatt_valatt")
+def _values(op: Any, ins: Types, outs: Types) -> Kernel:
+    h = _heads(op, ins[0], 3)
+    space = -(-h.depth // PANEL) * PANEL * h.time
+    return Kernel(Spec("attention_values", (tuple(h),)), (0, 1), space)
+
+
+@lowering("_interleaved_part")
+def _part(op: Any, ins: Types, outs: Types) -> Kernel:
+    return Kernel(Spec("take_part", (tuple(_heads(op, ins[0], op.parts)), op.part)), (0,))
+
+
+@lowering("_interleave")
+def _interleave(op: Any, ins: Types, outs: Types) -> Kernel:
+    h = _heads(op, outs[0], op.num_args)
+    return Kernel(Spec("interleave", (tuple(h),)), tuple(range(len(ins))))

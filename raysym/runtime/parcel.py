@@ -1,0 +1,28 @@
+"""Programs on their way to another process, behind what their ops must find there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from raysym.planning.plan import Program, Run
+
+
+class Parcel(dict[str, Program]):
+    """The programs of a worker, by phase. It arrives as a plain dict.
+
+    The luggage of their ops is unpickled first and makes these ops known.
+    """
+
+    def luggage(self) -> tuple[Any, ...]:
+        """What the ops need there, each piece once."""
+        runs = [i for program in self.values() for i in program if type(i) is Run]
+        pieces = dict.fromkeys(run.op.luggage() for run in runs)
+        return tuple(piece for piece in pieces if piece is not None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpacked, (self.luggage(), dict(self))
+
+
+def _unpacked(luggage: tuple[Any, ...], programs: Mapping[str, Program]) -> Mapping[str, Program]:
+    return programs

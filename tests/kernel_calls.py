@@ -1,0 +1,48 @@
+"""Help for tests of generated kernels: one cache for all of them, and calls on arrays."""
+
+from __future__ import annotations
+
+import ctypes
+import tempfile
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from raysym.kernels.link import LinkedWorker, link
+from raysym.kernels.specs import Kernels, Spec
+from raysym.kernels.cache import DiskCache
+from raysym.op import Op
+from raysym.planning.plan import Run
+from raysym.runtime.protocol import StepKey
+from raysym.types import TensorType
+
+
+@lru_cache(maxsize=1)
+def kernels() -> Kernels:
+    """Kernels made in this test run, cached in a folder of its own."""
+    return Kernels(DiskCache(Path(tempfile.mkdtemp(prefix="raysym-kernels-"))))
+
+
+def call(spec: Spec, *args: np.ndarray | int) -> None:
+    """Run one kernel on arrays and ints."""
+    numbers = [a if isinstance(a, int) else a.ctypes.data for a in args]
+    table = np.array(numbers, np.int64)
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(kernels().address(spec))
+    function(table.ctypes.data)
+
+
+def linked_op(
+    op: Op, arrays: Sequence[np.ndarray], outs: Sequence[TensorType], poison: bool = True
+) -> tuple[list[np.ndarray], LinkedWorker]:
+    """One op linked as a program of its own: its results and what was linked."""
+    names = [f"in{i}" for i in range(len(arrays))]
+    results = [np.full(t.shape, 7, t.dtype) for t in outs]
+    made = [f"out{i}" for i in range(len(outs))]
+    homes = dict(zip([*names, *made], [*arrays, *results], strict=True))
+    types = {name: TensorType(a.shape, a.dtype.name) for name, a in homes.items()}
+    program = (Run(tuple(made), op, tuple(names)),)
+    worker = link({"forward": program}, types, homes, kernels=kernels(), poison=poison)
+    worker.phases["forward"].advance(None, StepKey(0, 1), 0)
+    return results, worker

@@ -1,0 +1,80 @@
+"""Fusion: which steps share a loop, as text, and that no order that matters is changed."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raysym.passes.fuse import Item, fuse
+
+
+def groups(text: str) -> str:
+    """Groups of a program: a line each, ``result <- operands`` or ``call result <- operands``."""
+    items = []
+    for line in text.strip().splitlines():
+        left, _, right = line.strip().partition("<-")
+        call, _, name = left.strip().rpartition(" ")
+        items.append(Item(tuple(right.split()), (name,), None if call else "4"))
+    names = [item.writes[0] for item in items]
+    return " | ".join("+".join(names[i] for i in members) for members in fuse(items))
+
+
+def test_a_chain_becomes_one_loop() -> None:
+    assert groups("a <- x\n b <- a y\n c <- b a") == "a+b+c"
+
+
+def test_what_others_read_first_ends_a_group() -> None:
+    assert groups("a <- x\n call m <- a\n b <- a m\n c <- b") == "a | m | b+c"
+
+
+def test_two_chains_meet() -> None:
+    assert groups("a <- x\n b <- y\n c <- a b") == "a+b+c"
+
+
+def test_a_stranger_in_between_does_not_part_a_chain() -> None:
+    assert groups("a <- x\n call m <- x\n b <- a") == "m | a+b"
+
+
+def test_overwriting_what_a_group_reads_ends_it() -> None:
+    assert groups("a <- w\n call w <- x\n b <- a") == "a | w | b"
+
+
+def test_an_update_in_place_stays_in_its_group() -> None:
+    assert groups("a <- w\n b <- a g\n w <- b") == "a+b+w"
+
+
+def test_other_kinds_do_not_join() -> None:
+    items = [Item(("x",), ("a",), "4"), Item(("a",), ("b",), "5")]
+    assert fuse(items) == [(0,), (1,)]
+
+
+def test_groups_stay_small() -> None:
+    chain = [Item((f"v{i}",), (f"v{i + 1}",), "4") for i in range(100)]
+    assert max(map(len, fuse(chain))) == 32
+
+
+PROGRAMS = st.lists(
+    st.tuples(
+        st.lists(st.integers(0, 8), max_size=3), st.integers(0, 8), st.sampled_from([None, "4", "5"])
+    ),
+    max_size=25,
+)
+
+
+@settings(deadline=None)
+@given(PROGRAMS)
+def test_every_read_sees_the_value_of_the_given_order(program: list[tuple]) -> None:
+    items = [Item(tuple(f"v{r}" for r in reads), (f"v{w}",), kind) for reads, w, kind in program]
+    order = [position for members in fuse(items) for position in members]
+    assert sorted(order) == list(range(len(items)))
+    assert _seen(items, order) == _seen(items, range(len(items)))
+
+
+def _seen(items: list[Item], order: object) -> tuple[dict, dict]:
+    """For each position the writers of what it reads, and who wrote each name last."""
+    last: dict[str, int] = {}
+    seen: dict[int, list[int]] = {}
+    for position in order:  # type: ignore[attr-defined]
+        seen[position] = [last.get(name, -1) for name in items[position].reads]
+        last.update(dict.fromkeys(items[position].writes, position))
+    return seen, last

@@ -1,0 +1,149 @@
+"""Linked programs: the bits do not depend on cuts, fusion or old memory; close to the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernel_calls import kernels
+from random_graphs import assert_same_bits, bind_random, random_symbol, train
+
+import raysym as mx
+from raysym.runtime.linked import LinkedRuntime
+
+
+def runtime(**options: bool) -> LinkedRuntime:
+    return LinkedRuntime(kernels=kernels(), **options)
+
+
+def groups(n: int) -> dict[str, mx.Context]:
+    return {f"g{i}": mx.cpu(i % n) for i in range(4)}
+
+
+SEEDS = st.integers(0, 10**6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=SEEDS, n_nodes=st.integers(2, 14), n_workers=st.integers(2, 4))
+def test_any_cut_gives_the_bits_of_no_cut(seed: int, n_nodes: int, n_workers: int) -> None:
+    symbol = random_symbol(np.random.default_rng(seed), n_nodes, 4)
+    whole = train(bind_random(symbol, seed, runtime=runtime()), 3)
+    cut = bind_random(symbol, seed, runtime=runtime(), group2ctx=groups(n_workers))
+    assert_same_bits(whole, train(cut, 3))
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=SEEDS, n_nodes=st.integers(2, 14), n_workers=st.integers(1, 3))
+def test_fusion_and_poison_change_no_bit(seed: int, n_nodes: int, n_workers: int) -> None:
+    symbol = random_symbol(np.random.default_rng(seed), n_nodes, 4)
+    where = {"group2ctx": groups(n_workers)}
+    plain = train(bind_random(symbol, seed, runtime=runtime(), **where), 2)
+    for options in ({"fused": False}, {"poison": True}):
+        other = bind_random(symbol, seed, runtime=runtime(**options), **where)
+        assert_same_bits(plain, train(other, 2))
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=SEEDS, n_nodes=st.integers(2, 10))
+def test_linked_is_close_to_the_reference(seed: int, n_nodes: int) -> None:
+    symbol = random_symbol(np.random.default_rng(seed), n_nodes, 4)
+    linked = train(bind_random(symbol, seed, runtime=runtime()), 1)
+    reference = train(bind_random(symbol, seed), 1)
+    for name, want in reference.items():
+        # BatchNorm of four rows divides by small numbers: a step may lose three digits.
+        np.testing.assert_allclose(linked[name], want, rtol=2e-3, atol=2e-4, err_msg=name)
+
+
+# ----- networks with images
+
+
+def convolutional() -> mx.Symbol:
+    x = mx.sym.Variable("data")
+    for i, filters in enumerate((5, 6)):
+        y = mx.sym.Convolution(x, kernel=(3, 3), pad=(1, 1), num_filter=filters, name=f"conv{i}")
+        y = mx.sym.Activation(mx.sym.BatchNorm(y, fix_gamma=False, name=f"bn{i}"), act_type="relu")
+        side = mx.sym.Convolution(x, kernel=(1, 1), num_filter=filters, no_bias=True, name=f"s{i}")
+        x = mx.sym.Pooling(y + side, kernel=(2, 2), stride=(2, 2), name=f"pool{i}")
+    scale = mx.sym.Variable("scale", shape=(1, 6, 1, 1))
+    x = mx.sym.broadcast_mul(x, scale)
+    return mx.sym.SoftmaxOutput(mx.sym.FullyConnected(x, num_hidden=7, name="fc"), name="softmax")
+
+
+def attention() -> mx.Symbol:
+    x = mx.sym.Variable("data")
+    qkv = mx.sym.FullyConnected(x, num_hidden=24, flatten=False, name="qkv")
+    weights = mx.sym.softmax(mx.sym.contrib.interleaved_matmul_selfatt_qk(qkv, heads=2))
+    y = mx.sym.contrib.interleaved_matmul_selfatt_valatt(qkv, weights, heads=2)
+    x = mx.sym.LayerNorm(x + y, name="norm")
+    x = mx.sym.LeakyReLU(mx.sym.FullyConnected(x, num_hidden=9, name="fc"), act_type="gelu")
+    return mx.sym.LinearRegressionOutput(x, name="label")
+
+
+NETS: dict[str, tuple[Callable[[], mx.Symbol], tuple[int, ...]]] = {
+    "convolutional": (convolutional, (3, 2, 8, 12)),
+    "attention": (attention, (5, 3, 8)),
+}
+
+
+def steps(net: str, **where: object) -> tuple[dict[str, np.ndarray], mx.Executor]:
+    """Gradients, outputs and auxiliary states after two steps."""
+    make, shape = NETS[net]
+    executor = make().simple_bind(mx.cpu(), data=shape, **where)
+    rng = np.random.default_rng(1)
+    for array in (*executor.arg_dict.values(), *executor.aux_dict.values()):
+        array[:] = rng.uniform(0.2, 0.9, array.shape)
+    for _ in range(2):
+        executor.forward(is_train=True)
+        executor.backward()
+    executor.backward()  # may run again
+    found = {n: g.asnumpy() for n, g in executor.grad_dict.items() if g is not None}
+    found |= {n: a.asnumpy() for n, a in executor.aux_dict.items()}
+    executor.forward(is_train=False)
+    return found | {"out": executor.outputs[0].asnumpy()}, executor
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_networks_agree_with_the_reference(net: str) -> None:
+    linked, want = steps(net, runtime=runtime())[0], steps(net)[0]
+    for name in want:
+        np.testing.assert_allclose(linked[name], want[name], rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("options", [{"fused": False}, {"poison": True}])
+def test_networks_keep_their_bits(net: str, options: dict[str, bool]) -> None:
+    assert_same_bits(steps(net, runtime=runtime())[0], steps(net, runtime=runtime(**options))[0])
+
+
+def test_a_linked_worker_is_text() -> None:
+    used = runtime()
+    x = mx.sym.Variable("x")
+    net = mx.sym.sin(mx.sym.exp(x * 2) + 1, name="wave")
+    net.simple_bind(mx.cpu(), grad_req="null", runtime=used, x=(3, 4))
+    assert str(used.linked[0]) == (
+        "arena 64 bytes\n"
+        "forward:\n"
+        "  call      _mul_scalar+exp+_plus_scalar (flat_map)\n"
+        "  reference wave = sin\n"
+        "  call      _copy (flat_map)"
+    )
+
+
+def test_a_failing_reference_kernel_names_node_and_worker() -> None:
+    net = mx.sym.Embedding(mx.sym.Variable("words"), input_dim=5, output_dim=3, name="embed")
+    executor = net.simple_bind(mx.cpu(), words=(2,), embed_weight=(5, 3), runtime=runtime())
+    executor.forward(is_train=True)
+    with pytest.raises(mx.MXNetError, match=r"_no_gradient(.|\n)*on worker cpu:0"):
+        executor.backward(mx.nd.ones((2, 3)))
+
+
+def test_a_monitor_sees_values_that_fusion_leaves_out() -> None:
+    net = mx.sym.exp(mx.sym.square(mx.sym.Variable("x"), name="inner"), name="outer")
+    executor = net.simple_bind(mx.cpu(), x=(2, 3), runtime=runtime())
+    seen: list[str] = []
+    executor.set_monitor_callback(lambda name, array: seen.append(name))
+    executor.forward(is_train=True)
+    assert seen == ["inner_output", "outer_output"]

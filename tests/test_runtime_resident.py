@@ -1,0 +1,283 @@
+"""Resident workers: every transport gives the same bits, failures are named, nothing is left."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from random_graphs import WIDTH, assert_same_bits, bind_random, random_symbol
+from test_pipeline import chain, contiguous, everything, groups, train
+
+import raysym as mx
+from raysym.errors import PlacementError, StallError
+from raysym.planning.plan import Plan, Recv, Run, Send, parse
+from raysym.runtime.protocol import StepKey
+from raysym.runtime.transport import TRANSPORTS
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
+BIG = (400, 100)  # 160 kB: more than travels inline
+
+
+def on(executor: mx.Executor, worker: str, what: Callable[..., Any], *args: Any) -> Any:
+    import ray
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    return ray.get(executor._session.runtime._actors[worker].__ray_call__.remote(what, *args))
+
+
+@settings(
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    seed=st.integers(0, 10**6),
+    transport=st.sampled_from(TRANSPORTS),
+    n_workers=st.integers(2, 4),
+    n=st.sampled_from([1, 2, 4]),
+)
+def test_any_transport_and_cut_gives_the_bits_of_the_process(
+    seed: int, transport: str, n_workers: int, n: int
+) -> None:
+    symbol = random_symbol(np.random.default_rng(seed), 8, 4)
+    where = {"micro_batches": n, "schedule": "gpipe"}
+    whole = train(bind_random(symbol, seed, **where), 3)
+    where |= {"group2ctx": groups(n_workers), "runtime": "ray", "transport": transport}
+    with bind_random(symbol, seed, **where) as executor:
+        assert_same_bits(whole, train(executor, 3))
+
+
+@pytest.mark.parametrize("schedule", ["1f1b", "zero_bubble_h1", "zero_bubble_free"])
+@pytest.mark.parametrize("transport", ["object_store", "socket"])
+def test_any_schedule_gives_the_bits_of_the_process(schedule: str, transport: str) -> None:
+    where = {"micro_batches": 4, "schedule": schedule, "group2ctx": contiguous(4)}
+    whole = train(bind_random(chain(4), 1, **where), 3)
+    with bind_random(chain(4), 1, runtime="ray", transport=transport, **where) as executor:
+        assert_same_bits(whole, train(executor, 3))
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_large_arrays_give_the_bits_of_the_process(transport: str) -> None:
+    def run(**where: Any) -> list[np.ndarray]:
+        with mx.AttrScope(ctx_group="g0"):
+            net = mx.sym.exp(mx.sym.Variable("data"), name="left")
+        with mx.AttrScope(ctx_group="g3"):
+            net = mx.sym.reshape(net, shape=(-1, 4)) * net.reshape((-1, 4))
+        data = np.random.default_rng(0).normal(size=BIG).astype(np.float32)
+        with net.simple_bind(mx.cpu(), data=BIG, group2ctx=contiguous(2), **where) as executor:
+            for _ in range(12):
+                executor.step(mx.nd.ones((BIG[0] * BIG[1] // 4, 4)), data=data)
+                data = executor.grad_dict["data"].asnumpy() * 0.1
+            return [executor.outputs[0].asnumpy(), data]
+
+    for left, right in zip(run(), run(runtime="ray", transport=transport), strict=True):
+        assert left.tobytes() == right.tobytes()
+
+
+def test_a_stream_of_steps_has_several_under_way() -> None:
+    rng = np.random.default_rng(0)
+    batches = [{"data": rng.normal(size=(4, WIDTH)).astype(np.float32)} for _ in range(11)]
+    where = {"group2ctx": contiguous(2), "micro_batches": 2}
+    local = bind_random(chain(4), 1, **where)
+    expected = [outputs[0].tobytes() for outputs in local.run(batches)]
+    with bind_random(chain(4), 1, runtime="ray", **where) as executor:
+        found, most = [], 0
+        for outputs in executor.run(batches):
+            most = max(most, len(executor._session.runtime._turns))
+            found.append(outputs[0].tobytes())
+        assert found == expected
+        assert most > 1
+        assert_same_bits(everything(local), everything(executor))
+
+
+def test_the_plan_says_how_each_edge_goes() -> None:
+    where = {"group2ctx": contiguous(2), "runtime": "ray"}
+    with bind_random(chain(4), 1, **where) as executor:
+        assert set(executor.plan.links.values()) == {"object_store"}
+        assert "  link  -> cpu:1 object_store\n" in str(executor.plan)
+        assert parse(str(executor.plan)) == executor.plan
+    with pytest.raises(mx.MXNetError, match="transport: got 'pigeon', expected one of object_ref"):
+        bind_random(chain(4), 1, transport="pigeon", **where)
+
+
+def test_workers_answer_while_a_step_is_under_way() -> None:
+    with bind_random(chain(4), 1, group2ctx=contiguous(2), runtime="ray") as executor:
+        executor.step()
+        health = executor._session.runtime._fleet.call("health", {"cpu:0": (), "cpu:1": ()}, 10)
+        assert {h.phase for h in health.values()} == {"step"}
+        assert all(h.moves > 0 for h in health.values())
+
+
+# ----- failures
+
+
+def three_workers(**where: Any) -> mx.Executor:
+    groups = {"g0": mx.cpu(0), "g1": mx.cpu(1), "g2": mx.cpu(2), "g3": mx.cpu(2)}
+    return bind_random(chain(4), 1, group2ctx=groups, runtime="ray", micro_batches=2, **where)
+
+
+def arm(host: Any, position: int, signal_number: int) -> int:
+    """Put an instruction that kills the process before the one at `position`."""
+
+    class Bomb:
+        name, random = "Bomb", False
+
+        def forward(self, xp: Any) -> Any:
+            os.kill(os.getpid(), signal_number)
+
+    program = list(host._programs["step"])
+    program.insert(position % len(program), Run(("_",), Bomb(), ()))
+    host._programs["step"] = tuple(program)
+    return os.getpid()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_worker_killed_at_any_instruction_is_named(transport: str, seed: int) -> None:
+    rng = np.random.default_rng([seed, TRANSPORTS.index(transport)])
+    victim = f"cpu:{rng.integers(3)}"
+    with three_workers(transport=transport) as executor:
+        executor.step()
+        on(executor, victim, arm, int(rng.integers(1000)), 9)
+        with pytest.raises(mx.WorkerError, match=f"worker {victim} died"):
+            executor.step()
+        with pytest.raises(mx.WorkerError, match=f"cannot go on: worker {victim} died"):
+            executor.step()
+
+
+def test_a_worker_killed_in_a_stream_is_named() -> None:
+    with three_workers() as executor:
+        executor.step()
+        on(executor, "cpu:1", arm, 7, 9)
+        with pytest.raises(mx.WorkerError, match="worker cpu:1 died"):
+            list(executor.run([{}] * 6))
+
+
+def fail(host: Any, position: int) -> None:
+    class Wrong:
+        name, random = "Wrong", False
+
+        def forward(self, xp: Any) -> Any:
+            raise ValueError("out of luck")
+
+    program = list(host._programs["step"])
+    program.insert(position % len(program), Run(("x",), Wrong(), ()))
+    host._programs["step"], host._whole = tuple(program), host._programs["step"]
+
+
+def heal(host: Any) -> None:
+    host._programs["step"] = host._whole
+
+
+@pytest.mark.parametrize("position", [0, 9, 500])
+def test_after_an_error_in_a_step_the_next_one_is_right(position: int) -> None:
+    expected = train(three_workers_here(), 2)
+    with three_workers() as executor:
+        executor.step()
+        on(executor, "cpu:1", fail, position)
+        with pytest.raises(ValueError, match=r"out of luck(.|\n)*"):
+            list(executor.run([{}] * 6))
+        on(executor, "cpu:1", heal)
+        fresh = three_workers_here()
+        for name, array in executor.aux_dict.items():
+            array[:] = fresh.aux_dict[name]
+        for name, array in executor.arg_dict.items():
+            array[:] = fresh.arg_dict[name]
+        assert_same_bits(expected, train(executor, 2))
+
+
+def three_workers_here() -> mx.Executor:
+    return bind_random(chain(4), 1, micro_batches=2)
+
+
+def test_workers_that_wait_for_each_other_are_a_stall_that_is_shown() -> None:
+    with bind_random(chain(4), 1, group2ctx=contiguous(2), runtime="ray") as executor:
+        runtime = executor._session.runtime
+        bad = Plan(
+            {
+                "cpu:0": {"knot": (Recv("b", "cpu:1"), Send("fc0_weight", "cpu:1"))},
+                "cpu:1": {"knot": (Recv("a", "cpu:0"), Send("fc3_weight", "cpu:0"))},
+            },
+            {},
+            executor.plan.types,
+        )
+        runtime.load(bad, {})
+        with pytest.raises(StallError) as caught:
+            runtime.run("knot", StepKey(0, 0))
+        message = str(caught.value)
+        assert "worker cpu:0 waits for b from cpu:1" in message
+        assert "worker cpu:1 waits for a from cpu:0" in message
+        assert "knot instruction 0: recv  a <- cpu:0" in message
+
+
+def test_rings_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import raysym.runtime.links as links
+
+    monkeypatch.setattr(links, "STORE_SHARE", 1e-6)
+    net = mx.sym.exp(mx.sym.Variable("data"))
+    with pytest.raises(PlacementError, match=r"object store of node (.|\n)* the rings need"):
+        net.simple_bind(mx.cpu(), data=BIG, runtime="ray")
+
+
+# ----- ending
+
+
+def sockets() -> list[str]:
+    """Unix sockets of ours, and this process's descriptors of any kind."""
+    ours = [line for line in Path("/proc/net/unix").read_text().splitlines() if "raysym-" in line]
+    return ours + [f"fd {fd}" for fd in os.listdir("/proc/self/fd")]
+
+
+def free_store() -> float:
+    import ray
+
+    return float(ray.available_resources().get("object_store_memory", 0.0))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def eventually(what: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 20
+    while not what() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return what()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_nothing_is_left_behind(killed: bool) -> None:
+    bind_big().close()  # what Ray itself opens for the first time stays
+    gc.collect()
+    eventually(lambda: not [s for s in sockets() if "raysym-" in s])
+    before, shm, store = len(sockets()), sorted(os.listdir("/dev/shm")), free_store()
+    executor = bind_big()
+    executor.forward(is_train=True)
+    pids = [on(executor, worker, lambda host: os.getpid()) for worker in ("cpu:0", "cpu:1")]
+    if killed:
+        os.kill(pids[0], 9)
+    executor.close()
+    del executor
+    gc.collect()
+    assert eventually(lambda: not any(alive(pid) for pid in pids))
+    assert eventually(lambda: len(sockets()) <= before)
+    assert eventually(lambda: sorted(os.listdir("/dev/shm")) == shm)
+    assert eventually(lambda: free_store() >= store)
+
+
+def bind_big() -> mx.Executor:
+    with mx.AttrScope(ctx_group="g0"):
+        net = mx.sym.exp(mx.sym.Variable("data"))
+    with mx.AttrScope(ctx_group="g3"):
+        net = mx.sym.exp(net)
+    return net.simple_bind(mx.cpu(), data=BIG, group2ctx=contiguous(2), runtime="ray")
