@@ -37,6 +37,8 @@ class Where(NamedTuple):
     where they are if not given.
     ``micro_batches``: cut the batch into so many parts and run them through the workers in the
     order of ``schedule`` (see `planning.pipeline`); ``batch_axes``: the batch axis of each input.
+    ``kernels``: "reference", or "generated" for machine code made for this graph (local CPUs only;
+    needs llvmlite). The bits depend on it.
     """
 
     ctx: Context
@@ -50,6 +52,7 @@ class Where(NamedTuple):
     micro_batches: int = 1
     schedule: str = "1f1b"
     batch_axes: Mapping[str, int] | None = None
+    kernels: str = "reference"
 
     @property
     def is_remote(self) -> bool:
@@ -97,7 +100,7 @@ def make_executor(
     workers = sorted(set(placement.values()))
     _check_contexts(homes, place, workers)
     wanted = place.runtime or ("ray" if place.cluster else "local")
-    runtime = open_runtime(wanted, place.threads, place.transport)
+    runtime = open_runtime(wanted, place.threads, place.transport, place.kernels)
     pipeline = Pipeline(place.micro_batches, place.schedule, place.batch_axes)
     session = Session(bound, placement, runtime, homes, memory, pipeline=pipeline)
     try:

@@ -122,9 +122,12 @@ class Op:
         """The same op with the graphs that were stored beside it in a file."""
         return self
 
-    def luggage(self) -> Any:
-        """What a worker must have unpickled before it can unpickle this op; None: nothing."""
-        return None
+    def luggage(self) -> tuple[Any, ...]:
+        """What a worker must have unpickled before it can unpickle this op.
+
+        The `module` of each piece is the name of the module that defines it.
+        """
+        return ()
 
     # ----- rules
 

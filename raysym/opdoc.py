@@ -168,7 +168,7 @@ def _variable_notes(page: type[Op], kind: str) -> list[str]:
 
 def _notes(page: type[Op]) -> list[str]:
     notes = []
-    if page.random:
+    if page.random is True:  # where graphs or parameters decide, a page cannot tell
         notes.append("Draws random numbers: see random.seed.")
     if not page.needs_head_grad:
         notes.append("A loss: its gradient ignores the gradient that comes from above.")

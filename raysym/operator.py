@@ -21,7 +21,7 @@ def get_all_registered_operators() -> list[str]:
 
 def _as_ndarray(array: Any) -> NDArray:
     """An NDArray over the memory of a numpy or cupy array."""
-    device = getattr(array, "device", "cpu")
+    device: Any = getattr(array, "device", "cpu")
     ctx = cpu() if device == "cpu" else Context("gpu", device.id)
     return NDArray(Chunk(array, ctx))
 

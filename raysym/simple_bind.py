@@ -143,7 +143,7 @@ def _known_dtypes(
 
 
 class _Pool:
-    """Arrays to reuse: those of a shared executor, and a buffer by name."""
+    """Arrays to reuse: of a shared executor those named, from a buffer by name all others."""
 
     def __init__(
         self,
@@ -158,15 +158,18 @@ class _Pool:
         self._buffer = buffer
 
     def argument(self, name: str, kind: TensorType, ctx: Context) -> NDArray:
-        if self._shared is not None and name in self._names:
-            return _fitting(self._shared.arg_dict[name], name, kind)
-        return self._pooled(name, kind, ctx)
+        if name not in self._names:
+            return self._pooled(name, kind, ctx)
+        if self._shared is None:
+            return zeros(kind.shape, ctx, kind.dtype)
+        return _fitting(self._shared.arg_dict[name], name, kind)
 
     def gradient(self, name: str, kind: TensorType, ctx: Context) -> NDArray:
-        if self._shared is not None and name in self._names:
-            shared = self._shared.grad_dict[name] if self._shared.grad_arrays else None
-            return zeros(kind.shape, ctx, kind.dtype) if shared is None else shared
-        return self._pooled(f"grad of {name}", kind, ctx)
+        if name not in self._names:
+            return self._pooled(f"grad of {name}", kind, ctx)
+        grads = self._shared.grad_dict if self._shared and self._shared.grad_arrays else {}
+        shared = grads.get(name)
+        return zeros(kind.shape, ctx, kind.dtype) if shared is None else shared
 
     def state(self, name: str, kind: TensorType, ctx: Context) -> NDArray:
         if self._shared is not None:

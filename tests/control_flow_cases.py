@@ -124,9 +124,7 @@ CASES = {
         dense_steps,
         {"x": (4, 2, 5), "s": (2, 3), "w": (2, 3), "fc_weight": (3, 5), "fc_bias": (3,)},
     ),
-    "lists_and_swaps": Case(
-        lists_and_swaps, {"x": (3, 2), "y": (3, 2), "s": (2,), "t": (2,)}
-    ),
+    "lists_and_swaps": Case(lists_and_swaps, {"x": (3, 2), "y": (3, 2), "s": (2,), "t": (2,)}),
     "loop_in_loop": Case(loop_in_loop, {"x": (2, 3, 4), "s": (4,), "w": (4,)}),
     "only_states": Case(only_states, {"x": (4, 3), "s": (3,)}),
     "counted": Case(counted, {"i": (1,), "v": (2, 3), "w": (2, 3)}),
@@ -137,7 +135,10 @@ CASES = {
         {
             "p": (1,),
             "a": (2, 3),
-            **{"fc_weight": (2, 3), "fc_bias": (2,), "other_weight": (2, 3), "other_bias": (2,)},
+            "fc_weight": (2, 3),
+            "fc_bias": (2,),
+            "other_weight": (2, 3),
+            "other_bias": (2,),
         },
     ),
 }

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from raysym.kernels.cache import DiskCache
 from raysym.kernels.link import LinkedWorker, link
 from raysym.kernels.specs import Kernels, Spec
-from raysym.kernels.cache import DiskCache
 from raysym.op import Op
 from raysym.planning.plan import Run
 from raysym.runtime.protocol import StepKey

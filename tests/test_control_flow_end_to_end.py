@@ -86,7 +86,9 @@ def test_a_branch_is_taken_anew_in_every_step() -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_are_finite_differences(name: str) -> None:
     symbol = symbol_of(mx, name)
-    arrays = {k: mx.nd.array(value_for(k, s), dtype="float64") for k, s in CASES[name].shapes.items()}
+    arrays = {
+        k: mx.nd.array(value_for(k, s), dtype="float64") for k, s in CASES[name].shapes.items()
+    }
     grads = {k: mx.nd.zeros(array.shape, dtype="float64") for k, array in arrays.items()}
     executor = symbol.bind(mx.cpu(), arrays, grads)
     heads = [value_for("head", out.shape) for out in executor.forward(is_train=True)]
@@ -131,6 +133,38 @@ def test_a_variable_inside_and_outside_gets_both_gradients() -> None:
     executor.backward([mx.nd.ones(out.shape) for out in executor.outputs])
     want = value_for("x", (4, 3)).sum(axis=0) + 5
     np.testing.assert_allclose(executor.grad_dict["w"].asnumpy(), want, rtol=1e-5)
+
+
+def test_gradients_as_symbols_pass_through_loops() -> None:
+    x, s, w = (mx.sym.Variable(name) for name in "xsw")
+    out, last = mx.sym.contrib.foreach(lambda row, held: (row * w * held, held + row), x, s)
+    grads = mx.sym.Group([out, last]).gradient(["w", "x"])
+    assert grads.list_arguments() == ["x", "s", "w"]
+    arrays = {k: mx.nd.array(value_for(k, (3,))) for k in "sw"}
+    arrays["x"] = mx.nd.array(value_for("x", (4, 3)))
+    executor = grads.bind(mx.cpu(), arrays)
+    found = [out.asnumpy() for out in executor.forward(is_train=True)]
+    rows, held = value_for("x", (4, 3)), value_for("s", (3,))
+    states = held + np.vstack([np.zeros(3), np.cumsum(rows, axis=0)[:-1]])
+    np.testing.assert_allclose(found[0], (rows * states).sum(axis=0), rtol=1e-5, atol=1e-6)
+    again = mx.sym.load_json(grads.tojson()).bind(mx.cpu(), arrays).forward(is_train=True)
+    np.testing.assert_array_equal(again[1].asnumpy(), found[1])
+
+
+def test_a_loop_that_never_runs_hands_its_variables_on() -> None:
+    executor = symbol_of(mx, "counted").simple_bind(mx.cpu(), i=(1,), v=(2, 3), w=(2, 3))
+    executor.arg_dict["i"][:] = 3
+    executor.arg_dict["v"][:] = 7
+    out, i, v = executor.forward(is_train=True)
+    assert not out.asnumpy().any()
+    assert (i.asnumpy(), v.asnumpy().tolist()) == (3, [[7] * 3] * 2)
+    executor.backward([mx.nd.ones(o.shape) for o in (out, i, v)])
+    grads = {name: grad.asnumpy().sum() for name, grad in executor.grad_dict.items()}
+    assert grads == {"i": 1, "v": 6, "w": 0}
+
+
+def test_loops_can_be_drawn() -> None:
+    assert "_foreach0" in symbol_of(mx, "dense_steps").draw()
 
 
 # ----- inference, names, attributes

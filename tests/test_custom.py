@@ -22,6 +22,7 @@ from raysym.passes.gradient import differentiate
 
 SCALE = SAMPLES["Custom"][0].params
 
+
 def test_a_loss_ignores_its_head_gradient_and_keeps_what_forward_left() -> None:
     op = make_op("Custom", {"op_type": "sample_loss"})
     data, label = variable("data"), variable("label")
@@ -111,7 +112,7 @@ def test_an_operator_runs_in_a_process_that_never_saw_its_class(tmp_path: Path) 
     register("sample_doubling")(DoublingProp)
     path = tmp_path / "op.pkl"
     op = make_op("Custom", {"op_type": "sample_doubling"})
-    path.write_bytes(cloudpickle.dumps((op.luggage(), op)))
+    path.write_bytes(cloudpickle.dumps((*op.luggage(), op)))
     program = (
         "import pickle, sys, numpy as np, raysym.ops\n"
         "from raysym.op import call_kernel\n"

@@ -1,4 +1,4 @@
-"""Operators of users as they meet them: composed, bound, trained, on workers, and when they fail."""
+"""Operators of users as they meet them: composed, bound, trained, on workers, and failing."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ MXNET_NODES = """{
   "node_row_ptr": [0, 1, 2, 3, 5], 
   "heads": [[3, 0, 0], [3, 1, 0]], 
   "attrs": {"mxnet_version": ["int", 10901]}
-}"""  # noqa: W291
+}"""
 
 
 def test_the_file_is_that_of_mxnet() -> None:
@@ -158,6 +158,14 @@ def test_the_file_is_that_of_mxnet() -> None:
     assert net.tojson() == MXNET_NODES
     assert mx.sym.load_json(MXNET_NODES).tojson() == MXNET_NODES
     assert pickle.loads(pickle.dumps(net)).tojson() == MXNET_NODES
+
+
+def test_shapes_that_the_class_does_not_set_stay_open() -> None:
+    a, b = mx.sym.Variable("a"), mx.sym.Variable("b")
+    net = mx.sym.Custom(a, b, op_type="e2e_product")
+    assert net.infer_shape_partial(a=(2, 3)) == ([(2, 3), ()], [(2, 3)], [])
+    with pytest.raises(mx.MXNetError, match="Variable 'b': cannot decide shapes"):
+        net.simple_bind(mx.cpu(), a=(2, 3))
 
 
 def test_inputs_are_taken_by_position_or_by_name() -> None:
@@ -334,6 +342,52 @@ def test_a_class_registered_again_replaces_the_old_one() -> None:
     assert found == [1, 2]
 
 
+class Product(mx.operator.CustomOp):
+    """``x w``; remembers in forward what backward needs."""
+
+    def forward(self, is_train: Any, req: Any, in_data: Any, out_data: Any, aux: Any) -> None:
+        self.kept = [array.asnumpy() for array in in_data]
+        self.assign(out_data[0], req[0], self.kept[0] * self.kept[1])
+
+    def backward(
+        self, req: Any, out_grad: Any, in_data: Any, out_data: Any, in_grad: Any, aux: Any
+    ) -> None:
+        for i in (0, 1):
+            self.assign(in_grad[i], req[i], out_grad[0].asnumpy() * self.kept[1 - i])
+
+
+@mx.operator.register("e2e_product")
+class ProductProp(mx.operator.CustomOpProp):
+    """Two inputs of one shape."""
+
+    def list_arguments(self) -> list[str]:
+        return ["data", "weight"]
+
+    def create_operator(self, ctx: Any, in_shapes: Any, in_dtypes: Any) -> mx.operator.CustomOp:
+        return Product()
+
+
+def looped() -> mx.Symbol:
+    x, s, w = (mx.sym.Variable(name) for name in "xsw")
+
+    def body(row: mx.Symbol, state: mx.Symbol) -> Any:
+        return mx.sym.Custom(row, w, op_type="e2e_product"), state + row
+
+    return mx.sym.Group(list(mx.sym.contrib.foreach(body, x, s)))
+
+
+def test_a_loop_of_them_has_gradients() -> None:
+    executor = looped().simple_bind(mx.cpu(), x=(4, 3), s=(3,), w=(3,))
+    x = np.arange(12, dtype=np.float32).reshape(4, 3)
+    executor.arg_dict["x"][:] = x
+    executor.arg_dict["w"][:] = [1, 2, 3]
+    out, _ = executor.forward(is_train=True)
+    np.testing.assert_array_equal(out.asnumpy(), x * [1, 2, 3])
+    executor.backward([mx.nd.ones((4, 3)), mx.nd.zeros((3,))])
+    np.testing.assert_array_equal(executor.grad_dict["w"].asnumpy(), x.sum(axis=0))
+    np.testing.assert_array_equal(executor.grad_dict["x"].asnumpy(), np.tile([1, 2, 3], (4, 1)))
+
+
 # ----- plans and workers
 
 
@@ -372,7 +426,8 @@ def refusing() -> mx.Symbol:
 
 
 WHY = (
-    r"Custom_inference 'bad': forward raised ValueError at .*test_custom_end_to_end\.py:\d+: no such luck"
+    r"Custom_inference 'bad': forward raised ValueError at .*test_custom_end_to_end\.py:\d+: "
+    r"no such luck"
     r"(.|\n)*on worker cpu:0(.|\n)*belongs to Custom 'bad', made at"
 )
 
@@ -397,12 +452,27 @@ def test_shapes_that_a_class_gets_wrong_name_the_node() -> None:
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_session")
 class TestOnActors:
-    groups = {"g0": mx.cpu(0), "g1": mx.cpu(1)}  # noqa: RUF012
+    """Workers have not run this file."""
+
+    groups = {"g0": mx.cpu(0), "g1": mx.cpu(1)}
 
     def test_actors_give_the_bits_of_the_process(self) -> None:
         here, there = trained(), trained(group2ctx=self.groups, runtime="ray")
         for name, array in here.items():
             np.testing.assert_array_equal(there[name], array, err_msg=name)
+
+    def test_a_loop_of_them_finds_their_class(self) -> None:
+        found = []
+        for options in ({}, {"runtime": "ray"}):
+            with looped().simple_bind(mx.cpu(), x=(4, 3), s=(3,), w=(3,), **options) as executor:
+                executor.arg_dict["x"][:] = np.arange(12).reshape(4, 3) / 12
+                executor.arg_dict["w"][:] = [1, 2, 3]
+                executor.forward(is_train=True)
+                executor.backward([mx.nd.ones((4, 3)), mx.nd.ones((3,))])
+                arrays = [*executor.outputs, *executor.grad_dict.values()]
+                found.append([array.asnumpy() for array in arrays])
+        for here, there in zip(*found, strict=True):
+            np.testing.assert_array_equal(here, there)
 
     def test_errors_name_the_worker(self) -> None:
         where = {"g1": mx.cpu(1)}
@@ -411,8 +481,8 @@ class TestOnActors:
                 executor.forward()
 
     def test_monitors_see_the_values(self) -> None:
-        names: list[str] = []
+        names: list[bytes] = []
         with bound(runtime="ray") as executor:
             executor.set_monitor_callback(lambda name, value: names.append(name))
             executor.forward(is_train=True)
-        assert "c_power" in names
+        assert b"c_power" in names

@@ -27,8 +27,8 @@ FLOORS = [
     {"kernels", "planning"},
     {"pictures", "runtime"},
     {
-        "bind", "binding", "executor", "monitor", "profile", "rebind", "session", "simple_bind", "sym",
-        "symbol", "symbol_text", "symbol_types",
+        "bind", "binding", "executor", "monitor", "profile", "rebind", "session", "simple_bind",
+        "sym", "symbol", "symbol_text", "symbol_types",
     },
     {"demo", "forecast", "model", "random", "stubs", "tutorial"},
     {"__init__", "cli", "__main__"},

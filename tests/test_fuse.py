@@ -55,7 +55,9 @@ def test_groups_stay_small() -> None:
 
 PROGRAMS = st.lists(
     st.tuples(
-        st.lists(st.integers(0, 8), max_size=3), st.integers(0, 8), st.sampled_from([None, "4", "5"])
+        st.lists(st.integers(0, 8), max_size=3),
+        st.integers(0, 8),
+        st.sampled_from([None, "4", "5"]),
     ),
     max_size=25,
 )

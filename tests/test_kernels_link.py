@@ -127,8 +127,7 @@ def test_a_linked_worker_is_text() -> None:
         "arena 64 bytes\n"
         "forward:\n"
         "  call      _mul_scalar+exp+_plus_scalar (flat_map)\n"
-        "  reference wave = sin\n"
-        "  call      _copy (flat_map)"
+        "  reference wave = sin"
     )
 
 
@@ -143,7 +142,27 @@ def test_a_failing_reference_kernel_names_node_and_worker() -> None:
 def test_a_monitor_sees_values_that_fusion_leaves_out() -> None:
     net = mx.sym.exp(mx.sym.square(mx.sym.Variable("x"), name="inner"), name="outer")
     executor = net.simple_bind(mx.cpu(), x=(2, 3), runtime=runtime())
-    seen: list[str] = []
+    seen: list[bytes] = []
     executor.set_monitor_callback(lambda name, array: seen.append(name))
     executor.forward(is_train=True)
-    assert seen == ["inner_output", "outer_output"]
+    assert seen == [b"inner_output", b"outer_output"]
+
+
+def test_bind_takes_generated_kernels() -> None:
+    net = mx.sym.exp(mx.sym.Variable("x"))
+    executor = net.simple_bind(mx.cpu(), x=(2, 3), kernels="generated")
+    assert isinstance(executor._session.runtime, LinkedRuntime)
+    executor.forward(x=mx.nd.ones((2, 3)))
+    np.testing.assert_allclose(executor.outputs[0].asnumpy(), np.exp(1), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"kernels": "fast"}, r"kernels: got 'fast', expected 'reference' or 'generated'"),
+        ({"kernels": "generated", "runtime": "ray"}, r"got runtime 'ray', expected 'local'"),
+    ],
+)
+def test_other_kernels_are_refused(given: dict[str, str], words: str) -> None:
+    with pytest.raises(mx.MXNetError, match=words):
+        mx.sym.Variable("x").simple_bind(mx.cpu(), x=(2,), **given)

@@ -140,9 +140,7 @@ def test_the_gradient_of_a_maximum_goes_to_the_first() -> None:
 def test_labels_that_are_no_class_subtract_nothing(labels: list[float]) -> None:
     op = make_op("_backward_SoftmaxOutput", {"grad_scale": 0.5})
     p = np.abs(uniform(4, 35))
-    got, worker = linked_op(
-        op, [p, np.array(labels, np.float32)], [TensorType((4, 35), "float32")]
-    )
+    got, worker = linked_op(op, [p, np.array(labels, np.float32)], [TensorType((4, 35), "float32")])
     want = 0.5 * p
     for row, label in enumerate(labels):
         if 0 <= label < 35:

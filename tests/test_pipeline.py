@@ -176,36 +176,30 @@ cpu:0
     run   fc_backward#1@0 f32[2,3] = dot(loss_backward@0, fc_backward@0; transpose_a=True)
     free  fc_backward@0
     free  loss_backward@0
-    run   grad:fc_weight@0 f32[2,3] = _copy(fc_backward#1@0)
-    free  fc_backward#1@0
     run   fc_backward@1 f32[2,3] = Flatten(data@1)
     free  data@1
     recv  loss_backward@1 <- cpu:1
     run   fc_backward#1@1 f32[2,3] = dot(loss_backward@1, fc_backward@1; transpose_a=True)
     free  fc_backward@1
     free  loss_backward@1
-    run   grad:fc_weight f32[2,3] = elemwise_add(grad:fc_weight@0, fc_backward#1@1)
+    run   grad:fc_weight f32[2,3] = elemwise_add(fc_backward#1@0, fc_backward#1@1)
+    free  fc_backward#1@0
     free  fc_backward#1@1
-    free  grad:fc_weight@0
 cpu:1
   home  output:0 f32[4,2]
   step:
     recv  fc@0 <- cpu:0
     run   loss@0 f32[2,2] = MakeLoss(fc@0)
     free  fc@0
-    run   output:0@0 f32[2,2] = _copy(loss@0)
-    free  loss@0
     run   loss_backward@0 f32[2,2] = _full(; shape=(2, 2), value=1.0)
     send  loss_backward@0 -> cpu:0
     free  loss_backward@0
     recv  fc@1 <- cpu:0
     run   loss@1 f32[2,2] = MakeLoss(fc@1)
     free  fc@1
-    run   output:0@1 f32[2,2] = _copy(loss@1)
+    run   output:0 f32[4,2] = Concat(loss@0, loss@1; num_args=2, dim=0)
+    free  loss@0
     free  loss@1
-    run   output:0 f32[4,2] = Concat(output:0@0, output:0@1; num_args=2, dim=0)
-    free  output:0@0
-    free  output:0@1
     run   loss_backward@1 f32[2,2] = _full(; shape=(2, 2), value=1.0)
     send  loss_backward@1 -> cpu:0
     free  loss_backward@1"""

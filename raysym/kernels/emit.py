@@ -91,6 +91,18 @@ class Emit:
             total = self.b.add(total, value)
         return self.b.add(total, self.const(known)) if known else total
 
+    def smaller(self, a: Index, b: int) -> Index:
+        """The minimum of an index and a number."""
+        if isinstance(a, int):
+            return min(a, b)
+        return self.b.select(self.b.icmp_signed("<", a, self.const(b)), a, self.const(b))
+
+    def larger(self, a: Index, b: int) -> Index:
+        """The maximum of an index and a number."""
+        if isinstance(a, int):
+            return max(a, b)
+        return self.b.select(self.b.icmp_signed(">", a, self.const(b)), a, self.const(b))
+
     def at(self, pointer: Value, *offset: Index) -> Value:
         """``pointer + offset`` in floats."""
         total = self.plus(*offset)

@@ -16,7 +16,7 @@ from raysym.kernels.specs import maker
 
 ROWS = 14  # 14 x 2 sums, 2 columns and 1 factor: 31 of 32 registers
 DEPTH = 256  # a panel of this depth fills two thirds of the first cache
-BLOCK = 1024  # rows that are multiplied before the next panel is turned to
+BLOCK_BYTES = 1 << 20  # of A: half of the second cache
 _UNROLL = 4
 
 
@@ -64,13 +64,18 @@ class Product(NamedTuple):
 
     @property
     def packs_b(self) -> bool:
-        """True when B is copied into panels first."""
+        """True when parts of B are copied into a panel before they are read."""
         return self.turned_b or (self.m >= 4 * ROWS and self.n > PANEL)
+
+    @property
+    def block(self) -> int:
+        """Rows of A that stay in the second cache while all panels of B pass."""
+        return min(self.m, max(1, BLOCK_BYTES // (4 * self.k * ROWS)) * ROWS)
 
     def workspace(self) -> int:
         """Floats of extra memory."""
-        panels = -(-self.n // PANEL) * PANEL * self.k if self.packs_b else 0
-        return panels + (self.m * self.k if self.turned_a else 0)
+        panel = PANEL * min(self.k, DEPTH) if self.packs_b else 0
+        return panel + (self.block * self.k if self.turned_a else 0)
 
 
 @maker
@@ -78,105 +83,173 @@ def gemm(e: Emit, fields: tuple[Any, ...]) -> None:
     """Arguments: A, B, [bias,] C, [workspace]."""
     shape = Product(*fields)
     arrays = [e.arg(i) for i in range(3 + shape.bias + bool(shape.workspace()))]
+    bias = arrays[2] if shape.bias else None
 
     def one(i: Index) -> None:
         a = e.at(arrays[0], e.times(i, shape.m * shape.k))
         b = e.at(arrays[1], e.times(i, shape.k * shape.n))
         c = e.at(arrays[2 + shape.bias], e.times(i, shape.m * shape.n))
-        space = arrays[-1]
-        if shape.turned_a:
-            write_transpose(e, a, shape.m, space, shape.k, shape.k, shape.m)
-            a, space = space, e.at(space, shape.m * shape.k)
-        if shape.packs_b:
-            pack = pack_rows if shape.turned_b else pack_columns
-            pack(e, b, shape.k if shape.turned_b else shape.n, space, shape.k, shape.n)
-            b = space
-        multiply(e, shape, a, b, arrays[2] if shape.bias else None, c)
+        product_into(e, shape, a, b, bias, c, arrays[-1])
 
     e.nest((shape.repeats,), one)
 
 
-def multiply(e: Emit, shape: Product, a: Value, b: Value, bias: Value | None, c: Value) -> None:
-    """Rows of A in blocks, the depth in parts, panels of B, tiles of rows."""
-    parts = runs_of(even_parts(shape.k, DEPTH))
-    single = len(parts) == 1 and parts[0][1] == shape.k
-    if not single:
-        _start(e, shape, bias, c)
-    for start, depth, end in parts:
+class Multiplication(NamedTuple):
+    """A product while it is written: arrays, and where B is read from.
 
-        def part(k: Index, depth: int = depth) -> None:
-            whole = _Part(k, depth, not single, bias if single else None)
-            _panels(e, shape, a, b, c, whole)
+    ``packed``: B lies in panels of the whole depth already. ``onto``: added to what C holds.
+    """
 
-        if end - start > depth:
-            e.loop(start, end, part, step=depth)
+    e: Emit
+    shape: Product
+    a: Value
+    b: Value
+    bias: Value | None
+    c: Value
+    space: Value
+    packed: bool = False
+    onto: bool = False
+
+    @property
+    def is_single(self) -> bool:
+        """True when the whole depth is one part: sums need not be stored in between."""
+        return self.shape.k <= DEPTH
+
+    @property
+    def step(self) -> int:
+        """Floats between two rows of B as the tiles read them."""
+        return PANEL if self.packed or self.shape.packs_b else self.shape.n
+
+    def right(self, column: Index, k: Index, depth: int) -> Value:
+        """Rows k.. of a panel of B, brought there if need be."""
+        e, shape = self.e, self.shape
+        if self.packed:
+            return e.at(self.b, e.times(column, shape.k), e.times(k, PANEL))
+        if not shape.packs_b:
+            return e.at(self.b, e.times(k, shape.n), column)
+        width = PANEL if not isinstance(column, int) else shape.n - column
+        if shape.turned_b:
+            pack_rows(
+                e, e.at(self.b, e.times(column, shape.k), k), shape.k, self.space, depth, width
+            )
         else:
-            part(start)
+            pack_columns(
+                e, e.at(self.b, e.times(k, shape.n), column), shape.n, self.space, depth, width
+            )
+        return self.space
 
 
-def _start(e: Emit, shape: Product, bias: Value | None, c: Value) -> None:
+def product_into(
+    e: Emit, shape: Product, a: Value, b: Value, bias: Value | None, c: Value, space: Value
+) -> None:
+    """One product; `space` is the workspace."""
+    rest = e.at(space, shape.block * shape.k) if shape.turned_a else space
+    _write(Multiplication(e, shape, a, b, bias, c, rest), space)
+
+
+def multiply(e: Emit, shape: Product, a: Value, panels: Value, c: Value, onto: bool) -> None:
+    """A product with B in panels; `onto` adds it to what C holds."""
+    _write(Multiplication(e, shape, a, panels, None, c, panels, packed=True, onto=onto), panels)
+
+
+def _write(p: Multiplication, space: Value) -> None:
+    """Blocks of rows, panels of B, parts of the depth, tiles of rows."""
+    e, shape = p.e, p.shape
+    if not p.is_single and not p.onto:
+        _start(p)
+    for start, height, end in runs_of(even_parts(shape.m, ROWS)):
+        rows = max(1, shape.block // height) * height
+        if shape.turned_a:
+            _turned_blocks(p, start, end, rows, height, space)
+        elif end - start > rows:
+            e.loop(
+                start,
+                end,
+                lambda i, h=height, n=rows, end=end: _panels(p, i, e.smaller(e.plus(i, n), end), h),
+                step=rows,
+            )
+        else:
+            _panels(p, start, end, height)
+
+
+def _turned_blocks(
+    p: Multiplication, start: int, end: int, rows: int, height: int, space: Value
+) -> None:
+    """Blocks of rows that are columns of the stored A: they are turned in the workspace."""
+    e, shape = p.e, p.shape
+
+    def block(first: Index, count: int) -> None:
+        write_transpose(e, e.at(p.a, first), shape.m, space, shape.k, shape.k, count)
+        moved = e.at(space, e.times(e.times(first, -1), shape.k))  # so that rows keep their numbers
+        _panels(p._replace(a=moved), first, e.plus(first, count), height)
+
+    full = (end - start) // rows * rows
+    if full:
+        e.loop(start, start + full, lambda i: block(i, rows), step=rows)
+    if start + full < end:
+        block(start + full, end - start - full)
+
+
+def _start(p: Multiplication) -> None:
+    e, shape = p.e, p.shape
+
     def cells(column: Index, lanes: int) -> None:
-        value = e.zero if bias is None else e.load(bias, column, lanes)
-        e.loop(0, shape.m, lambda i: e.store(value, c, e.plus(e.times(i, shape.n), column), lanes))
+        value = e.zero if p.bias is None else e.load(p.bias, column, lanes)
+        e.loop(
+            0, shape.m, lambda i: e.store(value, p.c, e.plus(e.times(i, shape.n), column), lanes)
+        )
 
     e.columns(shape.n, cells)
 
 
-class _Part(NamedTuple):
-    """A part of the depth: where it starts, how deep it is, and whether sums go on."""
-
-    k: Index
-    depth: int
-    adds: bool
-    bias: Value | None
-
-
-def _panels(e: Emit, shape: Product, a: Value, b: Value, c: Value, part: _Part) -> None:
-    tiles = runs_of(even_parts(shape.m, ROWS))
+def _panels(p: Multiplication, first: Index, last: Index, height: int) -> None:
+    e, shape = p.e, p.shape
 
     def panel(column: Index, lanes: Sequence[int]) -> None:
         kept = [n for n in lanes if n]
-        if shape.packs_b:
-            right = e.at(b, e.times(column, shape.k), e.times(part.k, PANEL))
-        else:
-            right = e.at(b, e.times(part.k, shape.n), column)
-        for start, height, end in tiles:
 
-            def rows(i: Index, height: int = height) -> None:
-                left = e.at(a, e.times(i, shape.k), part.k)
-                place = e.at(c, e.times(i, shape.n), column)
-                first = None if part.bias is None else e.at(part.bias, column)
-                _tile(e, shape, left, right, place, first, height, kept, part)
+        def part(k: Index, depth: int) -> None:
+            right = p.right(column, k, depth)
 
-            if end - start > height:
-                e.loop(start, end, rows, step=height)
+            def rows(i: Index) -> None:
+                left = e.at(p.a, e.times(i, shape.k), k)
+                _tile(p, left, right, e.plus(e.times(i, shape.n), column), column, depth, height,
+                      kept)  # fmt: skip
+
+            e.loop(first, last, rows, step=height)
+
+        for start, depth, end in runs_of(even_parts(shape.k, DEPTH)):
+            if end - start > depth:
+                e.loop(start, end, lambda k, depth=depth: part(k, depth), step=depth)
             else:
-                rows(start)
+                part(start, depth)
 
     each_panel(e, shape.n, panel)
 
 
 def _tile(
-    e: Emit,
-    shape: Product,
+    p: Multiplication,
     left: Value,
     right: Value,
-    place: Value,
-    bias: Value | None,
+    target: Index,
+    column: Index,
+    depth: int,
     height: int,
     lanes: Sequence[int],
-    part: _Part,
 ) -> None:
+    e, shape, place = p.e, p.shape, p.e.at(p.c, target)
     cells = [(r * shape.n + j * LANES, n) for r in range(height) for j, n in enumerate(lanes)]
-    if part.adds:
+    if p.onto or not p.is_single:
         sums = [e.load(place, offset, n) for offset, n in cells]
-    elif bias is not None:
-        sums = [e.load(bias, j * LANES, n) for j, n in enumerate(lanes)] * height
+    elif p.bias is not None:
+        first = e.at(p.bias, column)
+        sums = [e.load(first, j * LANES, n) for j, n in enumerate(lanes)] * height
     else:
         sums = [e.zero] * len(cells)
     starts = [r * shape.k for r in range(height)]
-    step = PANEL if shape.packs_b else shape.n
-    read = [LANES if shape.packs_b else n for n in lanes]  # panels are filled up with zeros
-    sums = tile(e, left, starts, 1, right, step, part.depth, sums, read)
+    read = [
+        LANES if p.packed or shape.packs_b else n for n in lanes
+    ]  # panels are filled up with zeros
+    sums = tile(e, left, starts, 1, right, p.step, depth, sums, read)
     for value, (offset, n) in zip(sums, cells, strict=True):
         e.store(value, place, offset, n)

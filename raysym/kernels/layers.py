@@ -8,6 +8,7 @@ from typing import Any
 
 from raysym.kernels.attention import Heads
 from raysym.kernels.lowering import Kernel, Types, lowering
+from raysym.kernels.lstm import Lstm
 from raysym.kernels.moving import PANEL
 from raysym.kernels.pool import Pools
 from raysym.kernels.specs import Spec
@@ -202,3 +203,33 @@ def _part(op: Any, ins: Types, outs: Types) -> Kernel:
 def _interleave(op: Any, ins: Types, outs: Types) -> Kernel:
     h = _heads(op, outs[0], op.num_args)
     return Kernel(Spec("interleave", (tuple(h),)), tuple(range(len(ins))))
+
+
+# ----- recurrent layers
+
+
+def _lstm(op: Any, data: TensorType) -> Lstm | None:
+    """The LSTM in numbers; None if it is none of the generated kind."""
+    special = op.bidirectional or op.projection_size or op.use_sequence_length
+    special = special or op.lstm_state_clip_min is not None or (op.p > 0 and op.num_layers > 1)
+    if op.mode != "lstm" or special:
+        return None
+    t, n, features = data.shape
+    return Lstm(t, n, features, op.state_size, op.num_layers, bool(op.state_outputs))
+
+
+@lowering("RNN")
+def _lstm_forward(op: Any, ins: Types, outs: Types) -> Kernel | None:
+    g = _lstm(op, ins[0])
+    if g is None:
+        return None
+    return Kernel(Spec("lstm_forward", (tuple(g),)), (0, 1, 2, 3), g.forward_space())
+
+
+@lowering("_backward_RNN")
+def _lstm_backward(op: Any, ins: Types, outs: Types) -> Kernel | None:
+    g = _lstm(op, ins[3 if op.state_outputs else 1])
+    if g is None:
+        return None
+    reads = tuple(range(len(ins)))
+    return Kernel(Spec("lstm_backward", (tuple(g),)), reads, g.backward_space())

@@ -52,8 +52,7 @@ class LinkedPhase:
     """One phase as a list of actions; has a length and a start as a program has."""
 
     actions: tuple[Action, ...]
-    program: Program
-    owner: LinkedWorker
+    owner: LinkedWorker  # the memory that the actions use
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -120,7 +119,7 @@ def link(
     worker = LinkedWorker({}, found, linker.arena)
     for phase, steps in found.phases.items():
         actions = tuple(linker.actions(steps))
-        worker.phases[phase] = LinkedPhase(actions, programs[phase], worker)
+        worker.phases[phase] = LinkedPhase(actions, worker)
     worker.n_calls = linker.n_calls
     return worker
 

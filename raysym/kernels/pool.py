@@ -61,20 +61,8 @@ def _span(e: Emit, g: Pools, axis: int, at: Index) -> tuple[Index, Index]:
     low = e.plus(e.times(at, stride), -pad)
     high = e.plus(low, kernel)
     if (count - 1) * stride - pad + kernel > size:
-        high = _smaller(e, high, size)
-    return (_larger(e, low, 0) if pad else low), high
-
-
-def _smaller(e: Emit, a: Index, b: int) -> Index:
-    if isinstance(a, int):
-        return min(a, b)
-    return e.b.select(e.b.icmp_signed("<", a, e.const(b)), a, e.const(b))
-
-
-def _larger(e: Emit, a: Index, b: int) -> Index:
-    if isinstance(a, int):
-        return max(a, b)
-    return e.b.select(e.b.icmp_signed(">", a, e.const(b)), a, e.const(b))
+        high = e.smaller(high, size)
+    return (e.larger(low, 0) if pad else low), high
 
 
 def _taps(

@@ -362,4 +362,3 @@ def direct_stores(
 
 def _is_alias(instruction: Instruction) -> bool:
     return type(instruction) is Run and instruction.op.name in FUSIBLE_VIEWS
-

@@ -25,7 +25,7 @@ def _draw(
 ) -> NDArray:
     """Draw from ``_random_<name>`` if the values are numbers, from ``_sample_<name>`` if arrays.
 
-    ValueError if they are neither, or not of one kind.
+    ValueError if the first is neither, AssertionError if the others are not like it.
     """
     params: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
     if shape is not None:
@@ -36,7 +36,9 @@ def _draw(
         return made
     if not all(isinstance(value, numbers.Real) for value in values.values()):
         kinds = ", ".join(type(value).__name__ for value in values.values())
-        raise ValueError(f"random.{name}: got {kinds}, expected only numbers or only NDArrays")
+        first_is_fine = isinstance(next(iter(values.values())), numbers.Real | NDArray)
+        refusal = AssertionError if first_is_fine else ValueError  # as MXNet
+        raise refusal(f"random.{name}: got {kinds}, expected only numbers or only NDArrays")
     if shape is None and out is None:
         params["shape"] = 1
     made = invoke(f"_random_{name}", [], {**params, **values}, out=out, ctx=ctx)

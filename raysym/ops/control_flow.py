@@ -58,6 +58,11 @@ class WithGraphs(Op):
     def subgraphs(self) -> tuple[Graph, ...]:
         return tuple(body.graph for body in self.bodies())
 
+    def luggage(self) -> tuple[Any, ...]:
+        """What the ops inside need."""
+        nodes = [node for body in self.bodies() for node in body.graph.nodes]
+        return tuple(dict.fromkeys(piece for node in nodes for piece in node.op.luggage()))
+
     def with_subgraphs(self, graphs: Sequence[Graph]) -> Op:
         if len(graphs) != self.n_graphs:
             raise RuleError("wrong number of graphs", got=len(graphs), expected=self.n_graphs)
@@ -66,8 +71,8 @@ class WithGraphs(Op):
     def refuse_updates(self, rule: str) -> None:
         """RuleError where a node inside would change a state, by `rule` of its page."""
         for node in (node for body in self.bodies() for node in body.graph.nodes):
-            states = node.aux_slots()
-            if states and any(i in states for i in getattr(node.op, rule)(node.inputs, node.entries())):
+            updated = getattr(node.op, rule)(node.inputs, node.entries())
+            if any(slot in updated for slot in node.aux_slots()):
                 raise RuleError(
                     "a state that a graph inside changes would be lost",
                     got=f"{node.op.name} '{node.name}'",

@@ -21,7 +21,6 @@ from raysym.op import (
     Op,
     Shapes,
     Types,
-    make_op,
     register,
     total_bytes,
 )
@@ -67,9 +66,9 @@ class _Custom(_OpType):
     def given(self) -> dict[str, Any]:
         return {"op_type": self.op_type, **self.further}
 
-    def luggage(self) -> Any:
+    def luggage(self) -> tuple[Any, ...]:
         """The property class: workers have not run the user's program."""
-        return Registration(self.op_type)
+        return (Registration(self.op_type),)
 
     def prop(self) -> CustomOpProp:
         """A new property object with the user's parameters."""
@@ -116,8 +115,8 @@ class _Custom(_OpType):
         infer = self.prop().infer_shape
         if all(is_known(shape) for shape in ins):
             return _three(_called("infer_shape", lambda: infer(given)), tuple)
-        try:  # it may index into a shape that is not known yet
-            return _three(infer(given), tuple)
+        try:  # it may index into a shape that is not known yet, and hands on what it does not set
+            return _three(infer(given), lambda shape: tuple(shape) or None)
         except Exception:
             return None
 

@@ -125,10 +125,15 @@ def enter_prop(reg_name: str, prop: type[CustomOpProp]) -> None:
 class Registration:
     """A property class on its way to a worker: unpickling this registers it there.
 
-    Classes that a program defines itself need cloudpickle, which packs them by value.
+    Classes of modules that the worker lacks need cloudpickle, which packs them by value.
     """
 
     reg_name: str
+
+    @property
+    def module(self) -> str:
+        """Name of the module that defines the class."""
+        return PROPS[self.reg_name].__module__
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _registered, (self.reg_name, PROPS[self.reg_name])

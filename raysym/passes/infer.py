@@ -118,7 +118,7 @@ def _settle(node: Node, facts: Facts, rule: Rule, merge: Merge, known: Known) ->
                 facts[inputs[position]] = _merged(merge, facts, node, position, new)
             is_settled = is_settled and known(get(inputs[position]))
         for entry, old, new in zip(entries, outs, new_outs, strict=True):
-            if new != old:
+            if old is None or new != old:
                 facts[entry] = merge(old, new)
             is_settled = is_settled and known(get(entry))
     except RuleError as error:
@@ -167,7 +167,16 @@ def _fact_text(fact: Any) -> str:
 
 
 def _declared(graph: Graph, key: str, parse: Callable[[str], Any]) -> Facts:
-    return {Entry(node): parse(node.attrs[key]) for node in graph.variables() if key in node.attrs}
+    having = [node for node in graph.variables() if key in node.attrs]
+    return {Entry(node): _parsed(node, key, parse) for node in having}
+
+
+def _parsed(node: Node, key: str, parse: Callable[[str], Any]) -> Any:
+    try:
+        return parse(node.attrs[key])
+    except (ValueError, SyntaxError, TypeError) as error:
+        what = f"Variable '{node.name}': invalid attribute {key}"
+        raise MXNetError(f"{what}: got {node.attrs[key]!r}, {error}") from None
 
 
 def _shape_attr(text: str) -> PartialShape:

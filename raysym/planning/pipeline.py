@@ -124,6 +124,7 @@ class _Unrolling:
         # States that other workers read anew for each micro-batch, since the last one changed them.
         self.moving = {home for home in written & sent if not home.startswith("grad:")}
         self.types = dict(one.types)
+        self.parts: dict[str, list[str]] = {}  # of a home: what its micro-batches give
         for home, axis in self.axes.items():
             self.types[home] = _whole(one.types[home], axis, self.n)
 
@@ -131,6 +132,7 @@ class _Unrolling:
         """All phases, with unused values freed."""
         programs: dict[str, dict[str, list[Instruction]]] = {w: {} for w in self.one.workers}
         for phase, rows in orders.items():
+            self.parts = {}
             for worker, row in rows.items():
                 programs[worker][phase] = self._body(worker, row)
         done = free_unused(programs, self.one.homes)
@@ -212,29 +214,34 @@ class _Unrolling:
             )
             yield Run(outs, run.op, args)
         elif home in self.axes:
-            yield from self._gather(home, Run((f"{home}@{j}",), run.op, args), j)
+            yield from self._gather(home, args[0], j)
         elif home.startswith("grad:"):
-            yield from self._add_up(home, Run((f"{home}@{j}",), run.op, args), j)
+            yield from self._add_up(home, args[0], j)
         else:
             yield Run(run.outs, run.op, args)
 
-    def _gather(self, home: str, run: Run, j: int) -> Iterator[Instruction]:
-        """Keep this part of `home`; after the last one put all together in batch order."""
-        self.types[run.outs[0]] = self.one.types[home]
-        yield run
+    def _gather(self, home: str, part: str, j: int) -> Iterator[Instruction]:
+        """After the last micro-batch, put the parts of `home` together in batch order."""
+        parts = self.parts.setdefault(home, [])
+        parts.append(part)
         if j == self.n - 1:
             join = make_op("Concat", {"dim": self.axes[home], "num_args": self.n})
-            yield Run((home,), join, tuple(f"{home}@{i}" for i in range(self.n)))
+            yield Run((home,), join, tuple(parts))
 
-    def _add_up(self, home: str, run: Run, j: int) -> Iterator[Instruction]:
-        """Add to the sum of the micro-batches before; a sum that begins with the old value, of
-        grad_req "add", is in the graph already."""
-        out = home if j == self.n - 1 else run.outs[0]
-        self.types[run.outs[0]] = self.one.types[home]
-        if home in self.read or j == 0:
-            yield Run((out,), run.op, run.args)
+    def _add_up(self, home: str, part: str, j: int) -> Iterator[Instruction]:
+        """Add to the sum of the micro-batches before, from the first one on.
+
+        A sum that begins with the old value, of grad_req "add", is in the graph already.
+        """
+        out = home if j == self.n - 1 else f"{home}@{j}"
+        self.types[out] = self.one.types[home]
+        if home in self.read:
+            yield Run((out,), make_op("_copy", {}), (part,))
+        elif j == 0:
+            self.parts[home] = [part]
         else:
-            yield Run((out,), make_op("elemwise_add", {}), (f"{home}@{j - 1}", *run.args))
+            before = self.parts[home][0] if j == 1 else f"{home}@{j - 1}"
+            yield Run((out,), make_op("elemwise_add", {}), (before, part))
 
 
 def _part(program: Sequence[Instruction], part: str) -> Sequence[Instruction]:

@@ -65,25 +65,25 @@ def run_program(
     memory sees them.
     """
     values, clock, now = worker.values, worker.clock, time.perf_counter
+    begun = now()
     with np.errstate(all="ignore"):
         for position in range(start, len(program)):
-            instruction, begun = program[position], now()
+            instruction = program[position]
             worker.position = position
-            match instruction:
-                case Run():
-                    _run(worker, instruction, key, tap)
-                    clock.compute += now() - begun
-                case Free(entry):
-                    del values[entry]
-                case Send(entry, to):
-                    mailbox.send(to, entry, values[entry])
-                    clock.communicate += now() - begun
-                case Recv(entry, source):
-                    array = mailbox.recv(source, entry)
-                    clock.wait += now() - begun
-                    if array is None:
-                        return position
-                    values[entry] = array
+            if type(instruction) is Run:
+                _run(worker, instruction, key, tap)
+                clock.compute, begun = clock.compute - begun + (end := now()), end
+            elif type(instruction) is Free:
+                del values[instruction.entry]
+            elif type(instruction) is Send:
+                mailbox.send(instruction.to, instruction.entry, values[instruction.entry])
+                clock.communicate, begun = clock.communicate - begun + (end := now()), end
+            elif type(instruction) is Recv:
+                array = mailbox.recv(instruction.source, instruction.entry)
+                clock.wait, begun = clock.wait - begun + (end := now()), end
+                if array is None:
+                    return position
+                values[instruction.entry] = array
     return len(program)
 
 

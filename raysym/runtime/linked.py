@@ -9,8 +9,8 @@ from typing import Any
 
 from raysym.kernels.link import LinkedPhase, LinkedWorker, can_link, link
 from raysym.kernels.specs import Kernels
-from raysym.planning.plan import Plan, Run
-from raysym.runtime.interpreter import Worker, explain, run_program
+from raysym.planning.plan import Plan, Program, Run
+from raysym.runtime.interpreter import Worker, explain
 from raysym.runtime.local import LocalRuntime
 from raysym.runtime.local import _Box as Box
 from raysym.runtime.protocol import Arrays, StepKey, Tap
@@ -32,6 +32,7 @@ class LinkedRuntime(LocalRuntime):
         super().__init__(threads)
         self._kernels, self._poison, self._fused = kernels, poison, fused
         self.linked: list[LinkedWorker] = []
+        self._plain: dict[str, dict[str, Program]] = {}
 
     def load(self, plan: Plan, arrays: Arrays) -> None:
         """Add the plan's phases, linked."""
@@ -50,6 +51,7 @@ class LinkedRuntime(LocalRuntime):
             return explain(error, run.op, run, Worker(name, worker.xp, dict(args)))
 
         programs = plan.programs[name]
+        self._plain.setdefault(name, {}).update(programs)
         made = link(
             programs,
             plan.types,
@@ -61,6 +63,17 @@ class LinkedRuntime(LocalRuntime):
         )
         self.linked.append(made)
         self._programs[name].update(made.phases)  # type: ignore[arg-type]
+
+    def run(self, phase: str, key: StepKey, tap: Tap | None = None) -> None:
+        """One phase; while watched it is interpreted, so that all values can be seen."""
+        if tap is None:
+            return super().run(phase, key)
+        linked = self._programs
+        self._programs = {name: {**linked[name], **self._plain.get(name, {})} for name in linked}
+        try:
+            super().run(phase, key, tap)
+        finally:
+            self._programs = linked
 
     def _advance(
         self,
@@ -75,9 +88,7 @@ class LinkedRuntime(LocalRuntime):
         worker = self._workers[name]
         if not isinstance(program, LinkedPhase):
             return super()._advance(name, phase, key, start, mail, tap)
-        box, begun = Box(name, mail, self._workers), time.perf_counter()
-        if tap is not None:  # a watched phase shows every value, also those that fusion leaves out
-            return run_program(worker, program.program, box, key, start, tap)
-        reached = program.advance(box, key, start)
+        begun = time.perf_counter()
+        reached = program.advance(Box(name, mail, self._workers), key, start)
         worker.clock.compute += time.perf_counter() - begun
         return reached

@@ -17,8 +17,7 @@ class Parcel(dict[str, Program]):
     def luggage(self) -> tuple[Any, ...]:
         """What the ops need there, each piece once."""
         runs = [i for program in self.values() for i in program if type(i) is Run]
-        pieces = dict.fromkeys(run.op.luggage() for run in runs)
-        return tuple(piece for piece in pieces if piece is not None)
+        return tuple(dict.fromkeys(piece for run in runs for piece in run.op.luggage()))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpacked, (self.luggage(), dict(self))
@@ -26,3 +25,8 @@ class Parcel(dict[str, Program]):
 
 def _unpacked(luggage: tuple[Any, ...], programs: Mapping[str, Program]) -> Mapping[str, Program]:
     return programs
+
+
+def modules_in(argument: Any) -> set[str]:
+    """Names of the modules that define what a parcel carries; of anything else, none."""
+    return {p.module for p in argument.luggage()} if isinstance(argument, Parcel) else set()

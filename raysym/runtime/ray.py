@@ -10,18 +10,22 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import ray
+from ray import cloudpickle
 from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from raysym.errors import PlacementError, StallError, WorkerError
 from raysym.runtime.host import Host, Site
+from raysym.runtime.parcel import modules_in
 from raysym.runtime.resident import ResidentRuntime
 
 START_S = 60.0  # how long workers may take to start
@@ -94,6 +98,20 @@ _Actor: Any = ray.remote(
 )(WorkerActor)
 
 
+@contextmanager
+def _by_value(names: Iterable[str]) -> Iterator[None]:
+    """Pickle classes of these modules as code: workers may not have the user's modules."""
+    known = cloudpickle.list_registry_pickle_by_value()
+    modules = [sys.modules[name] for name in names if name not in known]
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
 class RayFleet:
     """One actor per worker; see `resident.Fleet`."""
 
@@ -127,7 +145,8 @@ class RayFleet:
 
     def start(self, method: str, args: Mapping[str, tuple[Any, ...]]) -> Any:
         """Begin a call."""
-        return method, {n: getattr(self.actors[n], method).remote(*a) for n, a in args.items()}
+        with _by_value({m for call in args.values() for a in call for m in modules_in(a)}):
+            return method, {n: getattr(self.actors[n], method).remote(*a) for n, a in args.items()}
 
     def finish(self, calls: Any, timeout_s: float) -> Any:
         """The results of a call that was begun; errors as for `call`."""

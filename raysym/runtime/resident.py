@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -121,13 +122,12 @@ class ResidentRuntime:
         fleet: Fleet = self._open_fleet(workers, self._threads, self._secret)
         self._fleet = fleet
         addresses: dict[str, Address] = fleet.call("address", dict.fromkeys(workers, ()), START_S)
-        port = Port(DRIVER, self._secret, fleet.site.node, fleet.site.host)
-        self._links = Links.between(addresses, port.address, self._transport)
-        calls = fleet.start("connect", self._links.calls(addresses))
-        for name, address in addresses.items():
-            self._exchange.add(port.open(address, name, self._links.to_driver(name)))
-        fleet.finish(calls, START_S)
-        port.close()
+        with closing(Port(DRIVER, self._secret, fleet.site.node, fleet.site.host)) as port:
+            self._links = Links.between(addresses, port.address, self._transport)
+            calls = fleet.start("connect", self._links.calls(addresses))
+            for name, address in addresses.items():
+                self._exchange.add(port.open(address, name, self._links.to_driver(name)))
+            fleet.finish(calls, START_S)
         fleet.join_by_mail(self._links.by_mail())
         fleet.start("serve", dict.fromkeys(workers, ()))
         self._seconds = {name: {} for name in workers}

@@ -121,9 +121,12 @@ def cond(
             f"cond: number of outputs differs: got {counts[1]} and {counts[2]}, expected equal ones"
         )
     inputs, locs = _united(bodies, _Body.name_of_variable)
-    params: dict[str, Any] = {f"{key}_input_locs": own for key, own in zip(parts, locs, strict=True)}
-    params["cond_input_locs"] = params.pop("pred_input_locs")
-    params["num_outputs"] = counts[1]
+    params = {
+        "num_outputs": counts[1],
+        "cond_input_locs": locs[0],
+        "then_input_locs": locs[1],
+        "else_input_locs": locs[2],
+    }
     made = _made("_cond", [body.graph for body in bodies], inputs, params)
     return _like(bodies[1].form, made)
 

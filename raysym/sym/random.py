@@ -12,7 +12,10 @@ from raysym.symbol import Symbol, create
 
 
 def _draw(name: str, values: dict[str, Any], kwargs: dict[str, Any]) -> Symbol:
-    """Compose ``_random_<name>`` for numbers, ``_sample_<name>`` for symbols; else ValueError."""
+    """Compose ``_random_<name>`` for numbers, ``_sample_<name>`` for symbols.
+
+    ValueError if the first is neither, AssertionError if the others are not like it.
+    """
     label, attr = kwargs.pop("name", None), kwargs.pop("attr", None)
     for key in ("ctx", "out"):
         kwargs.pop(key, None)
@@ -22,7 +25,9 @@ def _draw(name: str, values: dict[str, Any], kwargs: dict[str, Any]) -> Symbol:
         return create(find_op(op), op, list(values.values()), params, label, attr)
     if not all(isinstance(value, Real) for value in values.values()):
         kinds = ", ".join(type(value).__name__ for value in values.values())
-        raise ValueError(f"random.{name}: got {kinds}, expected only numbers or only symbols")
+        first_is_fine = isinstance(next(iter(values.values())), Real | Symbol)
+        refusal = AssertionError if first_is_fine else ValueError  # as MXNet
+        raise refusal(f"random.{name}: got {kinds}, expected only numbers or only symbols")
     op = f"_random_{name}"
     return create(find_op(op), op, [], {**params, **values}, label, attr)
 
@@ -88,9 +93,13 @@ def randint(low: int, high: int, shape: Any = None, dtype: Any = None, **kwargs:
 
 
 def multinomial(
-    data: Symbol, shape: Any = None, get_prob: bool = False, dtype: Any = "int32", **kwargs: Any
+    data: Symbol, shape: Any = None, get_prob: bool = True, dtype: Any = "int32", **kwargs: Any
 ) -> Symbol:
-    """Indices drawn with the probabilities in the last axis of `data`; see `nd.random`."""
+    """Indices drawn with the probabilities in the last axis of `data`; see `nd.random`.
+
+    `get_prob`, with the logarithms of their probabilities as second output, is the default here
+    and not there, as in MXNet.
+    """
     op = "_sample_multinomial"
     label, attr = kwargs.pop("name", None), kwargs.pop("attr", None)
     params = {"get_prob": get_prob, "dtype": dtype} | ({} if shape is None else {"shape": shape})

@@ -13,7 +13,7 @@ from .levels import Level
 from .orders import best_prefix, orders
 
 
-def recursive_parts(level: Level, k: int, slack: float, tries: int = 12) -> Array:
+def recursive_parts(level: Level, k: int, slack: float, tries: int = 9) -> Array:
     """Part of each node, int64[n], 0..k-1, never smaller at the end of an edge than at its
     start."""
     part = np.zeros(level.n, dtype=np.int64)
@@ -34,7 +34,7 @@ def _bisect(level: Level, share: float, slack: float, tries: int) -> Array:
     best_cut, best = np.inf, np.zeros(level.n, dtype=bool)
     for number, order in enumerate(orders(level, tries, seed=level.n)):
         cut, later = best_prefix(level, order, low, high)
-        if cut < best_cut * 1.2 or number == 0:
+        if cut < best_cut * 1.1 or number == 0:
             cut, later = _refine(level, later, low, high)
         if cut < best_cut:
             best_cut, best = cut, later

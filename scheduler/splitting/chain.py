@@ -17,6 +17,8 @@ from .facts import Facts
 from .ideals import Stock
 from .problem import Problem
 
+_DENSE = 4  # chains compared over whole slices; later ones only where the first ones agree
+
 
 class Chain(NamedTuple):
     """A split: the largest load in seconds, the device type of each piece, the unit flags of
@@ -112,8 +114,12 @@ class _Table:
         slack = 1e-9 * (abs(at) + self.limit)
         low = int(np.searchsorted(work, at - slack))
         high = int(np.searchsorted(work, at + self.limit * self.reach + slack, side="right"))
-        rows = np.arange(low, high)
-        for column, own in zip(self.places[target], self.facts.places, strict=True):
+        columns = list(zip(self.places[target], self.facts.places, strict=True))
+        inside = np.ones(high - low, dtype=bool)
+        for column, own in columns[:_DENSE]:
+            inside &= column[low:high] >= own[i]
+        rows: Array = low + np.flatnonzero(inside)
+        for column, own in columns[_DENSE:]:
             rows = rows[column[rows] >= own[i]]
         return rows
 

@@ -47,7 +47,7 @@ def placed(graph, cluster, policy, objective):
 
 @pytest.mark.parametrize("objective", ["load", "makespan"])
 @pytest.mark.parametrize("policy", NAMES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(problem=problems())
 def test_policy_keeps_every_law_or_refuses(policy, objective, problem):
     graph, cluster = problem
@@ -61,7 +61,7 @@ def test_policy_keeps_every_law_or_refuses(policy, objective, problem):
     assert schedule == s.place(graph, cluster, policy, objective)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(problem=problems())
 def test_auto_is_never_worse_than_any_policy(problem):
     graph, cluster = problem
@@ -75,7 +75,7 @@ def test_auto_is_never_worse_than_any_policy(problem):
         assert s.place(graph, cluster, "auto", "makespan").value <= min(values) * (1 + 1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(problem=problems())
 def test_contiguous_policies_are_contiguous(problem):
     graph, cluster = problem

@@ -85,7 +85,7 @@ class RingChannel:
         return True
 
     def _small(self, key: Key, array: Any) -> bool:
-        if not self._credit.left or not self._put([pack(INLINE, key, array), bytes_of(array)]):
+        if not self._credit.left or not self._put([pack(INLINE, key, array), array]):
             return False
         self._credit.left -= 1
         return True
@@ -157,14 +157,11 @@ class RingChannel:
 
     def _payload(self, frame: Frame, at: int) -> list[tuple[Key, Any]]:
         if frame.kind == INLINE:
-            return [(frame.key, self._inline(frame, at).copy())]
+            own = self._buffer[at : at + frame.nbytes]  # of a bytearray: a copy
+            return [(frame.key, np.ndarray(frame.shape, frame.dtype, own))]
         if frame.kind == SLOT:
             return [(frame.key, self._look(frame))]
         return self._add_part(frame, at)
-
-    def _inline(self, frame: Frame, at: int) -> Any:
-        flat = np.frombuffer(self._buffer[at : at + frame.nbytes], frame.dtype)
-        return flat.reshape(frame.shape)
 
     def _look(self, frame: Frame) -> Any:
         """A view of the slot; a copy when views already hold half of the ring.

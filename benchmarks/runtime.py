@@ -1,0 +1,273 @@
+"""The distributed runtime against Compiled Graphs, chained ObjectRefs and bare pipes.
+
+    python -m benchmarks.runtime [--sections pipeline,hops,...] [--out benchmarks/results]
+
+All numbers are medians and come from one run of one process; the load average stands beside each,
+since ratios from a busy machine say more than times do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+
+import raysym as mx
+from benchmarks import runtime_peers as peers
+from raysym.runtime.protocol import StepKey
+from scheduler.pipeline import Stages, one_f_one_b, run
+
+K, M = 4, 8  # stages and micro-batches of the pipeline
+SIZES = {"8 B": 8, "1 MB": 1 << 20, "10 MB": 10 << 20}
+TRANSPORTS = ("object_store", "socket", "object_ref")
+
+
+def median(step: Callable[[], Any], n: int, warm_up: int = 5) -> float:
+    """Median seconds of a call."""
+    for _ in range(warm_up):
+        step()
+    times = []
+    for _ in range(n):
+        begun = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times)
+
+
+def groups(k: int) -> dict[str, mx.Context]:
+    """One worker per stage."""
+    return {f"g{i}": mx.cpu(i) for i in range(k)}
+
+
+def chain(k: int, shape: tuple[int, ...], transport: str | None = None) -> mx.Executor:
+    """Each of k workers multiplies by one and hands on."""
+    x = mx.sym.Variable("data")
+    for i in range(k):
+        with mx.AttrScope(ctx_group=f"g{i}"):
+            x = x * 1.0
+    where = {"group2ctx": groups(k), "runtime": "ray", "transport": transport}
+    return x.simple_bind(mx.cpu(), grad_req="null", data=shape, **where)
+
+
+def empty_pipeline(transport: str | None, nbytes: int) -> mx.Executor:
+    """K stages that multiply by one, forward and backward, on M micro-batches."""
+    x = mx.sym.Variable("data")
+    for i in range(K):
+        with mx.AttrScope(ctx_group=f"g{i}"):
+            x = x * 1.0
+    with mx.AttrScope(ctx_group=f"g{K - 1}"):
+        x = mx.sym.LinearRegressionOutput(x, name="loss")
+    where = {"group2ctx": groups(K), "runtime": "ray", "transport": transport}
+    reqs = {"data": "write", "loss_label": "null"}
+    return x.simple_bind(
+        mx.cpu(), grad_req=reqs, data=(M, nbytes // 4), micro_batches=M, schedule="1f1b", **where
+    )
+
+
+# ----- sections: each yields rows of (what, seconds, remark)
+
+Row = tuple[str, float, str]
+
+
+def pipeline(nbytes: int = 512) -> Iterator[Row]:
+    """One step of an empty pipeline: 2 x K x M tasks."""
+    x = np.ones(nbytes // 4, np.float32)
+    for name, make, n in (
+        ("bare pipes", peers.by_pipes, 200),
+        ("compiled graph", peers.by_compiled_graph, 100),
+        ("chained ObjectRefs", peers.by_refs, 20),
+    ):
+        step, end = make(K, M, x)
+        yield name, median(step, n), ""
+        end()
+    for transport in TRANSPORTS:
+        with empty_pipeline(transport, nbytes) as executor:
+            data = np.ones((M, nbytes // 4), np.float32)
+            n = 20 if transport == "object_ref" else 200
+            yield f"raysym {transport}", median(partial(executor.step, data=data), n), "step()"
+            begun, count = time.perf_counter(), 2 * n
+            for _ in executor.run([{"data": data}] * count):
+                pass
+            yield f"raysym {transport}", (time.perf_counter() - begun) / count, "run(), mean"
+
+
+def large_pipeline() -> Iterator[Row]:
+    """The same with 256 KB per message."""
+    yield from pipeline(256 << 10)
+
+
+def hops() -> Iterator[Row]:
+    """Receive, copy, send: what two more workers in a chain add, per worker."""
+    for label, nbytes in SIZES.items():
+        shape, n = (nbytes // 4,), 30 if nbytes > 1 << 20 else 100
+        x = np.ones(shape, np.float32)
+        yield f"ObjectRefs {label}", statistics.median(peers.ref_hops(4, x, n // 3)), ""
+        for transport in TRANSPORTS:
+            times = {}
+            for k in (2, 4):
+                with chain(k, shape, transport) as executor:
+                    times[k] = median(executor.forward, n)
+            yield f"raysym {transport} {label}", (times[4] - times[2]) / 2, ""
+
+
+@contextmanager
+def two_stages(size: int, m: int) -> Iterator[tuple[mx.Executor, mx.Executor]]:
+    """Two stages of one product each, on two workers and in this process."""
+    net = mx.sym.Variable("data")
+    for i in range(2):
+        with mx.AttrScope(ctx_group=f"g{i}"):
+            net = mx.sym.FullyConnected(net, num_hidden=size, no_bias=True, name=f"fc{i}")
+    with mx.AttrScope(ctx_group="g1"):
+        net = mx.sym.LinearRegressionOutput(net, name="loss")
+    shapes = {"data": (size * m, size)}
+    reqs = {"data": "write", "loss_label": "null", "fc0_weight": "write", "fc1_weight": "write"}
+    options = {"grad_req": reqs, "micro_batches": m, "group2ctx": groups(2)}
+    local = net.simple_bind(mx.cpu(), **shapes, **options)
+    with net.simple_bind(mx.cpu(), runtime="ray", **shapes, **options) as executor:
+        yield executor, local
+
+
+def predicted(size: int = 512, m: int = 8) -> Iterator[Row]:
+    """A two-stage pipeline of products against the exact timeline of its schedule."""
+    with two_stages(size, m) as (executor, local):
+        local_s = median(local.step, 5, 2)
+        yield "one process", local_s, "all micro-batches in turn"
+        before = executor.timings()
+        measured = median(executor.step, 20)
+        after = executor.timings()
+        steps = 25
+        busy = [(after[w]["compute"] - before[w]["compute"]) / steps for w in after]
+        yield "two workers", measured, f"busy {busy[0] * 1e3:.1f} and {busy[1] * 1e3:.1f} ms"
+        # Forward is one product of three; the measured compute calibrates the stages.
+        third = tuple(b / m / 3 for b in busy)
+        stages = Stages(third, third, third)
+        makespan = run(one_f_one_b(2, m), stages).makespan
+        yield "predicted", makespan, f"measured / predicted = {measured / makespan:.3f}"
+
+
+def metg() -> Iterator[Row]:
+    """The smallest task that keeps half of the efficiency, on two workers."""
+    for size in (16, 32, 64, 96, 128, 192, 256):
+        with two_stages(size, 8) as (executor, _):
+            step_s = median(executor.step, 40)
+            busy = [seconds["compute"] for seconds in executor.timings().values()]
+            share = sum(busy) / 2 / 45 / step_s
+            task_s = sum(busy) / 45 / 32
+            yield f"task of size {size}", task_s, f"efficiency {share:.2f}"
+            if share >= 0.5:
+                return
+
+
+def failures() -> Iterator[Row]:
+    """From SIGKILL to the error at the driver, and how long close takes."""
+    for i in range(5):
+        executor = chain(3, (4,))
+        executor.forward()
+        victim = executor._session.runtime._actors[f"cpu:{i % 3}"]
+        pid = ray.get(victim.pid.remote())
+        os.kill(pid, signal.SIGKILL)
+        begun = time.perf_counter()
+        try:
+            while True:
+                executor.forward()
+        except mx.WorkerError as error:
+            yield "SIGKILL to error", time.perf_counter() - begun, str(error)
+        begun = time.perf_counter()
+        executor.close()
+        yield "close", time.perf_counter() - begun, ""
+
+
+def memory(steps: int = 20_000) -> Iterator[Row]:
+    """Resident memory and object store over many steps of the empty pipeline."""
+    with empty_pipeline(None, 256 << 10) as executor:
+        data = np.ones((M, (256 << 10) // 4), np.float32)
+        begun, marks = time.perf_counter(), []
+        for i, _ in enumerate(executor.run({"data": data} for _ in range(steps))):
+            if i in (steps // 5, steps - 5):
+                marks.append((resident(executor), free_store()))
+        (rss0, store0), (rss1, store1) = marks
+        mean = (time.perf_counter() - begun) / steps
+        yield "step", mean, f"RSS {rss0 >> 20} -> {rss1 >> 20} MiB, store {store1 - store0:+.0f} B"
+
+
+def resident(executor: mx.Executor) -> int:
+    """Bytes of this process and of the workers."""
+    actors = executor._session.runtime._actors.values()
+    pids = [os.getpid(), *ray.get([actor.pid.remote() for actor in actors])]
+    pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids]
+    return sum(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def free_store() -> float:
+    """Bytes of the object store that nobody uses."""
+    return float(ray.available_resources().get("object_store_memory", 0.0))
+
+
+def orders() -> Iterator[Row]:
+    """What an order costs: an empty phase on two workers, there and back."""
+    with chain(2, (2,)) as executor:
+        runtime = executor._session.runtime
+        yield "order and report", median(lambda: runtime.run("none", StepKey(0, 0)), 500), "no work"
+        yield "forward", median(executor.forward, 500), "2 workers, 1 hop"
+
+
+SECTIONS: dict[str, Callable[[], Iterator[Row]]] = {
+    section.__name__: section
+    for section in (
+        pipeline, large_pipeline, hops, orders, predicted, metg, failures, memory,
+    )
+}  # fmt: skip
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the sections that were asked for; print them and write them down."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sections", default=",".join(SECTIONS))
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args(arguments)
+    environment = {
+        # Ray lowers the priority of workers; beside other programs that would measure those.
+        name: os.environ.setdefault(name, value)
+        for name, value in (("RAY_worker_niceness", "0"), ("OMP_NUM_THREADS", "1"))
+    }
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    rows = []
+    ray.init(num_cpus=16, include_dashboard=False, log_to_driver=False, logging_level="error")
+    for name in options.sections.split(","):
+        for what, seconds, remark in SECTIONS[name]():
+            load = os.getloadavg()[0]
+            rows.append((name, what, seconds, remark, load))
+            print(f"{name:15} {what:30} {seconds * 1e6:12.0f} us  load {load:4.1f}  {remark}")
+    ray.shutdown()
+    if options.out:
+        record = {
+            "command": shlex.join(["python", "-m", "benchmarks.runtime", *arguments]),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+            "python": platform.python_version(),
+            "ray": ray.__version__,
+            "environment": environment,
+            "rows": rows,
+        }
+        options.out.mkdir(parents=True, exist_ok=True)
+        path = options.out / "runtime.json"
+        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
