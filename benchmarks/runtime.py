@@ -147,6 +147,7 @@ def predicted(size: int = 512, m: int = 8) -> Iterator[Row]:
     with two_stages(size, m) as (executor, local):
         local_s = median(local.step, 5, 2)
         yield "one process", local_s, "all micro-batches in turn"
+        executor.step()
         before = executor.timings()
         measured = median(executor.step, 20)
         after = executor.timings()
@@ -158,6 +159,22 @@ def predicted(size: int = 512, m: int = 8) -> Iterator[Row]:
         stages = Stages(third, third, third)
         makespan = run(one_f_one_b(2, m), stages).makespan
         yield "predicted", makespan, f"measured / predicted = {measured / makespan:.3f}"
+
+
+def replicas(size: int = 768) -> Iterator[Row]:
+    """Twice the batch on two replicas, against the batch on one, with updates on the workers."""
+    net = mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=size, name="fc0")
+    net = mx.sym.FullyConnected(mx.sym.tanh(net), num_hidden=size, name="fc1")
+    net = mx.sym.LinearRegressionOutput(net, name="loss")
+    times = {}
+    for n in (1, 2):
+        rows = 2 * size * n
+        reqs = {a: "null" if a in ("data", "loss_label") else "write" for a in net.list_arguments()}
+        options = {"optimizer": ("sgd_update", {"lr": 0.0}), "data_parallel": n, "runtime": "ray"}
+        with net.simple_bind(mx.cpu(), grad_req=reqs, data=(rows, size), **options) as executor:
+            times[n] = median(executor.step, 20)
+            yield f"{n} replicas", times[n], f"{rows} rows"
+    yield "efficiency", times[2], f"{times[1] / times[2]:.3f} of ideal"
 
 
 def metg() -> Iterator[Row]:
@@ -229,7 +246,7 @@ def orders() -> Iterator[Row]:
 SECTIONS: dict[str, Callable[[], Iterator[Row]]] = {
     section.__name__: section
     for section in (
-        pipeline, large_pipeline, hops, orders, predicted, metg, failures, memory,
+        pipeline, large_pipeline, hops, orders, predicted, replicas, metg, failures, memory,
     )
 }  # fmt: skip
 

@@ -25,7 +25,7 @@ SHAPES = {
     "transformer": (128, 8, 256),
 }
 TRAINED_DATA = ("lstm", "transformer")  # these also compute the gradient of their data
-SECONDS, LEAST, MOST = 4.0, 5, 400
+SECONDS, LEAST, MOST = 4.0, 3, 400
 S: Any = None
 
 

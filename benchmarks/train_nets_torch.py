@@ -11,7 +11,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-SECONDS, LEAST, MOST = 4.0, 5, 400
+SECONDS, LEAST, MOST = 4.0, 3, 400
 
 
 class Residual(nn.Module):

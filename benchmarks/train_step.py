@@ -1,7 +1,7 @@
 """Whole steps of six networks, side by side: generated kernels, reference kernels, peers.
 
     python benchmarks/train_step.py [--nets mlp,lenet] [--threads 1] [--mode train]
-        [--torch PYTHON] [--mxnet PYTHON] [--rounds 3] [--out benchmarks/results]
+        [--torch PYTHON] [--mxnet PYTHON] [--reference] [--rounds 2] [--out benchmarks/results]
 
 PyTorch and MXNet run in environments of their own, given as paths of their interpreters; a peer
 that is not given or does not start is left out with a word. Libraries take turns, round after
@@ -52,7 +52,9 @@ def run(library: str, python: str, args: argparse.Namespace, net: str) -> dict[s
 
 def measure(args: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
     """net -> library -> median and best step in ms, seconds of the first and a later bind."""
-    pythons = {OURS: sys.executable, "raysym-reference": sys.executable}
+    pythons = {OURS: sys.executable}
+    if args.reference:
+        pythons["raysym-reference"] = sys.executable
     pythons |= {name: vars(args)[name] for name in PEERS if vars(args)[name]}
     found: dict[str, dict[str, dict[str, float]]] = {}
     for net in args.nets.split(","):
@@ -91,6 +93,7 @@ def main() -> None:
     parser.add_argument("--nets", default=",".join(NETS))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--mode", choices=("train", "infer"), default="train")
+    parser.add_argument("--reference", action="store_true", help="our reference kernels as well")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--torch", default="", help="interpreter of the environment of PyTorch")
     parser.add_argument("--mxnet", default="", help="interpreter of the environment of MXNet")
@@ -111,8 +114,13 @@ def main() -> None:
         },
     }
     Console(width=140).print(table(report))
-    path = Path(args.out) / f"train_step_{args.mode}_{args.threads}.json"
-    path.write_text(json.dumps(report, indent=1) + "\n")
+    keep(Path(args.out) / f"step_{args.mode}_{args.threads}_threads.json", report)
+
+
+def keep(path: Path, report: dict[str, Any]) -> None:
+    """Add a report to those of the file, newest last."""
+    earlier = json.loads(path.read_text()) if path.exists() else []
+    path.write_text(json.dumps([*earlier, report], indent=1) + "\n")
 
 
 def _public(words: list[str]) -> list[str]:

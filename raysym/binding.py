@@ -19,6 +19,7 @@ from raysym.passes.infer import infer
 from raysym.planning.partition import place_by_group, place_by_scheduler
 from raysym.planning.pipeline import Pipeline
 from raysym.planning.step import Bound
+from raysym.planning.update import Optimizer
 from raysym.runtime import open_runtime
 from raysym.session import Session
 from raysym.types import TensorType
@@ -37,6 +38,8 @@ class Where(NamedTuple):
     where they are if not given.
     ``micro_batches``: cut the batch into so many parts and run them through the workers in the
     order of ``schedule`` (see `planning.pipeline`); ``batch_axes``: the batch axis of each input.
+    ``data_parallel``: so many groups of workers, each with its share of the batch. ``optimizer``:
+    what `Executor.step` updates parameters with, as ("sgd_update", {"lr": 0.1}).
     ``kernels``: "reference", or "generated" for machine code made for this graph (local CPUs only;
     needs llvmlite). The bits depend on it.
     """
@@ -52,6 +55,8 @@ class Where(NamedTuple):
     micro_batches: int = 1
     schedule: str = "1f1b"
     batch_axes: Mapping[str, int] | None = None
+    data_parallel: int = 1
+    optimizer: Optimizer | None = None
     kernels: str = "reference"
 
     @property
@@ -101,7 +106,9 @@ def make_executor(
     _check_contexts(homes, place, workers)
     wanted = place.runtime or ("ray" if place.cluster else "local")
     runtime = open_runtime(wanted, place.threads, place.transport, place.kernels)
-    pipeline = Pipeline(place.micro_batches, place.schedule, place.batch_axes)
+    pipeline = Pipeline(
+        place.micro_batches, place.schedule, place.batch_axes, place.data_parallel, place.optimizer
+    )
     session = Session(bound, placement, runtime, homes, memory, pipeline=pipeline)
     try:
         session.mode("training")

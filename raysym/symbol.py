@@ -129,6 +129,8 @@ class Symbol(Composable, Arithmetic, Fluent):
         `name` renames the node of the first output. TypeError for what is no symbol or for
         positions and keywords at once, MXNetError for positions and for unknown names.
         """
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"{self!r}: compose: name: got {name!r}, expected a string")
         for value in (*args, *kwargs.values()):
             if not isinstance(value, Symbol):
                 kind = type(value).__name__

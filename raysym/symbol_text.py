@@ -30,8 +30,15 @@ def attributes(node: Node) -> dict[str, str]:
 
 
 def debug_text(entries: Sequence[Entry]) -> str:
-    """MXNet's listing: the outputs, then every node with its inputs and attributes."""
+    """MXNet's listing: the outputs, then every node with its inputs and attributes.
+
+    One node without inputs is all there is to say of it.
+    """
     graph = Graph.of(entries)
+    if len(graph.nodes) == len(entries) == 1:
+        [node] = graph.nodes
+        variable, functor = f"Variable:{node.name}\n", f"AtomicFunctor  Op:{node.op.name}\n"
+        return variable if node.is_variable else functor
     versions = input_versions(graph)
     lines = ["Symbol Outputs:"]
     for i, entry in enumerate(entries):

@@ -274,3 +274,62 @@ def test_an_output_without_a_batch_axis_is_refused() -> None:
     net = mx.sym.sum(mx.sym.Variable("data"), name="total")
     with pytest.raises(mx.MXNetError, match=r"output .total. is .* no batch axis"):
         net.simple_bind(mx.cpu(), data=(4, 3), micro_batches=2)
+
+
+# ----- replicas and updates
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    n_workers=st.integers(1, 3),
+    shape=st.sampled_from([(2, 1), (2, 2), (4, 1)]),
+)
+def test_any_number_of_replicas_gives_the_same_bits(
+    seed: int, n_workers: int, shape: tuple[int, int]
+) -> None:
+    symbol = random_symbol(np.random.default_rng(seed), 8, 4)
+    replicas, n = shape
+    where = {"schedule": "gpipe", "group2ctx": groups(n_workers)}
+    whole = train(bind_random(symbol, seed, micro_batches=replicas * n, **where), 2)
+    many = bind_random(symbol, seed, micro_batches=n, data_parallel=replicas, **where)
+    assert_same_bits(whole, train(many, 2))
+    assert many._session.mode("step")[1].workers == many.plan.workers
+
+
+def test_replicas_do_not_add_to_old_gradients() -> None:
+    executor = bind_random(chain(2), 1, data_parallel=2, grad_req="add")
+    with pytest.raises(PlanError, match=r"data_parallel=2: grad:.*'add', not supported"):
+        executor.step()
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [("sgd_update", {"lr": 0.1, "wd": 0.01}), ("sgd_mom_update", {"lr": 0.1, "momentum": 0.9})],
+)
+@pytest.mark.parametrize("where", [{}, {"micro_batches": 2}, {"data_parallel": 2}])
+def test_workers_update_parameters_as_the_driver_would(
+    name: str, params: dict[str, float], where: dict[str, int]
+) -> None:
+    inputs = {"data", "softmax_label"}
+    options = {"group2ctx": contiguous(2), **where}
+    reqs = {n: "null" if n in inputs else "write" for n in chain(4).list_arguments()}
+    there = bind_random(chain(4), 1, optimizer=(name, params), grad_req=reqs, **options)
+    here = bind_random(chain(4), 1, grad_req=reqs, **options)
+    states = {n: mx.nd.zeros(a.shape, a.context) for n, a in here.arg_dict.items()}
+    update = getattr(mx.nd, name)
+    for _ in range(3):
+        there.step()
+        here.step()
+        for n, grad in here.grad_dict.items():
+            if grad is not None:
+                weight = here.arg_dict[n]
+                more = [states[n]] if "momentum" in params else []
+                update(weight, grad, *more, out=weight, **params)
+    assert_same_bits(everything(here), everything(there))
+
+
+def test_an_optimizer_that_is_none_is_refused() -> None:
+    executor = bind_random(chain(2), 1, optimizer=("exp", {}))
+    with pytest.raises(PlanError, match="optimizer: got 'exp', expected an update op"):
+        executor.step()

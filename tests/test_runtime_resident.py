@@ -97,6 +97,22 @@ def test_a_stream_of_steps_has_several_under_way() -> None:
         assert_same_bits(everything(local), everything(executor))
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_replicas_that_train_give_the_bits_of_the_process(transport: str) -> None:
+    rng = np.random.default_rng(0)
+    batches = [{"data": rng.normal(size=(4, WIDTH)).astype(np.float32)} for _ in range(6)]
+    where = {
+        "group2ctx": contiguous(2),
+        "optimizer": ("sgd_mom_update", {"lr": 0.1, "momentum": 0.9}),
+    }
+    local = bind_random(chain(4), 1, micro_batches=4, **where)
+    expected = [outputs[0].tobytes() for outputs in local.run(batches)]
+    where |= {"micro_batches": 2, "data_parallel": 2, "runtime": "ray", "transport": transport}
+    with bind_random(chain(4), 1, **where) as executor:
+        assert [outputs[0].tobytes() for outputs in executor.run(batches)] == expected
+        assert_same_bits(everything(local), everything(executor))
+
+
 def test_the_plan_says_how_each_edge_goes() -> None:
     where = {"group2ctx": contiguous(2), "runtime": "ray"}
     with bind_random(chain(4), 1, **where) as executor:

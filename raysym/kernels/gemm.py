@@ -15,7 +15,7 @@ from raysym.kernels.moving import PANEL, each_panel, pack_columns, pack_rows, wr
 from raysym.kernels.specs import maker
 
 ROWS = 14  # 14 x 2 sums, 2 columns and 1 factor: 31 of 32 registers
-DEPTH = 256  # a panel of this depth fills two thirds of the first cache
+DEPTH = 384  # a panel of this depth about fills the first cache
 BLOCK_BYTES = 1 << 20  # of A: half of the second cache
 _UNROLL = 4
 

@@ -27,21 +27,20 @@ def differentiate(
 ) -> Gradient:
     """The gradient of ``sum(head * head_grad)`` with respect to `wrt`.
 
-    A head without a head gradient contributes only if its op is a loss, which ignores it.
-    Contributions to one entry are summed in the order of its consumers in the graph.
+    A loss contributes its own gradient wherever it stands in the graph, other heads only if they
+    are given one. Contributions to one entry are summed in the order of its consumers in the graph.
     """
     contributions: dict[Entry, list[Entry]] = {}
     for head, grad in zip(graph.outputs, head_grads, strict=True):
         if grad is not None:
             contributions.setdefault(head, []).append(grad)
-    losses = {head.node for head in graph.outputs if not head.node.op.needs_head_grad}
     relevant = _depends_on(graph, wrt)
     origin: dict[Node, Node] = {}
     known = {*graph.nodes, *(grad.node for grad in head_grads if grad is not None)}
     for node in reversed(graph.nodes):
         if node.is_variable or node not in relevant:
             continue
-        for entry, grad in _input_gradients(node, contributions, node in losses):
+        for entry, grad in _input_gradients(node, contributions):
             contributions.setdefault(entry, []).append(grad)
             origin.update((new, node) for new in _new_nodes(grad, known))
     grads = {entry: _total(contributions.get(entry, [])) for entry in wrt}
@@ -54,12 +53,13 @@ def differentiate(
 
 
 def _input_gradients(
-    node: Node, contributions: Mapping[Entry, list[Entry]], is_loss_head: bool
+    node: Node, contributions: Mapping[Entry, list[Entry]]
 ) -> Iterator[tuple[Entry, Entry]]:
     outs = node.entries()
     visible = outs[: node.op.n_visible()]
     grads = [_total(contributions.get(entry, [])) for entry in visible]
-    if all(grad is None for grad in grads) and not is_loss_head:
+    # A loss ignores even that nothing comes: MXNet trains what BlockGrad or argmax looks at.
+    if all(grad is None for grad in grads) and node.op.needs_head_grad:
         return
     filled = [grad or apply("zeros_like", out) for grad, out in zip(grads, visible, strict=True)]
     try:

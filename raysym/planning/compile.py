@@ -10,6 +10,7 @@ from raysym.planning.lower import lower
 from raysym.planning.microbatch import split_batch
 from raysym.planning.pipeline import STEP, WHOLE, Pipeline, lower_pipeline
 from raysym.planning.plan import Plan
+from raysym.planning.replicas import with_replicas
 from raysym.planning.step import (
     Bound,
     Step,
@@ -39,13 +40,14 @@ def compile_plan(
     `tidy` off keeps every node of the user's graph in sight, for monitors. With micro-batches, the
     step is that of one micro-batch and the plan runs all.
     """
-    if mode != STEP and pipeline.micro_batches == 1:
+    if mode != STEP and pipeline.slices == 1:
         step = STEPS[mode](bound, tidy)
         plan = lower(step, bound, placement)
     else:
-        batches = split_batch(bound, pipeline.micro_batches, pipeline.batch_axes)
+        batches = split_batch(bound, pipeline.slices, pipeline.batch_axes)
         step = STEPS[mode](batches.bound, tidy)
-        order = pipeline.schedule if mode == STEP else ""
-        plan = lower_pipeline(step, bound, placement, batches, order)
+        plan = lower_pipeline(step, bound, placement, batches, pipeline, mode == STEP)
+    if pipeline.data_parallel > 1:
+        plan = with_replicas(plan, sorted(set(placement.values())), pipeline.data_parallel)
     check(plan, memory)
     return step, plan

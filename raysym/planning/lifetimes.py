@@ -9,7 +9,7 @@ from raysym.planning.plan import Free, Instruction, Program, Recv, Run, Send
 Programs = Mapping[str, Mapping[str, Sequence[Instruction]]]  # by worker and phase
 
 
-def free_unused(programs: Programs, homes: Container[str]) -> dict[str, dict[str, Program]]:
+def free_unused(programs: Programs, homes: Mapping[str, str]) -> dict[str, dict[str, Program]]:
     """Name unused outputs `_` and free every value after its last use.
 
     What a later phase reads stays until the next step overwrites it, so that backward may run
@@ -17,10 +17,11 @@ def free_unused(programs: Programs, homes: Container[str]) -> dict[str, dict[str
     """
     done: dict[str, dict[str, Program]] = {}
     for worker, phases in programs.items():
+        resident = {entry for entry, home in homes.items() if home == worker}
         done[worker] = dict.fromkeys(phases, ())
         later: set[str] = set()
         for phase in reversed(list(phases)):
-            done[worker][phase] = _with_frees(phases[phase], homes, later)
+            done[worker][phase] = _with_frees(phases[phase], resident, later)
             later |= uses(phases[phase])
     return done
 

@@ -226,23 +226,28 @@ def _own(entry: Entry, taken: Collection[str] = ()) -> Entry:
 def _cut(heads: Sequence[Entry], mark: str, sources: dict[Entry, Entry]) -> Graph:
     """The graph of the nodes that bear the mark; `sources` receives what they read from others."""
     stand_ins: dict[Entry, Entry] = {}
+    new: dict[Node, Node] = {}
 
-    def inside(entry: Entry, new: Entry) -> Entry:
-        if entry.node.attrs.get(_MARK) == mark:
-            return new
+    def inside(entry: Entry) -> Entry:
+        if entry.node in new:
+            return Entry(new[entry.node], entry.index)
         if entry not in stand_ins:
             stand_ins[entry] = variable(output_name(entry))
         return stand_ins[entry]
 
-    def visit(node: Node, inputs: tuple[Entry, ...]) -> Sequence[Entry]:
-        if node.attrs.get(_MARK) != mark:
-            return node.entries()
-        pairs = zip(node.inputs, inputs, strict=True)
-        return node.with_inputs([inside(old, new) for old, new in pairs]).entries()
-
-    graph = Graph.of(heads).map(visit)
-    sources.update((new, old) for old, new in stand_ins.items())
-    return graph
+    # Only marked nodes are visited: what lies outside may be large.
+    stack = [entry.node for entry in heads]
+    while stack:
+        node = stack[-1]
+        marked = (e.node for e in node.inputs if e.node.attrs.get(_MARK) == mark)
+        waiting = [one for one in marked if one not in new]
+        stack += waiting
+        if not waiting:
+            stack.pop()
+            if node not in new:  # several may have waited for it
+                new[node] = node.with_inputs([inside(entry) for entry in node.inputs])
+    sources.update((own, outer) for outer, own in stand_ins.items())
+    return Graph.of(inside(entry) for entry in heads)
 
 
 def _united(

@@ -40,11 +40,18 @@ def Variable(
     if dtype is not None:
         attrs["__dtype__"] = str(_code("dtype", name, dtype_name(dtype), DTYPE_CODES))
     if init is not None:
-        attrs["__init__"] = init if isinstance(init, str) else init.dumps()
+        attrs["__init__"] = _initializer(name, init)
     if stype is not None:
         attrs["__storage_type__"] = str(_code("stype", name, stype, _STORAGE_TYPES))
     attrs.update(_extra(name, kwargs))
     return Symbol([variable(name, dict(sorted(attrs.items())), call_site())])
+
+
+def _initializer(name: str, init: Any) -> str:
+    text = init if isinstance(init, str) else init.dumps()
+    if not isinstance(text, str):
+        raise ValueError(f"Variable '{name}': init: got {init!r}, only accepts string values")
+    return text
 
 
 def _code(what: str, name: str, key: str, codes: Mapping[str, int]) -> int:

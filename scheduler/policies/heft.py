@@ -88,17 +88,17 @@ class _Board:
     def put(self, i: int, ready: list[float], cost: list[float]) -> int:
         """Run task i where it finishes first; device -1 if every cost is infinite."""
         best, begin, chosen = _INF, 0.0, -1
-        early = []
+        early: list[int] | None = None
         d = 0
         for at, own, free, gap in zip(ready, cost, self.free, self.last_gap, strict=True):
             if at < free:
                 if at + own <= gap:
-                    early.append(d)
+                    early = [d] if early is None else [*early, d]
                 at = free
             if at + own < best:
                 best, begin, chosen = at + own, at, d
             d += 1
-        for d in early:
+        for d in early or ():
             if ready[d] + cost[d] < best:
                 start = self.gaps[d].first_fit(ready[d], cost[d], best)
                 if start >= 0:
@@ -125,35 +125,44 @@ Times = tuple[list[int], list[float], list[float]]
 def _uniform(graph: TaskGraph, cluster: Cluster, room: Room, order: list[int]) -> Times:
     """All links alike: inputs are ready everywhere at once, except on the devices that made
     them."""
-    inputs = _inputs(graph, _mean_delays(graph, cluster))
+    first, sources, delays = _flat_inputs(graph, _mean_delays(graph, cluster))
     k = len(cluster.devices)
     board = _Board(len(graph), k)
     where, finishes, put = board.where, board.finishes, board.put
+    free, table = room.free, room.table
     for i in order:
-        sources = inputs[i]
+        edges = range(first[i], first[i + 1])
         latest = 0.0
-        for p, delay in sources:
-            if finishes[p] + delay > latest:
-                latest = finishes[p] + delay
+        for e in edges:
+            arrival = finishes[sources[e]] + delays[e]
+            if arrival > latest:
+                latest = arrival
         ready = [latest] * k
-        for p, _ in sources:
-            ready[where[p]] = _ready_at(where[p], sources, where, finishes)
-        if room.free:
-            put(i, ready, room.table[i])
+        for e in edges:
+            home = where[sources[e]]
+            at = 0.0
+            for other in edges:
+                p = sources[other]
+                arrival = finishes[p] if where[p] == home else finishes[p] + delays[other]
+                if arrival > at:
+                    at = arrival
+            ready[home] = at
+        if free:
+            put(i, ready, table[i])
         else:
             room.take(i, put(i, ready, room.costs(i)))
     return board.where, board.starts, board.finishes
 
 
-def _ready_at(
-    home: int, sources: list[tuple[int, float]], where: list[int], finishes: list[float]
-) -> float:
-    latest = 0.0
-    for p, delay in sources:
-        at = finishes[p] if where[p] == home else finishes[p] + delay
-        if at > latest:
-            latest = at
-    return latest
+def _flat_inputs(graph: TaskGraph, delays: Array) -> tuple[list[int], list[int], list[float]]:
+    """Edges sorted by target: where each task's begin, their sources and their delays.
+
+    Three flat lists: tuples by the hundred thousand would keep the garbage collector busy.
+    """
+    order = np.argsort(graph.dst, kind="stable")
+    counts = np.bincount(graph.dst, minlength=len(graph))
+    first = np.concatenate([[0], np.cumsum(counts)])
+    return first.tolist(), graph.src[order].tolist(), delays[order].tolist()
 
 
 def _general(graph: TaskGraph, cluster: Cluster, room: Room, order: list[int]) -> Times:

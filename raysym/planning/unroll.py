@@ -1,0 +1,202 @@
+"""Unrolling: the plan of one micro-batch, instruction by instruction, under the names of each.
+
+Micro-batch 3 of entry ``fc1`` is ``fc1@3``. Parameters keep their names and travel once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from raysym.op import make_op
+from raysym.planning.lifetimes import free_unused, made, uses
+from raysym.planning.microbatch import Batches
+from raysym.planning.plan import Instruction, Plan, Recv, Run, Send
+from raysym.planning.step import Bound
+from raysym.types import TensorType
+
+
+class Piece(NamedTuple):
+    """A part of a phase of the one-micro-batch plan: F, B, or B cut into I and W."""
+
+    phase: str
+    part: str
+    batch: int
+
+
+class Unrolling:
+    """Repeats the instructions of one micro-batch under the names of each."""
+
+    def __init__(self, one: Plan, bound: Bound, batches: Batches) -> None:
+        self.one, self.n = one, batches.n
+        self.axes = {home: a for home, a in batches.axes.items() if home in one.homes}
+        if self.n == 1:
+            self.axes = {}
+        bodies = [body for phases in one.programs.values() for body in phases.values()]
+        self.read = {entry for body in bodies for entry in uses(body)}
+        sent = {i.entry for body in bodies for i in body if type(i) is Send}
+        written = {out for body in bodies for out in made(body)} & set(one.homes)
+        # States that other workers read anew for each micro-batch, since the last one changed them.
+        self.moving = {home for home in written & sent if not home.startswith("grad:")}
+        self.types = dict(one.types)
+        self.parts: dict[str, list[str]] = {}  # of a home: what its micro-batches give
+        self.first, self.alone = 0, True
+        for home, axis in self.axes.items():
+            self.types[home] = _whole(one.types[home], axis, self.n)
+
+    def bodies(
+        self, rows: Mapping[str, Sequence[Piece]], first: int = 0, alone: bool = True
+    ) -> dict[str, list[Instruction]]:
+        """By worker: its pieces, counted from micro-batch `first` on.
+
+        Unless `alone`, gradients and outputs are left in `parts` for others to bring together.
+        """
+        self.parts, self.first, self.alone = {}, first, alone
+        return {worker: self._body(worker, row) for worker, row in rows.items()}
+
+    def plan(
+        self,
+        bodies: Mapping[str, Mapping[str, Sequence[Instruction]]],
+        homes: Mapping[str, str] | None = None,
+        types: Mapping[str, TensorType] | None = None,
+    ) -> Plan:
+        """The plan of these phases, with unused values freed; `homes` are further entries."""
+        everywhere = {**self.one.homes, **(homes or {})}
+        workers = dict.fromkeys([*self.one.workers, *(w for body in bodies.values() for w in body)])
+        programs = {w: {phase: body.get(w, ()) for phase, body in bodies.items()} for w in workers}
+        done = free_unused(programs, everywhere)
+        named = {e for phases in done.values() for body in phases.values() for e in made(body)}
+        named |= set(everywhere)
+        known = {**self.types, **(types or {})}
+        return Plan(done, everywhere, {name: t for name, t in known.items() if name in named})
+
+    def _body(self, worker: str, row: Sequence[Piece]) -> list[Instruction]:
+        body: list[Instruction] = []
+        known: set[str] = set()  # slices that are cut, parameters that are sent or received
+        for piece in row:
+            program = self.one.programs[worker][piece.phase]
+            for instruction in _part(program, piece.part):
+                body += self._repeat(worker, instruction, self.first + piece.batch, known)
+        return body
+
+    def _repeat(
+        self, worker: str, instruction: Instruction, j: int, known: set[str]
+    ) -> Iterator[Instruction]:
+        """One instruction for micro-batch `j`, with the slices that it needs before it."""
+        for entry in uses([instruction]):
+            yield from self._cut(worker, entry, j, known)
+        match instruction:
+            case Run():
+                yield from self._run(instruction, j)
+            case Send(entry, to):
+                yield from self._once(Send(self._name(entry, j), to), entry, known)
+            case Recv(entry, source):
+                name = self._name(entry, j)
+                self.types[name] = self.one.types[entry]
+                yield from self._once(Recv(name, source), entry, known)
+
+    def _once(self, instruction: Send | Recv, entry: str, known: set[str]) -> Iterator[Instruction]:
+        """Parameters travel once for all micro-batches."""
+        mark = f"{type(instruction).__name__} {instruction}"
+        is_shared = entry in self.one.homes and entry == instruction.entry
+        if not is_shared or mark not in known:
+            known.add(mark)
+            yield instruction
+
+    def _cut(self, worker: str, entry: str, j: int, known: set[str]) -> Iterator[Instruction]:
+        name = self._name(entry, j)
+        if name in known or self.one.homes.get(entry) != worker:
+            return
+        known.add(name)
+        if entry in self.axes:
+            width = self.one.types[entry].shape[self.axes[entry]]
+            cut = {"axis": self.axes[entry], "begin": j * width, "end": (j + 1) * width}
+            self.types[name] = self.one.types[entry]
+            yield Run((name,), make_op("slice_axis", cut), (entry,))
+        elif entry in self.moving:
+            self.types[name] = self.one.types[entry]
+            yield Run((name,), make_op("_copy", {}), (entry,))
+
+    def _name(self, entry: str, j: int) -> str:
+        """What `entry` is called when micro-batch `j` reads it."""
+        if self.n == 1:
+            return entry
+        if entry.startswith("grad:") and entry in self.one.homes:  # the old value, to be added to
+            if entry in self.axes:
+                return f"{entry}.old@{j}"
+            return f"{entry}@{j - 1}" if j else entry
+        is_shared = entry in self.one.homes and entry not in self.axes and entry not in self.moving
+        return entry if is_shared else f"{entry}@{j}"
+
+    def _run(self, run: Run, j: int) -> Iterator[Instruction]:
+        args = tuple(self._name(arg, j) for arg in run.args)
+        home = run.outs[0]
+        if self.n == 1 or home not in self.one.homes:
+            outs = tuple(self._name(out, j) if out != "_" else out for out in run.outs)
+            self.types.update(
+                {
+                    name: self.one.types[o]
+                    for name, o in zip(outs, run.outs, strict=True)
+                    if o in self.one.types
+                }
+            )
+            yield Run(outs, run.op, args)
+        elif home in self.axes:
+            yield from self._gather(home, args[0], j)
+        elif home.startswith("grad:"):
+            yield from self._add_up(home, args[0], j)
+        else:
+            yield Run(run.outs, run.op, args)
+
+    def _gather(self, home: str, part: str, j: int) -> Iterator[Instruction]:
+        """After the last micro-batch, put the parts of `home` together in batch order."""
+        self.parts.setdefault(home, []).append(part)
+        if self.alone and j == self.n - 1:
+            yield self.joined(home, self.parts[home])
+
+    def joined(self, home: str, parts: Sequence[str]) -> Run:
+        """The instruction that puts all parts of `home` together."""
+        join = make_op("Concat", {"dim": self.axes[home], "num_args": self.n})
+        return Run((home,), join, tuple(parts))
+
+    def _add_up(self, home: str, part: str, j: int) -> Iterator[Instruction]:
+        """Add to the sum of the micro-batches before, from the first one on.
+
+        A sum that begins with the old value, of grad_req "add", is in the graph already.
+        """
+        if home in self.read:
+            out = home if j == self.n - 1 else f"{home}@{j}"
+            self.types[out] = self.one.types[home]
+            yield Run((out,), make_op("_copy", {}), (part,))
+            return
+        parts = self.parts.setdefault(home, [])
+        parts.append(part)
+        if self.first == 0 and j > 0:
+            run = self.added(home, parts[0], part, j)
+            parts[:] = run.outs
+            yield run
+
+    def added(self, home: str, before: str, part: str, j: int) -> Run:
+        """The instruction that adds the part of micro-batch `j` to the sum `before`."""
+        out = home if self.alone and j == self.n - 1 else f"{home}@{j}"
+        self.types[out] = self.one.types[home]
+        return Run((out,), make_op("elemwise_add", {}), (before, part))
+
+
+def _part(program: Sequence[Instruction], part: str) -> Sequence[Instruction]:
+    """All of a program; or what its sends need ("I"), or the rest ("W")."""
+    if not part:
+        return program
+    needed: set[str] = set()
+    first: list[Instruction] = []
+    for instruction in reversed(program):
+        if type(instruction) is Send or made([instruction]) & needed:
+            needed |= uses([instruction])
+            first.append(instruction)
+    kept = set(map(id, first))
+    return first[::-1] if part == "I" else [i for i in program if id(i) not in kept]
+
+
+def _whole(kind: TensorType, axis: int, n: int) -> TensorType:
+    shape = (*kind.shape[:axis], kind.shape[axis] * n, *kind.shape[axis + 1 :])
+    return TensorType(shape, kind.dtype)
