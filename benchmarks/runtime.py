@@ -161,6 +161,15 @@ def predicted(size: int = 512, m: int = 8) -> Iterator[Row]:
         yield "predicted", makespan, f"measured / predicted = {measured / makespan:.3f}"
 
 
+Seconds = dict[str, dict[str, float]]
+
+
+def busy(before: Seconds, after: Seconds, elapsed_s: float) -> str:
+    """The share of the time in which each worker computed (or waited for a core to compute on)."""
+    shares = [(after[w]["compute"] - before[w]["compute"]) / elapsed_s for w in after]
+    return ", ".join(f"{share:.0%}" for share in shares)
+
+
 def replicas(size: int = 768) -> Iterator[Row]:
     """Twice the batch on two replicas, against the batch on one, with updates on the workers."""
     net = mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=size, name="fc0")
@@ -172,8 +181,11 @@ def replicas(size: int = 768) -> Iterator[Row]:
         reqs = {a: "null" if a in ("data", "loss_label") else "write" for a in net.list_arguments()}
         options = {"optimizer": ("sgd_update", {"lr": 0.0}), "data_parallel": n, "runtime": "ray"}
         with net.simple_bind(mx.cpu(), grad_req=reqs, data=(rows, size), **options) as executor:
+            executor.step()
+            before, begun = executor.timings(), time.perf_counter()
             times[n] = median(executor.step, 20)
-            yield f"{n} replicas", times[n], f"{rows} rows"
+            share = busy(before, executor.timings(), time.perf_counter() - begun)
+            yield f"{n} replicas", times[n], f"{rows} rows, computing {share}"
     yield "efficiency", times[2], f"{times[1] / times[2]:.3f} of ideal"
 
 
@@ -209,10 +221,10 @@ def failures() -> Iterator[Row]:
         yield "close", time.perf_counter() - begun, ""
 
 
-def memory(steps: int = 20_000) -> Iterator[Row]:
+def memory(steps: int = 20_000, nbytes: int = 64 << 10) -> Iterator[Row]:
     """Resident memory and object store over many steps of the empty pipeline."""
-    with empty_pipeline(None, 256 << 10) as executor:
-        data = np.ones((M, (256 << 10) // 4), np.float32)
+    with empty_pipeline(None, nbytes) as executor:
+        data = np.ones((M, nbytes // 4), np.float32)
         begun, marks = time.perf_counter(), []
         for i, _ in enumerate(executor.run({"data": data} for _ in range(steps))):
             if i in (steps // 5, steps - 5):

@@ -1,5 +1,6 @@
 """raysym: MXNet's Symbol API as a distributed dataflow executor on Ray. ``import raysym as mx``."""
 
+from raysym import errors as base
 from raysym import model, nd, operator, random, sym
 from raysym import names as name
 from raysym.context import Context, cpu, cpu_pinned, cpu_shared, current_context, gpu
@@ -17,7 +18,7 @@ from raysym.names import AttrScope
 from raysym.nd import NDArray
 from raysym.sym import Group, Symbol, Variable
 
-# MXNet's long names of the same things.
+# MXNet's other names of the same things; `base` is where its errors are.
 symbol = sym
 ndarray = nd
 attribute = name
@@ -40,6 +41,7 @@ __all__ = [
     "Variable",
     "WorkerError",
     "attribute",
+    "base",
     "cpu",
     "cpu_pinned",
     "cpu_shared",

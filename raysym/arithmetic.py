@@ -1,4 +1,4 @@
-"""Python's operators for symbols: which op each composes and how its nodes are named."""
+"""Python's operators for symbols and arrays: which op each stands for, and how nodes are named."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ class Arithmetic(ABC):
 
     @abstractmethod
     def _combine(self, other: Any, hint: str, op: str, scalar_hint: str, scalar_op: str) -> Self:
-        """Compose `op` with a symbol or `scalar_op` with a number, named after its hint."""
+        """`op` of this and another of its kind, or `scalar_op` of this and a number.
+
+        Symbols name the node after the hint that belongs to it.
+        """
 
     def __add__(self, other: Any) -> Self:
         return self._combine(other, "_plus", "elemwise_add", "_plusscalar", "_plus_scalar")

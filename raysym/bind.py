@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raysym.binding import REQUESTS, Arrays, make_executor, split_variables, where
+from raysym.binding import REQUESTS, Arrays, make_executor, where
 from raysym.context import Context
 from raysym.errors import did_you_mean, sentence, some
 from raysym.executor import Executor
-from raysym.graph import Node, node_text
+from raysym.graph import Node, node_text, split_variables
 from raysym.ndarray import NDArray
 from raysym.rebind import rebinder
 

@@ -1,4 +1,4 @@
-"""bind and simple_bind: check what the user gave, fix types and placement, make the Executor."""
+"""What bind, simple_bind and reshape share: from arrays and a place to run, make the Executor."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 import scheduler
 from raysym.collector import collection_paused
 from raysym.context import Context, cpu, of_worker
-from raysym.errors import MXNetError
+from raysym.errors import MXNetError, in_words
 from raysym.executor import Executor
-from raysym.graph import Entry, Graph, Node, node_names
+from raysym.graph import Entry, Graph, Node, node_names, split_variables
 from raysym.nd.creation import zeros
 from raysym.ndarray import NDArray
-from raysym.op import in_words
 from raysym.passes.infer import infer
 from raysym.planning.partition import place_by_group, place_by_scheduler
 from raysym.planning.pipeline import Pipeline
@@ -60,9 +59,14 @@ class Where(NamedTuple):
     kernels: str = "reference"
 
     @property
+    def wanted_runtime(self) -> Any:
+        """`runtime`, or what it is by default."""
+        return self.runtime or ("ray" if self.cluster else "local")
+
+    @property
     def is_remote(self) -> bool:
         """True when workers are other processes."""
-        return (self.runtime or ("ray" if self.cluster else "local")) != "local"
+        return bool(self.wanted_runtime != "local")
 
 
 class Arrays(NamedTuple):
@@ -104,8 +108,7 @@ def make_executor(
     homes = _homes(bound, arg_nodes, aux_nodes, arrays, outputs)
     workers = sorted(set(placement.values()))
     _check_contexts(homes, place, workers)
-    wanted = place.runtime or ("ray" if place.cluster else "local")
-    runtime = open_runtime(wanted, place.threads, place.transport, place.kernels)
+    runtime = open_runtime(place.wanted_runtime, place.threads, place.transport, place.kernels)
     pipeline = Pipeline(
         place.micro_batches, place.schedule, place.batch_axes, place.data_parallel, place.optimizer
     )
@@ -118,13 +121,6 @@ def make_executor(
     return Executor(
         symbol, session, rebind, arrays.args, arrays.grads, arrays.aux, outputs, schedule
     )
-
-
-def split_variables(graph: Graph) -> tuple[list[Node], list[Node]]:
-    """Argument nodes and auxiliary nodes in graph order."""
-    aux = {node.inputs[slot].node for node in graph.nodes for slot in node.aux_slots()}
-    variables = graph.variables()
-    return [n for n in variables if n not in aux], [n for n in variables if n in aux]
 
 
 def type_of(array: NDArray) -> TensorType:

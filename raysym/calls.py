@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from raysym.convert import short
-from raysym.errors import MXNetError, RuleError
-from raysym.op import Op, in_words, make_op
+from raysym.errors import MXNetError, RuleError, in_words
+from raysym.op import Op, make_op
 
 
 class Call(NamedTuple):

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from raysym.errors import MXNetError, RuleError, did_you_mean, node_message
-from raysym.graph import Entry, Node, call_site, variable
+from raysym.errors import MXNetError, RuleError, did_you_mean, in_words, node_message
+from raysym.graph import Entry, Node, call_site, node_error, variable
 from raysym.names import HIDDEN_KEYS, AttrScope, NameManager
-from raysym.op import Op, in_words, make_op, to_text_of
+from raysym.op import Op, make_op, to_text_of
 from raysym.params import DType
 from raysym.types import dtype_name
 
@@ -274,6 +274,5 @@ def set_attrs(node: Node, attrs: Mapping[str, str]) -> None:
         try:
             node.replace_op(make_op(page.name, merged).with_subgraphs(node.op.subgraphs()))
         except RuleError as error:
-            made = [f"made at {node.source}"] if node.source else []
-            raise MXNetError(node_message(page.name, node.name, str(error), made)) from None
+            raise node_error(node, error) from None
     node.attrs = dict(sorted(merged.items()))

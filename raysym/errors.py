@@ -76,6 +76,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"Did you mean '{close[0]}'?" if close else ""
 
 
+def in_words(words: Iterable[str]) -> str:
+    """``a, b, c``."""
+    return ", ".join(words)
+
+
 def some(words: Sequence[str], limit: int = 10) -> str:
     """``a, b, c``; of many words the first `limit` and how many more there are."""
     shown = ", ".join(words[:limit])

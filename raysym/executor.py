@@ -8,18 +8,17 @@ from typing import Any, Self
 
 import numpy as np
 
-from raysym.errors import did_you_mean, sentence, some
+from raysym.errors import did_you_mean, in_words, sentence, some
 from raysym.graph import Node, node_error, node_text
 from raysym.monitor import make_tap
 from raysym.nd.creation import array
 from raysym.ndarray import NDArray
-from raysym.op import in_words
 from raysym.pictures.of_executor import draw_executor
 from raysym.planning.plan import Plan
 from raysym.profile import Profile, profile_plan
 from raysym.random_state import next_draw
 from raysym.runtime.protocol import StepKey
-from raysym.session import Session
+from raysym.session import MODE_OF_PHASE, Session
 
 Arrays = Mapping[str, NDArray]
 
@@ -106,8 +105,7 @@ class Executor:
             return
         if not self._last:
             self.forward(is_train=True)
-        mode = "training" if phase == "backward" else "inference_backward"
-        for i in self._session.mode(mode)[0].head_grads:
+        for i in self._session.mode(MODE_OF_PHASE[phase])[0].head_grads:
             self._set_head(i, heads)
         self._session.run(phase, self._key)
 
@@ -294,8 +292,8 @@ class Executor:
 
     def debug_str(self) -> str:
         """The plan as text, and the peak bytes of each worker."""
-        from_step, plan = self._session.mode("training")
-        total = sum(kind.nbytes for kind in from_step.types.values())
+        step, plan = self._session.mode("training")
+        total = sum(kind.nbytes for kind in step.types.values())
         return f"{plan}\nTotal {total / 2**20:.4g} MB allocated"
 
     def get_optimized_symbol(self) -> Any:

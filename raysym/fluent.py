@@ -46,5 +46,4 @@ def method_signature(page: type[Op]) -> Signature:
 
 
 for _name in FLUENT_METHODS:
-    if _name in REGISTRY:
-        setattr(Fluent, _name, method_of(_name, REGISTRY[_name]))
+    setattr(Fluent, _name, method_of(_name, REGISTRY[_name]))

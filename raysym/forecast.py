@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import scheduler
-from raysym.binding import split_variables
 from raysym.context import Context
-from raysym.graph import Entry, Graph, Node, node_names
+from raysym.graph import Entry, Graph, Node, node_names, split_variables
 from raysym.passes.infer import infer
 from raysym.planning.check import check
 from raysym.planning.compile import compile_plan

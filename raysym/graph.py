@@ -23,7 +23,8 @@ class Node:
     """An op applied to inputs. Equal by identity. `attrs` holds strings as the user typed them.
 
     `source` is the user's ``file:line`` that made the node. Nodes made by passes have no name;
-    `node_names` gives them one. Only `Symbol._set_attr` ever changes a node, as MXNet's does.
+    `node_names` gives them one. As in MXNet two things change a node once it is made: an operator
+    leaves hints in the `attrs` of variables that it reads, and `Symbol._set_attr` sets attributes.
     """
 
     __slots__ = ("_entries", "attrs", "inputs", "name", "op", "source")
@@ -149,6 +150,13 @@ def topological(heads: Iterable[Node]) -> Iterator[Node]:
             else:
                 stack.pop()
                 yield node
+
+
+def split_variables(graph: Graph) -> tuple[list[Node], list[Node]]:
+    """The arguments and the auxiliary states, each in graph order."""
+    states = {node.inputs[slot].node for node in graph.nodes for slot in node.aux_slots()}
+    variables = graph.variables()
+    return [n for n in variables if n not in states], [n for n in variables if n in states]
 
 
 def input_versions(graph: Graph) -> dict[Node, list[int]]:

@@ -9,10 +9,10 @@ from typing import Any
 
 from raysym.collector import collection_paused
 from raysym.compose import auto_variable, check_aux, hint_variable
-from raysym.errors import MXNetError, RuleError, did_you_mean, node_message, sentence
+from raysym.errors import MXNetError, RuleError, did_you_mean, in_words, node_message, sentence
 from raysym.graph import Entry, Graph, Node, input_versions
 from raysym.graph_upgrade import hidden_suffix, upgraded, without_old_axis
-from raysym.op import find_op, in_words, make_op
+from raysym.op import find_op, make_op
 
 VERSION = 10901
 _NODE_KEYS = {

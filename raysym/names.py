@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any, ClassVar, Self
 
+GROUP = "__ctx_group__"  # the attribute that says where a node is to run
 # Short spellings that users write and that are stored as __key__.
 HIDDEN_KEYS = ("ctx_group", "lr_mult", "wd_mult", "force_mirroring", "mirror_stage")
 

@@ -8,7 +8,7 @@ defaults below. A page with nothing to add inherits the default.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
@@ -55,6 +55,7 @@ class Op:
     labels: ClassVar[tuple[str, ...]] = ()  # inputs of a loss whose gradient arrays stay untouched
     shape_only: ClassVar[tuple[str, ...]] = ()  # inputs of which only the type matters
     kinds: ClassVar[str] = "fiub"  # dtypes the first input may have: float, int, uint, bool
+    work: ClassVar[str] = "elementwise"  # kernel class, by which a cluster file gives flop/s
 
     values: tuple[Any, ...]
 
@@ -326,9 +327,3 @@ def is_dunder(key: str) -> bool:
     return len(key) > 4 and key.startswith("__") and key.endswith("__")
 
 
-def in_words(names: Iterable[str]) -> str:
-    """``a, b, c``."""
-    return ", ".join(names)
-
-
-Kernel: TypeAlias = Callable[..., Any]

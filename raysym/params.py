@@ -75,13 +75,9 @@ class Param:
         if self.choices:
             text = "one of " + ", ".join(f"'{choice}'" for choice in self.choices)
         else:
-            text = _WORDS[self.kind]
-            text += f" >= {self.low:g}" if self.low is not None else ""
-            text += (
-                f" and <= {self.high:g}"
-                if self.high is not None and self.low is not None
-                else (f" <= {self.high:g}" if self.high is not None else "")
-            )
+            bounds = ((">=", self.low), ("<=", self.high))
+            limits = [f"{sign} {bound:g}" for sign, bound in bounds if bound is not None]
+            text = f"{_WORDS[self.kind]} {' and '.join(limits)}".rstrip()
         return text + (" or None" if self.optional else "")
 
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from raysym.binding import Arrays, Where, make_executor, split_variables
+from raysym.binding import Arrays, Where, make_executor
 from raysym.errors import MXNetError, sentence
 from raysym.executor import Executor
-from raysym.graph import Entry, Graph, Node, node_error
+from raysym.graph import Entry, Graph, Node, node_error, split_variables
 from raysym.nd.creation import zeros
 from raysym.ndarray import NDArray
 from raysym.passes.infer import infer_shapes, undecided_error

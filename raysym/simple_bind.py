@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from raysym.bind import requests_of
-from raysym.binding import Arrays, Where, make_executor, split_variables, where
+from raysym.binding import Arrays, Where, make_executor, where
 from raysym.context import Context, cpu
 from raysym.errors import MXNetError, did_you_mean, sentence
 from raysym.executor import Executor
-from raysym.graph import Entry, Graph, Node
+from raysym.graph import Entry, Graph, Node, split_variables
+from raysym.names import GROUP
 from raysym.nd.creation import zeros
 from raysym.ndarray import NDArray
 from raysym.passes.infer import infer_dtypes, infer_shapes, undecided_error
-from raysym.planning.tasks import GROUP
 from raysym.rebind import first_elements, known_shapes, rebinder
 from raysym.types import TensorType, dtype_name, is_known
 

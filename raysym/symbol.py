@@ -18,7 +18,7 @@ from raysym.context import Context, current_context
 from raysym.errors import MXNetError, NotImplementedForSymbol, did_you_mean, some
 from raysym.executor import Executor
 from raysym.fluent import Fluent
-from raysym.graph import Graph, Node, topological
+from raysym.graph import Graph, Node, split_variables
 from raysym.ndarray import NDArray
 from raysym.op import Op, find_op
 from raysym.passes.gradient import gradient_entries
@@ -151,23 +151,17 @@ class Symbol(Composable, Arithmetic, Fluent):
 
     # ----- lists
 
-    def _aux_nodes(self) -> set[Node]:
-        nodes = topological(self._heads())
-        return {node.inputs[slot].node for node in nodes for slot in node.aux_slots()}
-
     def list_inputs(self) -> list[str]:
         """Names of arguments and auxiliary states in graph order."""
         return [node.name for node in self.graph.variables()]
 
     def list_arguments(self) -> list[str]:
         """Names of the arguments in graph order."""
-        aux = self._aux_nodes()
-        return [node.name for node in self.graph.variables() if node not in aux]
+        return [node.name for node in split_variables(self.graph)[0]]
 
     def list_auxiliary_states(self) -> list[str]:
         """Names of the auxiliary states in graph order."""
-        aux = self._aux_nodes()
-        return [node.name for node in self.graph.variables() if node in aux]
+        return [node.name for node in split_variables(self.graph)[1]]
 
     def list_outputs(self) -> list[str]:
         """Names of the outputs: ``fc1_output``; a variable's own name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from raysym.graph import Entry, Graph, Node, input_versions
 from raysym.names import HIDDEN_KEYS
@@ -58,8 +58,4 @@ def _node_lines(node: Node, versions: Sequence[int]) -> Iterator[str]:
         yield f"\targ[{i}]={entry.node.name}({entry.index}){shown}"
     if node.attrs:
         yield "Attrs:"
-        yield from (f"\t{key}={value}" for key, value in _sorted(node.attrs))
-
-
-def _sorted(attrs: Mapping[str, str]) -> list[tuple[str, str]]:
-    return sorted(attrs.items())
+        yield from (f"\t{key}={value}" for key, value in sorted(node.attrs.items()))

@@ -9,9 +9,8 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from raysym.errors import MXNetError, did_you_mean, some
-from raysym.graph import Entry, Graph, Node
-from raysym.op import in_words
+from raysym.errors import MXNetError, did_you_mean, in_words, some
+from raysym.graph import Entry, Graph, Node, split_variables
 from raysym.passes.infer import infer_dtypes, infer_shapes
 from raysym.types import DTYPE_CODES, PartialDType, PartialShape, dtype_name, is_known
 
@@ -113,10 +112,8 @@ def _seeds(graph: Graph, given: Mapping[str, _Fact | None]) -> dict[Entry, _Fact
 
 
 def _asked(graph: Graph) -> tuple[list[Entry], list[Entry], list[Entry]]:
-    aux = {node.inputs[slot].node for node in graph.nodes for slot in node.aux_slots()}
-    variables = graph.variables()
-    args = [Entry(node) for node in variables if node not in aux]
-    return args, list(graph.outputs), [Entry(node) for node in variables if node in aux]
+    args, states = (list(map(Entry, nodes)) for nodes in split_variables(graph))
+    return args, list(graph.outputs), states
 
 
 def _complete(graph: Graph, known: Callable[[Entry], bool]) -> bool:

@@ -4,7 +4,7 @@ from .bounds import Bound
 from .cluster import Cluster, Device, Link
 from .errors import ScheduleError
 from .export import from_json, to_chrome_trace, to_json
-from .graph import Task, TaskGraph
+from .graph import Part, Task, TaskGraph
 from .instances import Instance, load_instance
 from .place import POLICIES, place
 from .policies.ideals import split
@@ -18,6 +18,7 @@ __all__ = [
     "Device",
     "Instance",
     "Link",
+    "Part",
     "Schedule",
     "ScheduleError",
     "Slot",

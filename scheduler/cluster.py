@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ScheduleError
-from .graph import Array, Task, TaskGraph
+from .graph import Array, Part, Task, TaskGraph
 
 Profile = Mapping[str, float | Mapping[str, float]]
 
@@ -26,7 +26,8 @@ Profile = Mapping[str, float | Mapping[str, float]]
 class Device:
     """One place of execution: `flops_per_s`, `bytes_per_s` (its memory), `memory` in bytes.
 
-    `overhead_s` is spent once per task, whatever its size. `pays_transfers`: moving values in and
+    `rates` are flop/s by kernel class; a class that is not there runs at `flops_per_s`.
+    `overhead_s` is spent once per kernel call, whatever its size. `pays_transfers`: moving values in and
     out takes this device's own time (false for a host whose memory is where the values lie).
     """
 
@@ -37,6 +38,16 @@ class Device:
     memory: float = math.inf
     overhead_s: float = 1e-6
     pays_transfers: bool = True
+    rates: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    def rate(self, kind: str) -> float:
+        """Operations per second in kernels of one class."""
+        return self.rates.get(kind, self.flops_per_s)
+
+    def call_s(self, call: Part) -> float:
+        """Seconds of one kernel call: its overhead and a roofline."""
+        busy = max(call.flops / self.rate(call.kind), call.nbytes / self.bytes_per_s)
+        return self.overhead_s + busy
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +137,13 @@ class Cluster:
             known = known.get(device.name, known.get(device.kind))
         if known is not None:
             return float(known)
-        slowest = max(task.flops / device.flops_per_s, task.nbytes / device.bytes_per_s)
-        return device.overhead_s + slowest
+        return sum(device.call_s(call) for call in task.calls)
 
     def seconds(self, graph: TaskGraph) -> Array:
         """Seconds of each task on each device, float64[N, D]."""
-        flops, nbytes = graph.flops, graph.touched_nbytes
         table = np.empty((len(graph), len(self.devices)))
         for d, device in enumerate(self.devices):
-            slowest = np.maximum(flops / device.flops_per_s, nbytes / device.bytes_per_s)
-            table[:, d] = device.overhead_s + slowest
+            table[:, d] = _formula_s(graph, device)
         known = self.profile.keys() & graph.index.keys() if self.profile else ()
         for i in [graph.index[id] for id in known]:
             table[i] = [self.compute_s(graph.tasks[i], device) for device in self.devices]
@@ -168,6 +176,18 @@ class Cluster:
         return table
 
 
+def _formula_s(graph: TaskGraph, device: Device) -> Array:
+    """Seconds of every task on one device by overhead and roofline, summed over its calls."""
+    calls = graph.calls
+    if calls is None:
+        rate, flops, nbytes = device.rate(""), graph.flops, graph.touched_nbytes
+        whole: Array = device.overhead_s + np.maximum(flops / rate, nbytes / device.bytes_per_s)
+        return whole
+    rates = np.array([device.rate(kind) for kind in calls.kinds])[calls.kind]
+    busy = np.maximum(calls.flops / rates, calls.nbytes / device.bytes_per_s)
+    return np.bincount(calls.task, weights=device.overhead_s + busy, minlength=len(graph))
+
+
 _NO_FIT = (100, 0)
 
 
@@ -190,7 +210,8 @@ def _record(kind: type[Any], row: dict[str, Any], path: str | Path) -> Any:
 
 
 def _toml(name: str, row: dict[str, Any]) -> str:
-    return "\n".join([f"[[{name}]]", *(f"{key} = {_toml_value(v)}" for key, v in row.items())])
+    said = [f"{key} = {_toml_value(v)}" for key, v in row.items() if v != {}]
+    return "\n".join([f"[[{name}]]", *said])
 
 
 def _toml_value(value: Any) -> str:

@@ -74,8 +74,13 @@ def changed(
     last = cluster.devices[-1]
     more = tuple(replace(last, name=f"{last.name}+{i + 1}") for i in range(max(devices, 0)))
     scaled = tuple(
-        replace(d, flops_per_s=d.flops_per_s * flops, memory=d.memory * memory)
-        for d in kept_devices + more
+        replace(
+            device,
+            flops_per_s=device.flops_per_s * flops,
+            rates={kind: rate * flops for kind, rate in device.rates.items()},
+            memory=device.memory * memory,
+        )
+        for device in kept_devices + more
     )
     return replace(cluster, devices=scaled, links=links)
 

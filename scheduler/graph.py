@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -14,12 +14,22 @@ from .errors import ScheduleError
 Array = np.ndarray[Any, Any]
 
 
+class Part(NamedTuple):
+    """One kernel call of a task: its kernel class, operations and bytes touched."""
+
+    kind: str
+    flops: float
+    nbytes: float
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One unit of work. `flops` and `nbytes` (bytes touched) set its time, `memory` is kept
     (bytes).
 
-    `pin` is a device name; `forbidden` lists device names or kinds; `together` is the id of another
+    `kind` is its kernel class, a key of `Device.rates`. A task of several kernel calls (a node with
+    its gradients) lists them as `parts`: its time is the sum of theirs, and `flops`, `nbytes` and
+    `kind` are for readers only. `pin` is a device name; `forbidden` lists device names or kinds; `together` is the id of another
     task, or any group key: tasks that share it share a device.
     """
 
@@ -30,6 +40,23 @@ class Task:
     pin: str | None = None
     together: str | None = None
     forbidden: tuple[str, ...] = ()
+    kind: str = ""
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def calls(self) -> tuple[Part, ...]:
+        """The kernel calls that its time is made of."""
+        return self.parts or (Part(self.kind, self.flops, self.nbytes),)
+
+
+class Calls(NamedTuple):
+    """All kernel calls of a graph, one row each: task, class (index into `kinds`), work."""
+
+    task: Array
+    kind: Array
+    flops: Array
+    nbytes: Array
+    kinds: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -91,6 +118,21 @@ class TaskGraph:
     def touched_nbytes(self) -> Array:
         """Bytes touched by each task, float64[N]."""
         return np.array([task.nbytes for task in self.tasks], dtype=np.float64)
+
+    @cached_property
+    def calls(self) -> Calls | None:
+        """Every kernel call; None while each task is one call of no class (`flops` say it all)."""
+        if not any(task.parts or task.kind for task in self.tasks):
+            return None
+        rows = [(i, *part) for i, task in enumerate(self.tasks) for part in task.calls]
+        numbers = {kind: k for k, kind in enumerate(dict.fromkeys(row[1] for row in rows))}
+        return Calls(
+            task=np.array([row[0] for row in rows]),
+            kind=np.array([numbers[row[1]] for row in rows]),
+            flops=np.array([row[2] for row in rows], dtype=np.float64),
+            nbytes=np.array([row[3] for row in rows], dtype=np.float64),
+            kinds=tuple(numbers),
+        )
 
     @cached_property
     def least_nbytes(self) -> Array:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .cluster import Cluster
+from .collector import collection_paused
 from .errors import ScheduleError
 from .graph import TaskGraph
 from .policies.contiguous import contiguous
@@ -61,10 +62,11 @@ def place(
     if objective not in OBJECTIVES:
         raise ScheduleError(f"objective: got {objective!r}, expected one of {OBJECTIVES}")
     again = partial(_place_again, policy, objective)
-    if policy == "auto":
-        return replace(_best(graph, cluster, objective), remake=again)
-    chosen, name = _named(policy)
-    return replace(_run(chosen, name, graph, cluster, objective), remake=again)
+    with collection_paused():
+        if policy == "auto":
+            return replace(_best(graph, cluster, objective), remake=again)
+        chosen, name = _named(policy)
+        return replace(_run(chosen, name, graph, cluster, objective), remake=again)
 
 
 def _place_again(

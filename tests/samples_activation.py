@@ -1,8 +1,8 @@
 """Samples of activations, softmax and dropout."""
 
 import numpy as np
+from oracles import special
 from samples import Sample
-from scipy import special
 
 
 def away(*shape):

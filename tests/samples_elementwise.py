@@ -1,7 +1,7 @@
 """Samples of elementwise ops of one input."""
 
 import numpy as np
-import scipy.special
+from oracles import special
 from samples import Sample
 
 # Where a function is tame: away from its kinks, poles and the ends of its domain.
@@ -26,7 +26,7 @@ SMOOTH = {
     "log2": (POSITIVE, lambda x: np.log(x) / np.log(2)),
     "log10": (POSITIVE, lambda x: np.log(x) / np.log(10)),
     "log1p": (POSITIVE, lambda x: np.log(1 + x)),
-    "sigmoid": ((-4, 4), scipy.special.expit),
+    "sigmoid": ((-4, 4), special.expit),
     "softsign": (POSITIVE, lambda x: x / (1 + np.abs(x))),
     "tanh": (ANY, np.tanh),
     "sin": (ANY, np.sin),
@@ -42,10 +42,10 @@ SMOOTH = {
     "arctanh": (INSIDE, np.arctanh),
     "degrees": (ANY, np.degrees),
     "radians": (ANY, np.radians),
-    "erf": ((-7, 7), scipy.special.erf),
-    "erfinv": (INSIDE, scipy.special.erfinv),
-    "gamma": ((0.4, 4), scipy.special.gamma),
-    "gammaln": ((0.4, 9), scipy.special.gammaln),
+    "erf": ((-7, 7), special.erf),
+    "erfinv": (INSIDE, special.erfinv),
+    "gamma": ((0.4, 4), special.gamma),
+    "gammaln": ((0.4, 9), special.gammaln),
 }
 
 STEPS = {
@@ -90,12 +90,12 @@ SAMPLES = {
 }
 SAMPLES |= {name: [zero_gradient(f), zero_gradient(f, ties)] for name, f in STEPS.items()}
 SAMPLES["cbrt"].append(Sample({}, [(2, 3)], -3, -0.3, reference=lambda x: -((-x) ** (1 / 3))))
-SAMPLES["gamma"].append(forward_only(scipy.special.gamma, far_out))
-SAMPLES["gammaln"].append(forward_only(lambda x: np.log(abs(scipy.special.gamma(x))), far_out))
-SAMPLES["erfinv"].append(forward_only(scipy.special.erfinv, tails))
+SAMPLES["gamma"].append(forward_only(special.gamma, far_out))
+SAMPLES["gammaln"].append(forward_only(lambda x: np.log(abs(special.gamma(x))), far_out))
+SAMPLES["erfinv"].append(forward_only(special.erfinv, tails))
 SAMPLES["_digamma"] = [
-    Sample({}, [(2, 3, 5)], 0.4, 9, reference=scipy.special.digamma),
-    forward_only(scipy.special.digamma, far_out),
+    Sample({}, [(2, 3, 5)], 0.4, 9, reference=special.digamma),
+    forward_only(special.digamma, far_out),
 ]
 SAMPLES["_trigamma"] = [
     Sample(
@@ -103,7 +103,7 @@ SAMPLES["_trigamma"] = [
         [(2, 3)],
         0.4,
         9,
-        reference=lambda x: scipy.special.polygamma(1, x),
+        reference=lambda x: special.polygamma(1, x),
         wrt=(),
         why="the end of the chain gamma, digamma, trigamma",
     )

@@ -3,8 +3,8 @@
 import itertools
 
 import numpy as np
+from oracles import special
 from samples import Sample
-from scipy import special
 
 MADE_UP = "the gradient of a loss head is made up, not the derivative of its output"
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from oracles import stats
 from samples import Sample
-from scipy import stats
 
 DRAWN = "random numbers: the gradient is zero"
 
@@ -60,7 +60,8 @@ def densities(
     name: str, sample: Any, parameters: list[Any], reference: Callable[..., Any], *, discrete: bool
 ) -> dict[str, list[Sample]]:
     first = 1 if discrete else 0
-    out_shape = reference(*Sample({}, [sample, *parameters]).arrays()).shape
+    drawn = Sample({}, [sample, *parameters]).arrays()[0].shape
+    out_shape = drawn[:-1] if name == "dirichlet" else drawn  # a draw of it is a vector
     wrt = tuple(range(first, len(parameters) + 1))
     why = "gradient of a density: second order is not offered"
     return {

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from evaluate import evaluate
-from ray import cloudpickle
 from samples import SAMPLES
 
 from raysym.errors import RuleError
@@ -112,6 +111,7 @@ def test_an_operator_runs_in_a_process_that_never_saw_its_class(tmp_path: Path) 
     register("sample_doubling")(DoublingProp)
     path = tmp_path / "op.pkl"
     op = make_op("Custom", {"op_type": "sample_doubling"})
+    cloudpickle = pytest.importorskip("ray.cloudpickle")
     path.write_bytes(cloudpickle.dumps((*op.luggage(), op)))
     program = (
         "import pickle, sys, numpy as np, raysym.ops\n"

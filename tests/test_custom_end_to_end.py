@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ray import cloudpickle
 
 import raysym as mx
 from raysym.planning.plan import parse
@@ -406,6 +405,7 @@ def test_a_parcel_holds_the_class_of_its_programs() -> None:
     executor.forward(is_train=True)
     programs = dict(executor.plan.programs["cpu:0"])
     assert len(Parcel(programs).luggage()) == 1
+    cloudpickle = pytest.importorskip("ray.cloudpickle")
     packed = cloudpickle.dumps(Parcel(programs))
     assert b"ScaleProp" in packed
     assert pickle.loads(packed) == programs

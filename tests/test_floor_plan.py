@@ -43,7 +43,7 @@ DOORS = {
     "scipy": {"scheduler"},
     "sklearn": {"raysym/demo/digits.py"},
 }
-LAZY = {"raysym/runtime/__init__.py", "raysym/device.py", "raysym/demo/digits.py"}
+LAZY = {"raysym/runtime/__init__.py", "raysym/device.py", "raysym/demo/digits.py", "raysym/runtime/threads.py"}
 
 
 def sources(*folders: str) -> list[Path]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
+from oracles import stats
 
 import raysym.ops  # noqa: F401  (fills the registry)
 from raysym.errors import RuleError

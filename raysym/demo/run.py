@@ -14,6 +14,7 @@ from raysym.demo.digits import Array, Digits, load_digits
 from raysym.demo.plan_text import shortened
 from raysym.demo.report import Report
 from raysym.demo.training import Epoch, Trainer
+from raysym.names import GROUP
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def _places(symbol: mx.Symbol, n_workers: int) -> dict[str, str]:
     """The worker of each operator, by name."""
     contexts = network.placement(n_workers)
     nodes = [node for node in symbol.graph.nodes if not node.is_variable]
-    return {node.name: contexts[node.attrs["__ctx_group__"]].worker for node in nodes}
+    return {node.name: contexts[node.attrs[GROUP]].worker for node in nodes}
 
 
 def _write(symbol: mx.Symbol, executor: mx.Executor, folder: Path) -> list[Path]:

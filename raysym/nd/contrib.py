@@ -87,8 +87,7 @@ def isfinite(data: NDArray) -> NDArray:
 
 def _arrays(what: str, nested: Nested) -> list[NDArray]:
     if isinstance(nested, list | tuple):
-        found = [array for part in nested for array in _arrays(what, part)]
-        return found
+        return [array for part in nested for array in _arrays(what, part)]
     if not isinstance(nested, NDArray):
         raise AssertionError(f"{what}: got {type(nested).__name__}, expected an NDArray or a list")
     return [nested]

@@ -12,13 +12,13 @@ from raysym.opdoc import doc_of, lazily, signature_of
 Function: TypeAlias = Callable[..., Any]
 
 
-def function_of(name: str, page: type[Op]) -> Function:
+def function_of(python_name: str, page: type[Op]) -> Function:
     """The function that runs the op of `page` at once."""
 
     def run(*args: Any, out: Any = None, name: Any = None, **kwargs: Any) -> Any:
         return call(page, args, kwargs, out)
 
-    run.__name__ = run.__qualname__ = name
+    run.__name__ = run.__qualname__ = python_name
     run.__module__ = "raysym.nd"
     run.__doc__ = doc_of(page)
     run.__signature__ = signature_of(page, "out", "name")  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ from typing import Any
 from raysym.errors import RuleError
 from raysym.graph import Entry, apply
 from raysym.op import Cost, Entries, Grads, Op, Shapes, Types, register, total_bytes
+from raysym.ops.elementwise import sigmoid
 from raysym.ops.maths import above, add, div, exp, minus_from, mul, plus, square, times
 from raysym.ops.softmax import softmax_of
 from raysym.ops.special import erf
@@ -28,15 +29,9 @@ Derivative = Callable[[Any, Entry, Entry, Entry], Entry]
 # ----- Activation: a row each of kernel and derivative
 
 
-def _sigmoid(xp: Any, x: Any) -> Any:
-    # One exponential of a negative number: nothing overflows.
-    small = xp.exp(-xp.abs(x))
-    return xp.where(x >= 0, 1, small) / (1 + small)
-
-
 _KERNELS: dict[str, Callable[[Any, Any], Any]] = {
     "relu": lambda xp, x: xp.maximum(x, 0),
-    "sigmoid": _sigmoid,
+    "sigmoid": sigmoid,
     "tanh": lambda xp, x: xp.tanh(x),
     "softrelu": lambda xp, x: xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x))),
     "softsign": lambda xp, x: x / (1 + xp.abs(x)),

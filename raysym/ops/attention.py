@@ -105,6 +105,7 @@ class _Scores(Op):
     """Shared by products of queries and keys: ``(batch * heads, queries, keys)``, scaled."""
 
     kinds = "f"
+    work = "matmul"
     parts: ClassVar[int]  # kinds of projections in the first input, which holds the queries
     heads: int = param(low=1, doc="Number of heads.")
 
@@ -201,6 +202,7 @@ class _Values(Op):
     """Shared by weighted sums of values: attention x values, heads side by side again."""
 
     kinds = "f"
+    work = "matmul"
     parts: ClassVar[int]  # kinds of projections in the first input; values are the last kind
     heads: int = param(low=1, doc="Number of heads.")
 

@@ -32,6 +32,7 @@ class Convolving(Op):
     """What Convolution, Deconvolution and their gradients share: parameters and geometry."""
 
     kinds = "f"
+    work = "convolution"
     kernel: Dims
     stride: Dims
     dilate: Dims

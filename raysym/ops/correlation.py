@@ -19,6 +19,7 @@ class _Correlated(Op):
     """Parameters and geometry of Correlation and its gradient."""
 
     kinds = "f"
+    work = "convolution"
     kernel_size: int = param(1, low=1, doc="Side of the patches that are compared; odd.")
     max_displacement: int = param(1, low=0, doc="Largest displacement along each axis.")
     stride1: int = param(1, low=1, doc="Step between the patches of the first input.")

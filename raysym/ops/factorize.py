@@ -39,6 +39,8 @@ def turned_solve(lower: Entry, b: Entry, rightside: bool = False, transpose: boo
 class _Square(Linalg):
     """Shared by ops from square matrices to square matrices."""
 
+    work = "matmul"
+
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
         shape = square_shape(unify(ins[0], outs[0]))
         return [shape], [shape]
@@ -180,6 +182,7 @@ class _linalg_gelqf(Linalg):
     Shapes: A ``(..., m, n)`` with m <= n, Q ``(..., m, n)``, L ``(..., m, m)``.
     """
 
+    work = "matmul"
     aliases = ("linalg_gelqf",)
     outputs = ("output0", "output1")
 
@@ -213,6 +216,7 @@ class _linalg_syevd(Linalg):
     (the first one of equals) is positive.
     """
 
+    work = "matmul"
     outputs = ("output0", "output1")
 
     def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:

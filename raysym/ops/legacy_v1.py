@@ -46,6 +46,7 @@ class _OldPool(Op):
     """Parameters and geometry of Pooling_v1 and its gradient."""
 
     kinds = "f"
+    work = "pooling"
     kernel: Dims = param((), low=1, doc="Window size: (h, w) or (d, h, w).")
     pool_type: str = param("max", choices=("avg", "max", "sum"), doc="What a window is reduced to.")
     global_pool: bool = param(False, doc="One window over everything; kernel, pad, stride unused.")

@@ -97,6 +97,7 @@ class _Product(Op):
     """Shared by gemm and gemm2: ``alpha * op(A) x op(B)`` with rows along `axis`."""
 
     kinds = "f"
+    work = "matmul"
     transpose_a: bool
     transpose_b: bool
     alpha: float
@@ -192,6 +193,7 @@ class _linalg_gemm2(_Product):
 class _linalg_syrk(Linalg):
     """``alpha * A x A^T``, or ``alpha * A^T x A``."""
 
+    work = "matmul"
     aliases = ("linalg_syrk",)
     transpose: bool = param(False, doc="Put the transposed first.")
     alpha: float = param(1.0, doc="Factor of the product.")
@@ -220,6 +222,7 @@ class _linalg_syrk(Linalg):
 class _Triangular(Linalg):
     """Shared by trmm and trsm: one factor is triangular, on either side, perhaps transposed."""
 
+    work = "matmul"
     inputs = ("A", "B")
     transpose: bool = param(False, doc="Use the transposed of the triangular matrix.")
     rightside: bool = param(False, doc="The triangular matrix stands on the right.")

@@ -6,57 +6,57 @@ from raysym.graph import Entry, apply
 
 
 def add(a: Entry, b: Entry) -> Entry:
-    """Elementwise a + b, equal shapes."""
+    """``a + b``, equal shapes."""
     return apply("elemwise_add", a, b)
 
 
 def sub(a: Entry, b: Entry) -> Entry:
-    """Elementwise a - b, equal shapes."""
+    """``a - b``, equal shapes."""
     return apply("elemwise_sub", a, b)
 
 
 def mul(a: Entry, b: Entry) -> Entry:
-    """Elementwise a * b, equal shapes."""
+    """``a * b``, equal shapes."""
     return apply("elemwise_mul", a, b)
 
 
 def div(a: Entry, b: Entry) -> Entry:
-    """Elementwise a / b, equal shapes."""
+    """``a / b``, equal shapes."""
     return apply("elemwise_div", a, b)
 
 
 def neg(a: Entry) -> Entry:
-    """-a."""
+    """``-a``."""
     return apply("negative", a)
 
 
 def square(a: Entry) -> Entry:
-    """a * a."""
+    """``a * a``."""
     return apply("square", a)
 
 
 def plus(a: Entry, scalar: float) -> Entry:
-    """A + scalar."""
+    """``a + scalar``."""
     return apply("_plus_scalar", a, scalar=scalar)
 
 
 def times(a: Entry, scalar: float) -> Entry:
-    """A * scalar."""
+    """``a * scalar``."""
     return apply("_mul_scalar", a, scalar=scalar)
 
 
 def over(a: Entry, scalar: float) -> Entry:
-    """A / scalar."""
+    """``a / scalar``."""
     return apply("_div_scalar", a, scalar=scalar)
 
 
 def minus_from(scalar: float, a: Entry) -> Entry:
-    """Scalar - a."""
+    """``scalar - a``."""
     return apply("_rminus_scalar", a, scalar=scalar)
 
 
 def power(a: Entry, scalar: float) -> Entry:
-    """A ** scalar."""
+    """``a ** scalar``."""
     return apply("_power_scalar", a, scalar=scalar)
 
 
@@ -71,7 +71,7 @@ def reshape_like(a: Entry, like: Entry) -> Entry:
 
 
 def exp(a: Entry) -> Entry:
-    """e ** a."""
+    """``e ** a``."""
     return apply("exp", a)
 
 

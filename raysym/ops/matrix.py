@@ -31,6 +31,7 @@ class dot(Op):
     """
 
     kinds = "fiu"
+    work = "matmul"
     inputs = ("lhs", "rhs")
     transpose_a: bool = param(False, doc="Contract the first axis of lhs instead of the last.")
     transpose_b: bool = param(False, doc="Contract the last axis of rhs instead of the first.")
@@ -104,6 +105,7 @@ class _backward_dot(Op):
     Bilinear in both, for any ranks; two matrices specialize into plain `dot`.
     """
 
+    work = "matmul"
     internal = True
     inputs = ("grad", "other", "like")
     shape_only = ("like",)
@@ -160,6 +162,7 @@ class batch_dot(Op):
     """
 
     kinds = "fiu"
+    work = "matmul"
     inputs = ("lhs", "rhs")
     transpose_a: bool = param(False, doc="Transpose the matrices of lhs.")
     transpose_b: bool = param(False, doc="Transpose the matrices of rhs.")

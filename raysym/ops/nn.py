@@ -23,6 +23,7 @@ class FullyConnected(Op):
     """
 
     kinds = "f"
+    work = "matmul"
     inputs = ("data", "weight", "bias")
     num_hidden: int = param(low=1, doc="Number of hidden nodes of the output.")
     no_bias: bool = param(False, doc="Whether to disable bias parameter.")

@@ -23,6 +23,7 @@ class _Normalization(Op):
     """Shared by all pages: kind, geometry, the forward map and its gradient."""
 
     kinds = "f"
+    work = "normalization"
     kind: ClassVar[str]
     spread: ClassVar[str]  # what the third output shows: inv = 1/std, std or var
     axis: int = 1

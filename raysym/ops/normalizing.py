@@ -78,6 +78,7 @@ class Geometry(NamedTuple):
 class _Facts(Op):
     """Parameters of the gradient ops, and how they read their inputs."""
 
+    work = "normalization"
     internal = True
     kind: str = param(choices=KINDS, doc="Which normalisation.")
     spread: str = param(choices=SPREADS, doc="What the input spread holds.")

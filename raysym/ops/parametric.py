@@ -27,9 +27,9 @@ class clip(Unary):
         return xp.where(data > self.a_max, high, raised)
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
-        above = apply("_greater_equal_scalar", ins[0], scalar=self.a_min)
-        below = apply("_lesser_equal_scalar", ins[0], scalar=self.a_max)
-        return [mul(grads[0], mul(above, below))]
+        high_enough = apply("_greater_equal_scalar", ins[0], scalar=self.a_min)
+        low_enough = apply("_lesser_equal_scalar", ins[0], scalar=self.a_max)
+        return [mul(grads[0], mul(high_enough, low_enough))]
 
 
 def _edge(scale: float) -> float:

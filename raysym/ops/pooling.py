@@ -33,6 +33,7 @@ class Pool(Op):
     """Parameters and geometry that Pooling and its gradients share."""
 
     kinds = "f"
+    work = "pooling"
     kernel: Dims = param((), low=1, doc="Window size: (w,), (h, w) or (d, h, w).")
     pool_type: str = param(
         "max", choices=("avg", "lp", "max", "sum"), doc="What a window is reduced to."

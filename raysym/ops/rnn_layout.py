@@ -30,6 +30,7 @@ class Recurrent(Op):
     """Parameters and geometry that the op, its inference form and its gradient share."""
 
     kinds = "f"
+    work = "matmul"
     inputs = ("data", "parameters", "state", "state_cell", "sequence_length")
     state_size: int = param(low=1, doc="Number of units of each layer.")
     num_layers: int = param(low=1, doc="Number of stacked layers.")

@@ -171,8 +171,7 @@ class Pool:
     backward runs the object of the oldest run is used again.
     """
 
-    kinds = "f"
-    limit = 64
+    limit = 64  # objects; beyond that the oldest is taken away from its run
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

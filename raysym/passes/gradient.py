@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from raysym.errors import MXNetError, RuleError, did_you_mean
-from raysym.graph import Entry, Graph, Node, apply, node_error, node_names, topological
-from raysym.op import in_words, make_op
-
-_KEPT = "__ctx_group__"  # a gradient runs where its forward node runs
+from raysym.errors import MXNetError, RuleError, did_you_mean, in_words
+from raysym.graph import Entry, Graph, Node, apply, node_error, node_names
+from raysym.names import GROUP
+from raysym.op import make_op
 
 
 class Gradient(NamedTuple):
@@ -101,12 +100,6 @@ def _new_nodes(grad: Entry, known: set[Node]) -> list[Node]:
     return new
 
 
-def needed_head_grads(outputs: Sequence[Entry], placeholders: Sequence[Entry | None]) -> set[int]:
-    """Positions of the head gradients that `outputs` really depend on."""
-    reached = set(topological(entry.node for entry in outputs))
-    return {i for i, p in enumerate(placeholders) if p is not None and p.node in reached}
-
-
 # ----- gradients that users keep as part of a graph
 
 
@@ -180,7 +173,8 @@ def _named(graph: Graph, extended: Graph, origin: Mapping[Node, Node]) -> Graph:
         if node in old:
             return node.entries()
         home = origin.get(node, node)
-        kept = {_KEPT: home.attrs[_KEPT]} if _KEPT in home.attrs else {}
+        # A gradient runs where its forward node runs.
+        kept = {GROUP: home.attrs[GROUP]} if GROUP in home.attrs else {}
         return Node(node.op, names[node], inputs, {**node.attrs, **kept}, home.source).entries()
 
     return extended.map(visit)

@@ -6,9 +6,8 @@ import ast
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from raysym.errors import MXNetError, RuleError, sentence
+from raysym.errors import MXNetError, RuleError, in_words, sentence
 from raysym.graph import Entry, Graph, Node, entry_name, node_error, node_names
-from raysym.op import in_words
 from raysym.params import parse_literal
 from raysym.types import (
     DTYPE_OF_CODE,
@@ -186,4 +185,4 @@ def _shape_attr(text: str) -> PartialShape:
 
 
 def _dtype_attr(text: str) -> PartialDType:
-    return DTYPE_OF_CODE.get(int(parse_literal(text)), None)
+    return DTYPE_OF_CODE.get(int(parse_literal(text)))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from raysym.graph import Entry, Graph, Node, apply
+from raysym.names import GROUP
 from raysym.op import call_kernel
 from raysym.types import TensorType
 
@@ -28,24 +29,12 @@ def simplify(
     """The simplified graph, and for each of its nodes the user's node that it belongs to."""
     old_of: dict[Node, Node] = {}
     graph = specialize(graph, types, old_of)
-    graph, old_of = _then(old_of, *_tracked(fold_constants, graph))
-    graph, old_of = _then(old_of, *_tracked(merge_equal, graph))
-    return graph, {node: _root(old_of.get(node, node), origin) for node in graph.nodes}
-
-
-def _tracked(rewrite: Any, graph: Graph) -> tuple[Graph, dict[Node, Node]]:
-    old_of: dict[Node, Node] = {}
-    return rewrite(graph, old_of), old_of
-
-
-def _then(
-    first: Mapping[Node, Node], graph: Graph, second: Mapping[Node, Node]
-) -> tuple[Graph, dict[Node, Node]]:
-    return graph, {new: first.get(mid, mid) for new, mid in second.items()}
-
-
-def _root(node: Node, origin: Origin) -> Node:
-    return origin.get(node, node)
+    for rewrite in (fold_constants, merge_equal):
+        newer: dict[Node, Node] = {}
+        graph = rewrite(graph, newer)
+        old_of = {new: old_of.get(old, old) for new, old in newer.items()}
+    olds = ((node, old_of.get(node, node)) for node in graph.nodes)
+    return graph, {node: origin.get(old, old) for node, old in olds}
 
 
 def specialize(graph: Graph, types: Mapping[Entry, TensorType], old_of: dict[Node, Node]) -> Graph:
@@ -114,7 +103,7 @@ def merge_equal(graph: Graph, old_of: dict[Node, Node]) -> Graph:
         kept = node.with_inputs(inputs)
         if node.is_variable or node.op.random or node.op.stateful:
             return kept.entries()
-        key = (node.op, inputs, node.attrs.get("__ctx_group__"))
+        key = (node.op, inputs, node.attrs.get(GROUP))
         return first.setdefault(key, kept).entries()
 
     return graph.map(visit, old_of)

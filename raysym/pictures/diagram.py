@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Literal, get_args
 
+from raysym.errors import did_you_mean
 from raysym.pictures.looks import LOOKS
 
 __all__ = ["Arrow", "Diagram", "Mark"]
@@ -27,7 +27,7 @@ class Mark:
 
     def __post_init__(self) -> None:
         if self.kind not in LOOKS:
-            hint = _did_you_mean(self.kind, LOOKS)
+            hint = _hint(self.kind, LOOKS)
             raise ValueError(
                 f"Mark '{self.id}': unknown kind: got {self.kind!r}, "
                 f"expected one of {', '.join(LOOKS)}.{hint}"
@@ -83,7 +83,7 @@ class Diagram:
                 if end not in ids:
                     self._refuse(
                         f"arrow {arrow.src!r} -> {arrow.dst!r} has no mark at one end: "
-                        f"got {end!r}, expected the id of a mark.{_did_you_mean(end, ids)}"
+                        f"got {end!r}, expected the id of a mark.{_hint(end, ids)}"
                     )
 
     def _check_acyclic(self) -> None:
@@ -92,9 +92,8 @@ class Diagram:
             self._refuse(f"arrows run in a circle: got {' -> '.join(cycle)}, expected no cycle")
 
 
-def _did_you_mean(word: str, words: Iterable[str]) -> str:
-    close = get_close_matches(word, sorted(words), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+def _hint(word: str, words: Iterable[str]) -> str:
+    return f" {did_you_mean(word, sorted(words))}".rstrip()
 
 
 def _find_cycle(marks: tuple[Mark, ...], arrows: tuple[Arrow, ...]) -> list[str]:

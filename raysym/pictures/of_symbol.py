@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from raysym.graph import Entry, Graph, Node, node_names
+from raysym.graph import Entry, Graph, Node, node_names, split_variables
+from raysym.names import GROUP
 from raysym.pictures.captions import parameter_lines
 from raysym.pictures.diagram import Arrow, Diagram, Mark
 from raysym.pictures.svg import svg
 
 __all__ = ["diagram_of_symbol", "draw_symbol"]
-
-_GROUP = "__ctx_group__"
 
 
 def draw_symbol(graph: Graph, title: str = "") -> str:
@@ -25,7 +24,7 @@ def diagram_of_symbol(graph: Graph, title: str = "") -> Diagram:
     Nodes that share a ctx_group stand on one backdrop, variables with their first reader.
     """
     names = node_names(graph)
-    aux = {node.inputs[slot].node for node in graph.nodes for slot in node.aux_slots()}
+    aux = set(split_variables(graph)[1])
     groups = _groups(graph)
     marks = [
         _variable(node, names, groups, node in aux)
@@ -62,7 +61,7 @@ def _which(entry: Entry) -> str:
 
 def _groups(graph: Graph) -> dict[Node, str]:
     """The ctx_group of each node; empty when no node has one."""
-    found = {node: node.attrs[_GROUP] for node in graph.nodes if _GROUP in node.attrs}
+    found = {node: node.attrs[GROUP] for node in graph.nodes if GROUP in node.attrs}
     for node in graph.nodes if found else ():
         known = [found[entry.node] for entry in node.inputs if entry.node in found]
         if node not in found and not node.is_variable and known:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from raysym.errors import MXNetError, PlanError
+from raysym.errors import MXNetError, PlanError, in_words
 from raysym.graph import Entry, Node
-from raysym.op import in_words
 from raysym.passes.infer import infer
 from raysym.planning.step import Bound
 from raysym.types import TensorType

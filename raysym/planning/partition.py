@@ -9,8 +9,9 @@ import scheduler
 from raysym.context import Context
 from raysym.errors import PlacementError, sentence
 from raysym.graph import Graph, Node, node_error
+from raysym.names import GROUP
 from raysym.planning.step import Bound, inference_step, training_step
-from raysym.planning.tasks import GROUP, task_graph
+from raysym.planning.tasks import task_graph
 
 
 def place_by_group(

@@ -16,7 +16,7 @@ from raysym.errors import PlanError
 from raysym.graph import call_text
 from raysym.op import Op, make_op
 from raysym.params import parse_literal
-from raysym.types import TensorType, short_dtype
+from raysym.types import DTYPE_CODES, TensorType, short_dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,10 +193,7 @@ def _typed_name(text: str, types: dict[str, TensorType]) -> str:
     return name
 
 
-_LONG = {
-    short_dtype(d): d
-    for d in ("float16", "float32", "float64", "int8", "int32", "int64", "uint8", "bool")
-}
+_LONG = {short_dtype(dtype): dtype for dtype in DTYPE_CODES}
 
 
 # ----- splitting outside of quotes and brackets

@@ -113,5 +113,4 @@ def kernel_s(
 ) -> float:
     """Seconds of one kernel: the slower of arithmetic and memory, and the cost of a call."""
     cost = run.op.cost(ins, outs)
-    busy = max(cost.flops / device.flops_per_s, cost.nbytes / device.bytes_per_s)
-    return busy + device.overhead_s
+    return device.call_s(scheduler.Part(run.op.work, cost.flops, cost.nbytes))

@@ -76,9 +76,8 @@ def training_step(bound: Bound, tidy: bool = True) -> Step:
     if not bound.grad_req:
         return _finish(bound, stores, phases, {}, {}, {}, tidy)
     back = _Backward.of(bound, bound.graph, BACKWARD)
-    trained = set(back.origin.values())
     stores += [*back.stores, *back.updates(bound, BACKWARD)]
-    stores += _updates(bound.graph, bound, BACKWARD, True, trained)
+    stores += _updates(bound.graph, bound, BACKWARD, True, _trained(bound))
     return _finish(
         bound, stores, (FORWARD, BACKWARD), back.origin, back.heads, back.accumulators, tidy
     )
@@ -98,6 +97,15 @@ def inference_backward_step(bound: Bound, tidy: bool = True) -> Step:
         back.accumulators,
         tidy,
     )
+
+
+def _trained(bound: Bound) -> set[Node]:
+    """Nodes whose backward MXNet runs, be it on zeros: gradients that are wanted lie beneath."""
+    found = {entry.node for entry in bound.grad_req}
+    for node in bound.graph.nodes:
+        if not node.op.zero_gradient and any(entry.node in found for entry in node.inputs):
+            found.add(node)
+    return found
 
 
 # ----- the backward part
@@ -185,7 +193,7 @@ def _updates(
 ) -> list[Store]:
     """New values of variables; a variable shared by several nodes is updated by each in turn.
 
-    Only nodes `among` these count: in backward, those that a gradient passes through.
+    Only nodes `among` these count: in backward, those that are trained.
     """
     current: dict[Entry, Entry] = {}
     for node in graph.nodes:

@@ -1,7 +1,7 @@
 """From nodes to numbers: the weighted graph that the scheduler places.
 
 A forward node and the gradients that belong to it are one task, since they run on one worker; its
-cost is the sum over the joint graph of forward and backward, as the op pages count it.
+parts are their kernel calls in the joint graph of forward and backward, as the op pages count them.
 """
 
 from __future__ import annotations
@@ -11,18 +11,17 @@ from collections.abc import Mapping
 import scheduler
 from raysym.context import Context
 from raysym.graph import Entry, Node
+from raysym.names import GROUP
 from raysym.op import Cost
 from raysym.planning.step import Bound, Step
 from raysym.types import TensorType
-
-GROUP = "__ctx_group__"
 
 
 def task_graph(bound: Bound, step: Step, pins: Mapping[str, Context]) -> scheduler.TaskGraph:
     """Tasks named after the user's nodes, in graph order, and the bytes between them."""
     nodes = [node for node in bound.graph.nodes if not node.is_variable]
-    costs = costs_by_origin(step)
-    tasks = tuple(_task(node, bound, costs.get(node, Cost(0.0, 0.0)), pins) for node in nodes)
+    parts = parts_by_origin(step)
+    tasks = tuple(_task(node, bound, parts.get(node, ()), pins) for node in nodes)
     return scheduler.TaskGraph(tasks, tuple(_edges(nodes, bound)))
 
 
@@ -32,23 +31,27 @@ def node_cost(node: Node, types: Mapping[Entry, TensorType]) -> Cost:
     return node.op.cost(ins, [types[entry] for entry in node.entries()])
 
 
-def costs_by_origin(step: Step) -> dict[Node, Cost]:
-    """Flops and bytes of everything that belongs to each of the user's nodes."""
-    total: dict[Node, Cost] = {}
+def parts_by_origin(step: Step) -> dict[Node, tuple[scheduler.Part, ...]]:
+    """Kernel calls of everything that belongs to each of the user's nodes."""
+    parts: dict[Node, list[scheduler.Part]] = {}
     for node in step.graph.nodes:
         if not node.is_variable:
-            owner, cost = step.origin[node], node_cost(node, step.types)
-            old = total.get(owner, Cost(0.0, 0.0))
-            total[owner] = Cost(old.flops + cost.flops, old.nbytes + cost.nbytes)
-    return total
+            cost = node_cost(node, step.types)
+            part = scheduler.Part(node.op.work, float(cost.flops), float(cost.nbytes))
+            parts.setdefault(step.origin[node], []).append(part)
+    return {node: tuple(found) for node, found in parts.items()}
 
 
-def _task(node: Node, bound: Bound, cost: Cost, pins: Mapping[str, Context]) -> scheduler.Task:
+def _task(
+    node: Node, bound: Bound, parts: tuple[scheduler.Part, ...], pins: Mapping[str, Context]
+) -> scheduler.Task:
     group = node.attrs.get(GROUP, "")
     return scheduler.Task(
         bound.names[node],
-        flops=cost.flops,
-        nbytes=cost.nbytes,
+        flops=sum(part.flops for part in parts),
+        nbytes=sum(part.nbytes for part in parts),
+        kind=node.op.work,
+        parts=parts,
         memory=float(_kept(node, bound)),
         pin=pins[group].worker if group in pins else None,
     )

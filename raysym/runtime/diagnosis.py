@@ -8,39 +8,22 @@ from typing import Any
 from raysym.runtime.host import Health
 
 
-def find_stall(
-    before: Mapping[str, Health], now: Mapping[str, Health], reported: Sequence[str]
-) -> list[str] | None:
-    """The workers of a wait-for cycle, or of a chain that ends at a worker that is done.
+def find_stall(before: Mapping[str, Health], now: Mapping[str, Health]) -> list[str] | None:
+    """The workers of a wait-for cycle in which nothing has moved since `before`; else None.
 
-    None while somebody still moves: a worker that computes is not stalled.
+    A worker that computes, or whose data still flows, is not stalled.
     """
-    for name, health in now.items():
-        if name in reported:
-            continue
-        waits = health.waits_for
-        if waits is None or before.get(name) != health:
-            continue
-        chain = _chain(name, now, reported)
-        if chain is not None:
-            return chain
+    for name in now:
+        trail: list[str] = []
+        while name in now and before.get(name) == now[name]:
+            if name in trail:
+                return trail[trail.index(name) :]
+            trail.append(name)
+            waits = now[name].waits_for
+            if waits is None:
+                break
+            name = waits[0]
     return None
-
-
-def _chain(start: str, now: Mapping[str, Health], reported: Sequence[str]) -> list[str] | None:
-    trail = [start]
-    while True:
-        waits = now[trail[-1]].waits_for
-        if waits is None:
-            return None
-        peer = waits[0]
-        if peer in trail:
-            return trail[trail.index(peer) :]
-        if peer in reported:
-            return trail
-        if peer not in now:
-            return None
-        trail.append(peer)
 
 
 def describe(names: Sequence[str], health: Mapping[str, Health], plan_line: Any) -> str:

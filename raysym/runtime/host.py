@@ -47,7 +47,8 @@ class Site(NamedTuple):
 
 
 class Health(NamedTuple):
-    """What a worker is doing. ``moves`` counts instructions, so that standing still shows."""
+    """What a worker is doing. ``moves`` counts messages, whole or in part, and so shows whether
+    anything moves."""
 
     turn: int
     phase: str
@@ -123,7 +124,11 @@ class Host:
         """What the loop is doing right now."""
         box = self._mailbox
         return Health(
-            box.turn, self._phase, self._worker.position, self._exchange.waits_for, box.moves
+            box.turn,
+            self._phase,
+            self._worker.position,
+            self._exchange.waits_for,
+            box.moves + self._exchange.events,
         )
 
     def pid(self) -> int:

@@ -217,7 +217,8 @@ class ResidentRuntime:
             raise failure
         self._turns.popleft()
         found: dict[str, Any] = {}
-        for name, report in turn.reports.items():
+        for name in (n for n in self._programs if n in turn.reports):  # monitors want one order
+            report = turn.reports[name]
             self._seconds[name] = report.seconds
             if turn.tap is not None:
                 for what in report.seen:
@@ -240,7 +241,7 @@ class ResidentRuntime:
                 continue
             stalled = None
             if time.monotonic() < deadline:
-                seen, stalled = self._probe(turn, seen)
+                seen, stalled = self._probe(seen)
             if stalled is not None or time.monotonic() >= deadline:
                 silent = ", ".join(sorted(turn.waiting))
                 self._break(f"no answer within {self._timeout_s:g} s from {silent}")
@@ -252,16 +253,14 @@ class ResidentRuntime:
         except ChannelClosed as closed:
             raise self._death(closed.peer) from None
 
-    def _probe(
-        self, turn: _Turn, before: Mapping[str, Health]
-    ) -> tuple[dict[str, Health], str | None]:
+    def _probe(self, before: Mapping[str, Health]) -> tuple[dict[str, Health], str | None]:
         """What silent workers do; the stall in words if they wait for each other."""
         assert self._fleet is not None
         try:
             now = self._fleet.call("health", dict.fromkeys(self._programs, ()), PROBE_S)
         except (StallError, WorkerError):  # the deadline, or the closed channel, will tell
             return {}, None
-        names = find_stall(before, now, [n for n in now if n not in turn.waiting])
+        names = find_stall(before, now)
         if names is None:
             return now, None
         return now, "these workers wait for each other:\n" + describe(names, now, self._line)

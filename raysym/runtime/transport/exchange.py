@@ -28,6 +28,7 @@ class Exchange:
         self.name = name
         self.channels: dict[str, Channel] = {}
         self.waits_for: tuple[str, str] | None = None  # peer and entry, for the diagnosis
+        self.events = 0  # how often something has arrived
         self._on_control = on_control
         self._by_fd: dict[int, Channel] = {}
         self._arrived: dict[tuple[str, Key], Any] = {}
@@ -75,6 +76,7 @@ class Exchange:
     def wait(self, timeout_s: float) -> bool:
         """Take in what arrives; False when nothing came in time."""
         ready = self._epoll.poll(timeout_s)
+        self.events += len(ready)
         for fd, event in ready:
             if event != select.EPOLLOUT:
                 self._take(self._by_fd[fd])
