@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import ray
+from ray.cluster_utils import Cluster
 
 import raysym as mx
 from benchmarks import runtime_peers as peers
@@ -54,11 +55,13 @@ def groups(k: int) -> dict[str, mx.Context]:
     return {f"g{i}": mx.cpu(i) for i in range(k)}
 
 
-def chain(k: int, shape: tuple[int, ...], transport: str | None = None) -> mx.Executor:
-    """Each of k workers multiplies by one and hands on."""
+def chain(
+    k: int, shape: tuple[int, ...], transport: str | None = None, length: int | None = None
+) -> mx.Executor:
+    """Each of k workers in turn multiplies by one and hands on, `length` times in all."""
     x = mx.sym.Variable("data")
-    for i in range(k):
-        with mx.AttrScope(ctx_group=f"g{i}"):
+    for i in range(length or k):
+        with mx.AttrScope(ctx_group=f"g{i % k}"):
             x = x * 1.0
     where = {"group2ctx": groups(k), "runtime": "ray", "transport": transport}
     return x.simple_bind(mx.cpu(), grad_req="null", data=shape, **where)
@@ -112,17 +115,34 @@ def large_pipeline() -> Iterator[Row]:
 
 
 def hops() -> Iterator[Row]:
-    """Receive, copy, send: what two more workers in a chain add, per worker."""
+    """Receive, copy, send: what one more step of a chain between two workers adds."""
+    short, long = 4, 24
     for label, nbytes in SIZES.items():
-        shape, n = (nbytes // 4,), 30 if nbytes > 1 << 20 else 100
+        shape, n = (nbytes // 4,), 20 if nbytes > 1 << 20 else 100
         x = np.ones(shape, np.float32)
-        yield f"ObjectRefs {label}", statistics.median(peers.ref_hops(4, x, n // 3)), ""
+        yield f"ObjectRefs {label}", peers.ref_hop(short, long, x, max(5, n // 10)), ""
         for transport in TRANSPORTS:
             times = {}
-            for k in (2, 4):
-                with chain(k, shape, transport) as executor:
-                    times[k] = median(executor.forward, n)
-            yield f"raysym {transport} {label}", (times[4] - times[2]) / 2, ""
+            for length in (short, long):
+                repeat = 5 if transport == "object_ref" else n
+                with chain(2, shape, transport, length) as executor:
+                    times[length] = median(executor.forward, repeat)
+            yield f"raysym {transport} {label}", (times[long] - times[short]) / (long - short), ""
+
+
+def nodes() -> Iterator[Row]:
+    """Hops between two raylets of one CPU each: has a Ray of its own, so ask for it alone."""
+    short, long = 4, 24
+    for label, nbytes in SIZES.items():
+        shape, n = (nbytes // 4,), 20 if nbytes > 1 << 20 else 100
+        x = np.ones(shape, np.float32)
+        yield f"ObjectRefs {label}", peers.ref_hop(short, long, x, max(5, n // 10), num_cpus=1), ""
+        times = {}
+        for length in (short, long):
+            with chain(2, shape, None, length) as executor:
+                times[length] = median(executor.forward, n)
+                (how,) = set(executor.plan.links.values())
+        yield f"raysym {how} {label}", (times[long] - times[short]) / (long - short), ""
 
 
 @contextmanager
@@ -258,15 +278,32 @@ def orders() -> Iterator[Row]:
 SECTIONS: dict[str, Callable[[], Iterator[Row]]] = {
     section.__name__: section
     for section in (
-        pipeline, large_pipeline, hops, orders, predicted, replicas, metg, failures, memory,
+        pipeline, large_pipeline, hops, nodes, orders, predicted, replicas, metg, failures, memory,
     )
 }  # fmt: skip
+
+
+@contextmanager
+def started(two_nodes: bool) -> Iterator[None]:
+    """Ray with room for all, or two raylets with room for one worker each."""
+    if not two_nodes:
+        ray.init(num_cpus=16, include_dashboard=False, log_to_driver=False, logging_level="error")
+        yield
+        ray.shutdown()
+        return
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
+    yield
+    ray.shutdown()
+    cluster.shutdown()
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run the sections that were asked for; print them and write them down."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sections", default=",".join(SECTIONS))
+    parser.add_argument("--sections", default=",".join(n for n in SECTIONS if n != "nodes"))
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     environment = {
@@ -276,13 +313,13 @@ def main(arguments: Sequence[str]) -> None:
     }
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     rows = []
-    ray.init(num_cpus=16, include_dashboard=False, log_to_driver=False, logging_level="error")
-    for name in options.sections.split(","):
-        for what, seconds, remark in SECTIONS[name]():
-            load = os.getloadavg()[0]
-            rows.append((name, what, seconds, remark, load))
-            print(f"{name:15} {what:30} {seconds * 1e6:12.0f} us  load {load:4.1f}  {remark}")
-    ray.shutdown()
+    with started(two_nodes=options.sections == "nodes"):
+        for name in options.sections.split(","):
+            for what, seconds, remark in SECTIONS[name]():
+                load = os.getloadavg()[0]
+                rows.append((name, what, seconds, remark, load))
+                line = f"{name:15} {what:30} {seconds * 1e6:12.0f} us  load {load:4.1f}  {remark}"
+                print(line, flush=True)
     if options.out:
         record = {
             "command": shlex.join(["python", "-m", "benchmarks.runtime", *arguments]),
@@ -294,7 +331,7 @@ def main(arguments: Sequence[str]) -> None:
             "rows": rows,
         }
         options.out.mkdir(parents=True, exist_ok=True)
-        path = options.out / "runtime.json"
+        path = options.out / f"runtime{'-nodes' * (options.sections == 'nodes')}.json"
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 

@@ -6,6 +6,7 @@ A stage multiplies by one, forward and backward; k stages, m micro-batches, in 1
 from __future__ import annotations
 
 import multiprocessing
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -126,23 +127,19 @@ def by_pipes(k: int, m: int, x: Any) -> tuple[Callable[[], Any], Callable[[], No
     return step, end
 
 
-def ref_hops(k: int, x: Any, n: int) -> list[float]:
-    """Seconds per hop of a chain driver -> k actors -> driver by ObjectRefs."""
-    stages = [Stage.remote() for _ in range(k)]
+def ref_hop(short: int, long: int, x: Any, n: int, num_cpus: float = 0) -> float:
+    """Seconds that one more hop adds to a chain between two actors by ObjectRefs."""
+    stages = [Stage.options(num_cpus=num_cpus).remote() for _ in range(2)]
 
-    def chain() -> None:
-        value = x
-        for stage in stages:
-            value = stage.echo.remote(value)
+    def chain(length: int) -> float:
+        begun, value = time.perf_counter(), x
+        for i in range(length):
+            value = stages[i % 2].echo.remote(value)
         ray.get(value)
+        return time.perf_counter() - begun
 
-    for _ in range(3):
-        chain()
-    times = []
-    for _ in range(n):
-        begun = time.perf_counter()
-        chain()
-        times.append((time.perf_counter() - begun) / (k + 1))
+    chain(short)
+    times = {k: statistics.median(chain(k) for _ in range(n)) for k in (short, long)}
     for stage in stages:
         ray.kill(stage)
-    return times
+    return (times[long] - times[short]) / (long - short)

@@ -1,16 +1,17 @@
 """Measures this machine and writes a cluster file for `bind(cluster=...)` and `raysym plan`.
 
     python cluster/probe.py cluster.toml                 one device per worker on this machine
-    python cluster/probe.py cluster.toml --workers 4 --transport ray
+    python cluster/probe.py cluster.toml --workers 4 --transport socket
 
-Measured on one core with one BLAS thread: flop/s of matrix products, convolutions and elementwise
-kernels, memory bandwidth, the cost of a call, and latency and bytes/s of a message between two
-workers (Ray actors through the object store, or copies inside one process).
+Measured on one core with one BLAS thread, in CPU seconds: flop/s of each kernel class (`Op.work`),
+bytes/s of a kernel that only reads and writes, the cost of a call. Measured in wall seconds:
+latency and bytes/s of a message between two workers, through each transport and in one process.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -25,9 +27,12 @@ from rich.table import Table
 
 import raysym as mx
 import scheduler
+from raysym.planning.plan import Plan, Run
 from raysym.runtime.threads import pinned
+from raysym.runtime.transport import TRANSPORTS
 
 SIZES = (1 << 10, 1 << 16, 1 << 20, 1 << 23)  # bytes of the messages that are timed
+IN_PROCESS = "process"
 
 
 @dataclass(frozen=True)
@@ -39,111 +44,156 @@ class Machine:
     overhead_s: float
 
 
-def seconds(run: Callable[[], object], least_s: float = 0.2) -> float:
-    """Median seconds of one run, after one to warm up."""
+class Way(NamedTuple):
+    """What a message costs: seconds before its first byte, then bytes per second."""
+
+    latency_s: float
+    bytes_per_s: float
+
+
+def seconds(
+    run: Callable[[], object], clock: Callable[[], float], least_s: float = 0.2
+) -> float:
+    """Median seconds of one run on `clock`, after one to warm up."""
     run()
     times: list[float] = []
     while sum(times) < least_s or len(times) < 5:
-        begun = time.perf_counter()
+        begun = clock()
         run()
-        times.append(time.perf_counter() - begun)
+        times.append(clock() - begun)
     return median(times)
 
 
-def timed_step(symbol: mx.Symbol, **shapes: tuple[int, ...]) -> tuple[float, float]:
-    """Seconds and flops of one inference run of a symbol with a single costly node."""
-    executor = symbol.simple_bind(mx.cpu(), grad_req="null", **shapes)
-    task = mx.forecast(symbol, shapes, scheduler.Cluster.uniform(1), is_train=False)
-    flops = sum(t.flops for t in task.schedule.graph.tasks)
-    return seconds(executor.forward), flops
+# ----- kernels
+
+
+def layers() -> dict[str, tuple[mx.Symbol, tuple[int, ...]]]:
+    """One layer of each kernel class, and the shape of its data."""
+    data = mx.sym.Variable("data")
+    convolution = mx.sym.Convolution(data, kernel=(3, 3), pad=(1, 1), num_filter=32, no_bias=True)
+    return {
+        "matmul": (mx.sym.FullyConnected(data, num_hidden=512, no_bias=True), (256, 512)),
+        "convolution": (convolution, (4, 32, 28, 28)),
+        "pooling": (
+            mx.sym.Pooling(data, kernel=(2, 2), stride=(2, 2), pool_type="max"),
+            (8, 32, 28, 28),
+        ),
+        "normalization": (mx.sym.BatchNorm(data, fix_gamma=False), (8, 32, 28, 28)),
+        "elementwise": (mx.sym.tanh(data), (1 << 18,)),
+    }
 
 
 def measure_machine() -> Machine:
-    """Time one network layer of each class, a long copy, and a graph of tiny nodes."""
-    data = mx.sym.Variable("data")
-    classes = {
-        "matmul": (mx.sym.FullyConnected(data, num_hidden=512, no_bias=True), (256, 512)),
-        "convolution": (
-            mx.sym.Convolution(data, kernel=(3, 3), pad=(1, 1), num_filter=32, no_bias=True),
-            (4, 32, 28, 28),
-        ),
-        "elementwise": (mx.sym.tanh(data), (1 << 20,)),
-    }
-    rates = {}
-    for name, (symbol, shape) in classes.items():
-        spent, flops = timed_step(symbol, data=shape)
-        rates[name] = flops / spent
+    """Time one layer of each class, an addition to a large array, and a graph of tiny nodes."""
+    rates = {kind: rate(kind, symbol, shape) for kind, (symbol, shape) in layers().items()}
     return Machine(rates, measure_memory(), measure_call())
 
 
+def rate(kind: str, symbol: mx.Symbol, shape: tuple[int, ...]) -> float:
+    """Flop/s of the kernels of one class in a training step, the gradients' among them.
+
+    Elementwise: forward only, since its gradients are bound by memory, which is measured apart.
+    """
+    grad_req = "null" if kind == "elementwise" else "write"
+    executor = symbol.simple_bind(mx.cpu(), grad_req=grad_req, data=shape)
+    executor.arg_dict["data"][:] = np.random.default_rng(0).normal(size=shape)
+    executor.forward(is_train=grad_req == "write")
+    spent, plan = executor.profile(10).runs, executor.plan
+    runs = [run for run in kernels(plan) if run.op.work == kind and run.outs[0] in spent]
+    return sum(flops(run, plan) for run in runs) / sum(spent[run.outs[0]] for run in runs)
+
+
+def kernels(plan: Plan) -> list[Run]:
+    """Every kernel call of a plan."""
+    programs = [program for phases in plan.programs.values() for program in phases.values()]
+    return [one for program in programs for one in program if isinstance(one, Run)]
+
+
+def flops(run: Run, plan: Plan) -> float:
+    """Operations of one kernel call, as its op page counts them."""
+    outs = [plan.types[out] for out in run.outs if out in plan.types]
+    return run.op.cost([plan.types[arg] for arg in run.args], outs).flops
+
+
 def measure_memory() -> float:
-    """Bytes read and written per second by a copy of 64 MiB."""
-    source = np.ones(1 << 24, np.float32)
-    target = np.empty_like(source)
-    return 2 * source.nbytes / seconds(lambda: np.copyto(target, source))
+    """Bytes read and written per second by a kernel that adds 1 to 4 MiB, its fresh output
+    included."""
+    symbol = mx.sym.Variable("data") + 1.0
+    executor = symbol.simple_bind(mx.cpu(), grad_req="null", data=(1 << 20,))
+    return (2 << 22) / executor.profile(20).runs[symbol.list_outputs()[0].removesuffix("_output")]
 
 
 def measure_call() -> float:
-    """Seconds per node of a chain of 200 nodes on one element."""
+    """CPU seconds per node of a chain of 200 nodes on one element."""
     chain = mx.sym.Variable("data")
     for _ in range(200):
         chain = chain + 1.0
     executor = chain.simple_bind(mx.cpu(), grad_req="null", data=(1,))
-    return seconds(executor.forward) / 200
+    return seconds(executor.forward, time.thread_time) / 200
 
 
-def measure_messages(runtime: str) -> tuple[float, float]:
-    """Latency in seconds and bytes/s between two workers, from messages of several sizes."""
-    points = [(nbytes, message_s(nbytes, runtime)) for nbytes in SIZES]
-    slope, latency = np.polyfit(*np.array(points).T, 1, w=1 / np.array(points)[:, 1])
-    return max(float(latency), 1e-7), 1 / max(float(slope), 1e-12)
+# ----- messages
 
 
-def message_s(nbytes: int, runtime: str) -> float:
-    """Half of what a value costs that goes to the other worker and comes back."""
-    n = nbytes // 4
-    with mx.AttrScope(ctx_group="here"):
-        first = mx.sym.negative(mx.sym.Variable("data"))
-    with mx.AttrScope(ctx_group="there"):
-        second = mx.sym.negative(first)
-    with mx.AttrScope(ctx_group="here"):
-        last = mx.sym.negative(second)
-    places = {"here": mx.cpu(0), "there": mx.cpu(1)}
-    near = dict.fromkeys(places, mx.cpu(0))
-    times = []
-    for where in (places, near):
-        with last.simple_bind(
-            mx.cpu(), grad_req="null", data=(n,), group2ctx=where, runtime=runtime
-        ) as executor:
-            times.append(seconds(executor.forward))
-    return max(times[0] - times[1], 1e-9) / 2
+def measure_messages() -> dict[str, Way]:
+    """Latency and bytes/s between two workers, in one process and through each transport."""
+    ways = {IN_PROCESS: _way([round_trip_s(n, "local") / 2 for n in SIZES])}
+    at_home = [round_trip_s(n, "ray", there=0) for n in SIZES]
+    for transport in TRANSPORTS:
+        trips = [round_trip_s(n, "ray", transport=transport) for n in SIZES]
+        ways[transport] = _way([(a - b) / 2 for a, b in zip(trips, at_home, strict=True)])
+    return ways
 
 
-def describe(machine: Machine, link: tuple[float, float], workers: int) -> scheduler.Cluster:
-    """The cluster of `workers` equal devices; its speed is that of matrix products."""
+def _way(times: list[float]) -> Way:
+    """The line through the times of messages of SIZES; relative errors count alike."""
+    points = np.maximum(times, 1e-7)
+    slope, latency = np.polyfit(SIZES, points, 1, w=1 / points)
+    return Way(max(float(latency), 1e-7), 1 / max(float(slope), 1e-12))
+
+
+def round_trip_s(nbytes: int, runtime: str, there: int = 1, transport: str | None = None) -> float:
+    """Wall seconds of a step whose value goes to worker `there` and comes back to worker 0."""
+    symbol = mx.sym.Variable("data")
+    for group in ("here", "there", "here"):
+        with mx.AttrScope(ctx_group=group):
+            symbol = mx.sym.negative(symbol)
+    places = {"here": mx.cpu(0), "there": mx.cpu(there)}
+    options = {"group2ctx": places, "runtime": runtime, "transport": transport}
+    with symbol.simple_bind(
+        mx.cpu(), grad_req="null", data=(nbytes // 4,), **options
+    ) as executor:
+        return seconds(executor.forward, time.perf_counter)
+
+
+# ----- the report
+
+
+def describe(machine: Machine, way: Way, workers: int) -> scheduler.Cluster:
+    """The cluster of `workers` equal devices."""
     devices = tuple(
         scheduler.Device(
             f"cpu:{i}",
-            flops_per_s=machine.flops_per_s["matmul"],
+            flops_per_s=machine.flops_per_s["elementwise"],
             bytes_per_s=machine.bytes_per_s,
             overhead_s=machine.overhead_s,
+            rates=machine.flops_per_s,
         )
         for i in range(workers)
     )
-    latency_s, bytes_per_s = link
-    return scheduler.Cluster(
-        devices, (scheduler.Link(bytes_per_s=bytes_per_s, latency_s=latency_s),)
-    )
+    return scheduler.Cluster(devices, (scheduler.Link(bytes_per_s=way[1], latency_s=way[0]),))
 
 
-def show(machine: Machine, link: tuple[float, float], console: Console) -> None:
+def show(machine: Machine, ways: dict[str, Way], console: Console) -> None:
     """The measurements as a table."""
     table = Table("what", "measured", title=f"{platform.node()}, {date.today()}")
     for name, rate in machine.flops_per_s.items():
         table.add_row(f"{name}", f"{rate / 1e9:.3g} Gflop/s")
     table.add_row("memory", f"{machine.bytes_per_s / 1e9:.3g} GB/s")
     table.add_row("one call", f"{machine.overhead_s * 1e6:.3g} us")
-    table.add_row("a message", f"{link[0] * 1e6:.4g} us + {link[1] / 1e9:.3g} GB/s")
+    for name, way in ways.items():
+        cost = f"{way.latency_s * 1e6:.4g} us + {way.bytes_per_s / 1e9:.3g} GB/s"
+        table.add_row(f"a message, {name}", cost)
     console.print(table)
 
 
@@ -152,13 +202,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("path", type=Path, help="the TOML file to write")
     parser.add_argument("--workers", type=int, default=2, help="devices to describe")
-    parser.add_argument("--transport", choices=("ray", "local"), default="ray")
+    choices = (IN_PROCESS, *TRANSPORTS)
+    parser.add_argument("--transport", choices=choices, default="object_store")
     given = parser.parse_args()
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # no token file for a cluster of our own
     with pinned(1):
         machine = measure_machine()
-    link = measure_messages(given.transport)
-    show(machine, link, Console())
-    describe(machine, link, given.workers).save(given.path)
+    ways = measure_messages()
+    show(machine, ways, Console())
+    describe(machine, ways[given.transport], given.workers).save(given.path)
 
 
 if __name__ == "__main__":

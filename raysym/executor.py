@@ -273,7 +273,10 @@ class Executor:
 
     @property
     def plan(self) -> Plan:
-        """The plan of the mode that ran last: what each worker does, as text and as data."""
+        """What each worker does, as text and as data: the plan of inference if that ran last.
+
+        Otherwise that of training; `step` runs one of its own.
+        """
         training = self._last in ("", "forward") and bool(self._session.bound.grad_req)
         return self._session.mode("training" if training else "inference")[1]
 

@@ -264,11 +264,6 @@ def node_text(node: Node, error: RuleError | str, context: Sequence[str] = ()) -
     return node_message(op, node.name, str(error), [*context[:2], *made])
 
 
-def node_error(
-    node: Node,
-    error: RuleError | str,
-    context: Sequence[str] = (),
-    cls: type[MXNetError] = MXNetError,
-) -> MXNetError:
+def node_error(node: Node, error: RuleError | str, context: Sequence[str] = ()) -> MXNetError:
     """The error of a rule with its node, context and the user's line filled in."""
-    return cls(node_text(node, error, context))
+    return MXNetError(node_text(node, error, context))

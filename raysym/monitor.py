@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from raysym.graph import Node
-from raysym.planning.plan import Run
+from raysym.planning.plan import Run, split_entry
 from raysym.planning.step import Bound
 from raysym.runtime.protocol import Tap
 
@@ -16,13 +16,14 @@ def make_tap(bound: Bound, report: Callable[[str, Any], None], inputs: bool) -> 
 
     Forward values are ``{node}_{label}``, backward ones ``{node}_backward_output{i}``, numbered in
     the order in which they are computed. With `inputs`, what goes into a node is reported before:
-    a variable under its own name, and every input as ``{node}_{slot}``.
+    a variable under its own name, and every input as ``{node}_{slot}``. Each micro-batch is
+    reported under the same names.
     """
     nodes = {bound.names[node]: node for node in bound.graph.nodes}
     backward = _BackwardLabels()
 
     def tap(run: Run, args: Sequence[Any], values: Sequence[Any]) -> None:
-        node = nodes.get(run.outs[0].removesuffix(".0"))
+        node = nodes.get(split_entry(run.outs[0])[0].removesuffix(".0"))
         if node is None:
             for name, value in zip(backward.of(run), values, strict=False):
                 report(name, value)

@@ -325,5 +325,3 @@ def to_text_of(page: type[Op], key: str, value: Any) -> str:
 def is_dunder(key: str) -> bool:
     """True for ``__key__``."""
     return len(key) > 4 and key.startswith("__") and key.endswith("__")
-
-

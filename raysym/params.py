@@ -1,6 +1,6 @@
 """Parameters of op pages: declared as annotated fields, parsed from strings or values.
 
-Every spelling of the reference is accepted (bool ``True/true/1``, tuple ``(3,3)``, ``[3, 3]``,
+Every spelling that MXNet reads is accepted (bool ``True/true/1``, tuple ``(3,3)``, ``[3, 3]``,
 ``(3,)`` or a bare ``3``, ``None`` where the parameter is optional); RuleError says what is wrong.
 """
 

@@ -21,7 +21,7 @@ from raysym.nd.creation import zeros
 from raysym.ndarray import NDArray
 from raysym.planning.compile import compile_plan
 from raysym.planning.pipeline import STEP, WHOLE, Pipeline
-from raysym.planning.plan import Plan
+from raysym.planning.plan import Plan, split_entry
 from raysym.planning.step import Bound, Step
 from raysym.runtime.protocol import Runtime, StepKey, Tap
 
@@ -116,7 +116,7 @@ class Session:
 
     def _explain(self, error: MXNetError) -> None:
         """Add the user's node, and the line that made it, to what a worker knows of a failure."""
-        name = error.entry.partition("#")[0].removesuffix("_backward")
+        name = split_entry(error.entry)[0].partition("#")[0].removesuffix("_backward")
         node = next((n for n, own in self.bound.names.items() if own == name), None)
         if node is not None and node.source:
             where = f"belongs to {node.op.name} '{node.name}', made at {node.source}"

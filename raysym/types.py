@@ -88,11 +88,11 @@ def unify(a: PartialShape, b: PartialShape, what: str = "shape") -> PartialShape
     return tuple(x or y for x, y in zip(a, b, strict=True))
 
 
-def unify_all(shapes: Sequence[PartialShape], what: str = "shape") -> PartialShape:
+def unify_all(shapes: Sequence[PartialShape]) -> PartialShape:
     """`unify` over many shapes."""
     result: PartialShape = None
     for shape in shapes:
-        result = unify(result, shape, what)
+        result = unify(result, shape)
     return result
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from .cluster import Cluster
 from .graph import Array, TaskGraph
+from .paths import path_with_links, pinned_transfers
 
 
 class Bound(NamedTuple):
@@ -17,15 +18,33 @@ class Bound(NamedTuple):
     reason: str
 
 
+_MOST_EDGES = 50_000  # of a graph whose paths are searched with their transfers
+
+
 def best_bound(graph: TaskGraph, cluster: Cluster, objective: str) -> Bound:
     """The largest of the general bounds on `objective` ("load" or "makespan"), in seconds."""
-    table = allowed_seconds(graph, cluster)
     if not len(graph):
         return Bound(0.0, "no tasks")
+    table = _by_unit(graph, allowed_seconds(graph, cluster))
     bounds = [work(table), one_unit(graph, table), pinned(graph, cluster, table)]
-    if objective == "makespan":
+    if float(graph.memory.sum()) > float(cluster.capacity.min()):
+        bounds.append(memory(graph, cluster, table))
+    if objective == "load":
+        bounds.append(pinned_links(graph, cluster, table))
+    else:
         bounds.append(critical_path(graph, table))
-    return max(bounds, key=lambda bound: bound.value)
+        if len(graph.edges) <= _MOST_EDGES:
+            bounds.append(Bound(*path_with_links(graph, cluster, table)))
+    # the first of equals: a simple reason before one that is not needed
+    best = max(bound.value for bound in bounds) * (1 - 1e-12)
+    return next(bound for bound in bounds if bound.value >= best)
+
+
+def _by_unit(graph: TaskGraph, table: Array) -> Array:
+    """What excludes a device for one task excludes it for all that stay with it."""
+    banned = np.zeros((int(graph.units.max()) + 1, table.shape[1]), dtype=bool)
+    np.logical_or.at(banned, graph.units, ~np.isfinite(table))
+    return np.where(banned[graph.units], np.inf, table)
 
 
 def allowed_seconds(graph: TaskGraph, cluster: Cluster) -> Array:
@@ -70,6 +89,43 @@ def work_weights(table: Array, counts: Array, rounds: int = 40) -> Array:
     return chosen / largest
 
 
+def memory(graph: TaskGraph, cluster: Cluster, table: Array, rounds: int = 300) -> Bound:
+    """The work of all devices when none can keep more than its memory.
+
+    Dual of the fractional assignment with memory limits: any weights w >= 0 of the devices and
+    prices p >= 0 of their bytes give (sum_i min_d (w_d t_id + p_d m_i) - sum_d p_d C_d) / sum w.
+    """
+    heads, counts = _alike(cluster, table)
+    table, kept = table[:, heads], graph.memory
+    room = cluster.capacity[heads] * counts
+    rows, whole = np.arange(len(table)), float(kept.sum())
+    weights, prices = np.ones(len(heads)), np.zeros(len(heads))
+    dear = float(table.min(axis=1).sum()) / whole
+    best, full, top = 0.0, int(heads[0]), 1e-300
+    for step in range(1, rounds + 1):
+        paid = table * weights + kept[:, None] * prices
+        at = paid.argmin(axis=1)
+        rent = np.multiply(prices, room, out=np.zeros_like(room), where=prices > 0)
+        value = float(paid[rows, at].sum() - rent.sum()) / float(weights @ counts)
+        if value > best:
+            best, full = value, int(heads[rent.argmax()])
+        busy = np.bincount(at, weights=table[rows, at], minlength=len(heads)) / counts
+        over = np.bincount(at, weights=kept, minlength=len(heads)) - room
+        top = max(top, float(busy.max()))  # one scale for all steps keeps their mean a subgradient
+        dear = max(dear, top * float(counts.min()) / whole)
+        weights = weights * np.exp(busy / top / np.sqrt(step))
+        weights = weights / weights.max()
+        prices = np.maximum(0.0, prices + dear * over / whole / np.sqrt(step))
+    return Bound(best, f"the memory of {cluster.devices[full].name}")
+
+
+def _alike(cluster: Cluster, table: Array) -> tuple[Array, Array]:
+    """One device of each class of equal ones, and how many each class has."""
+    keys = [(table[:, d].tobytes(), room) for d, room in enumerate(cluster.capacity.tolist())]
+    firsts = {key: keys.index(key) for key in dict.fromkeys(keys)}
+    return np.array(list(firsts.values())), np.array([keys.count(key) for key in firsts])
+
+
 def one_unit(graph: TaskGraph, table: Array) -> Bound:
     """Some device runs the heaviest unit: one task, or tasks that must stay together."""
     units = graph.units
@@ -88,6 +144,16 @@ def pinned(graph: TaskGraph, cluster: Cluster, table: Array) -> Bound:
     sums = np.where(only[:, None] & np.isfinite(table), table, 0.0).sum(axis=0)
     worst = int(sums.argmax())
     return Bound(float(sums[worst]), f"tasks pinned to {cluster.devices[worst].name}")
+
+
+def pinned_links(graph: TaskGraph, cluster: Cluster, table: Array) -> Bound:
+    """A device runs what is pinned to it and moves what its pinned tasks exchange with others."""
+    busy, moved, partner = pinned_transfers(graph, cluster, table)
+    worst = int((busy + moved).argmax())
+    name, other = cluster.devices[worst].name, cluster.devices[int(partner[worst])].name
+    return Bound(
+        float(busy[worst] + moved[worst]), f"the link between {name} and {other}: pinned tasks"
+    )
 
 
 def critical_path(graph: TaskGraph, table: Array) -> Bound:

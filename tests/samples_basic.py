@@ -115,7 +115,7 @@ SAMPLES = {
             reference=lambda x, y: np.zeros(1),
             wrt=(),
             why="yes or no",
-        )
+        ),
     ],
     "_contrib_allclose": [
         Sample(

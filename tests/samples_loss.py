@@ -172,7 +172,7 @@ SAMPLES = {
     "LinearRegressionOutput": [head({}, [(3, 4), (3, 4)], same), head({}, [(3, 1), (3,)], same)],
     "LogisticRegressionOutput": [
         head({}, [(3, 4), (3, 4)], lambda x, _: special.expit(x)),
-        head({"grad_scale": 2}, [(3, 4), (3, 2, 2)], lambda x, _: special.expit(x))
+        head({"grad_scale": 2}, [(3, 4), (3, 2, 2)], lambda x, _: special.expit(x)),
     ],
     "MAERegressionOutput": [head({}, [(3, 4), (3, 4)], same)],
     "_backward_regression": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -153,3 +154,47 @@ def test_one_node_without_inputs_is_listed_in_one_line() -> None:
 def test_errors_are_found_where_mxnet_has_them() -> None:
     assert mx.base.MXNetError is mx.MXNetError
     assert mx.base.NotImplementedForSymbol is mx.NotImplementedForSymbol
+
+
+# ----- executors that nobody closes, as MXNet's programs leave them
+
+
+def two_workers(x: float) -> mx.Executor:
+    net = sym.exp(V("x")) * 2
+    executor = net.simple_bind(cpu(), x=(2, 3), cluster=2)
+    executor.arg_dict["x"][:] = x
+    executor.forward(is_train=True)
+    return executor
+
+
+def is_gone(actor: Any) -> bool:
+    from ray.exceptions import GetTimeoutError, RayActorError
+
+    try:
+        importlib.import_module("ray").get(actor.pid.remote(), timeout=10)
+    except RayActorError:
+        return True
+    except GetTimeoutError:
+        return False
+    return False
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_session")
+def test_a_dropped_executor_gives_its_workers_back_when_the_next_is_bound() -> None:
+    first = two_workers(1)
+    actors = [*first._session.runtime._actors.values()]
+    del first
+    with two_workers(2) as second:
+        assert [is_gone(actor) for actor in actors] == [True, True]
+        np.testing.assert_allclose(second.outputs[0].asnumpy(), 2 * np.exp(2), rtol=1e-6)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_session")
+def test_an_array_keeps_the_workers_it_still_has_to_come_from() -> None:
+    [kept] = two_workers(1).outputs
+    with two_workers(2):
+        np.testing.assert_allclose(kept.asnumpy(), 2 * np.exp(1), rtol=1e-6)
+    del kept
+    two_workers(3).close()  # ends the workers of the first as well

@@ -20,7 +20,7 @@ FLOORS = [
     {"ops"},
     {"passes"},
     {
-        "arithmetic", "calls", "chunk", "convert", "creation", "device", "fluent", "imperative",
+        "arithmetic", "calls", "chunk", "convert", "device", "fluent", "imperative",
         "indexing", "inplace", "nd", "ndarray", "ndarray_file", "opdoc", "operator", "opindex",
         "random_state",
     },
@@ -31,7 +31,7 @@ FLOORS = [
         "sym", "symbol", "symbol_text", "symbol_types",
     },
     {"demo", "forecast", "model", "random", "stubs", "tutorial"},
-    {"__init__", "cli", "__main__"},
+    {"__init__", "cli"},
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 
@@ -43,7 +43,12 @@ DOORS = {
     "scipy": {"scheduler"},
     "sklearn": {"raysym/demo/digits.py"},
 }
-LAZY = {"raysym/runtime/__init__.py", "raysym/device.py", "raysym/demo/digits.py", "raysym/runtime/threads.py"}
+LAZY = {
+    "raysym/runtime/__init__.py",
+    "raysym/device.py",
+    "raysym/demo/digits.py",
+    "raysym/runtime/threads.py",
+}
 
 
 def sources(*folders: str) -> list[Path]:

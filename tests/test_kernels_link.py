@@ -118,6 +118,19 @@ def test_networks_keep_their_bits(net: str, options: dict[str, bool]) -> None:
     assert_same_bits(steps(net, runtime=runtime())[0], steps(net, runtime=runtime(**options))[0])
 
 
+def test_a_state_that_is_updated_twice_in_one_loop_keeps_the_last_update() -> None:
+    def states(**where: object) -> list[np.ndarray]:
+        net = mx.sym.BatchNorm(mx.sym.Variable("data"), name="bn")
+        executor = net.simple_bind(mx.cpu(), data=(4, 3), micro_batches=2, **where)
+        executor.arg_dict["data"][:] = np.arange(12).reshape(4, 3)
+        executor.forward(is_train=True)
+        executor.backward(mx.nd.ones((4, 3)))
+        return [array.asnumpy() for array in executor.aux_dict.values()]
+
+    for got, want in zip(states(runtime=runtime()), states(), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
 def test_a_linked_worker_is_text() -> None:
     used = runtime()
     x = mx.sym.Variable("x")

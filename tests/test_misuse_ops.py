@@ -115,7 +115,7 @@ def other_shapes(shapes: list[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]
 
 
 def shape_attempts(name: str) -> Iterator[Callable[[], Any]]:
-    for sample in SAMPLES[name] if name not in listed(ANY_SHAPE) else ():
+    for sample in SAMPLES[name]:
         symbol = compose(name, sample.params, sample)
         for shapes in other_shapes([array.shape for array in sample.arrays()]):
             given = {f"x{i}": shape for i, shape in enumerate(shapes)}
@@ -135,10 +135,7 @@ def test_wrong_shapes(name: str) -> None:
 
 def test_ops_that_take_any_shape_do() -> None:
     for name in sorted(listed(ANY_SHAPE)):
-        for sample in SAMPLES[name]:
-            symbol = compose(name, sample.params, sample)
-            for shapes in other_shapes([array.shape for array in sample.arrays()]):
-                symbol.infer_shape_partial(**{f"x{i}": s for i, s in enumerate(shapes)})
+        assert refusals(shape_attempts(name)) == [], name
 
 
 # ----- dtypes

@@ -333,3 +333,12 @@ def test_an_optimizer_that_is_none_is_refused() -> None:
     executor = bind_random(chain(2), 1, optimizer=("exp", {}))
     with pytest.raises(PlanError, match="optimizer: got 'exp', expected an update op"):
         executor.step()
+
+
+def test_a_monitor_sees_every_micro_batch() -> None:
+    executor = bind_random(chain(2), 1, micro_batches=2)
+    seen: list[tuple[bytes, tuple[int, ...]]] = []
+    executor.set_monitor_callback(lambda name, array: seen.append((name, array.shape)))
+    executor.step()
+    assert seen.count((b"fc0_output", (2, WIDTH))) == 2
+    assert seen.count((b"softmax_output", (2, WIDTH))) == 2

@@ -16,6 +16,7 @@ from raysym.kernels.specs import maker
 
 ROWS = 14  # 14 x 2 sums, 2 columns and 1 factor: 31 of 32 registers
 DEPTH = 384  # a panel of this depth about fills the first cache
+SHORT = 192  # products of this depth read a transposed A where it lies
 BLOCK_BYTES = 1 << 20  # of A: half of the second cache
 _UNROLL = 4
 
@@ -68,6 +69,16 @@ class Product(NamedTuple):
         return self.turned_b or (self.m >= 4 * ROWS and self.n > PANEL)
 
     @property
+    def moves_a(self) -> bool:
+        """True when a transposed A is turned first: long columns would touch too many pages."""
+        return self.turned_a and self.k > SHORT
+
+    @property
+    def a_steps(self) -> tuple[int, int]:
+        """Floats between two rows of A, and between two of its columns."""
+        return (1, self.m) if self.turned_a and not self.moves_a else (self.k, 1)
+
+    @property
     def block(self) -> int:
         """Rows of A that stay in the second cache while all panels of B pass."""
         return min(self.m, max(1, BLOCK_BYTES // (4 * self.k * ROWS)) * ROWS)
@@ -75,7 +86,7 @@ class Product(NamedTuple):
     def workspace(self) -> int:
         """Floats of extra memory."""
         panel = PANEL * min(self.k, DEPTH) if self.packs_b else 0
-        return panel + (self.block * self.k if self.turned_a else 0)
+        return panel + (self.block * self.k if self.moves_a else 0)
 
 
 @maker
@@ -143,7 +154,7 @@ def product_into(
     e: Emit, shape: Product, a: Value, b: Value, bias: Value | None, c: Value, space: Value
 ) -> None:
     """One product; `space` is the workspace."""
-    rest = e.at(space, shape.block * shape.k) if shape.turned_a else space
+    rest = e.at(space, shape.block * shape.k) if shape.moves_a else space
     _write(Multiplication(e, shape, a, b, bias, c, rest), space)
 
 
@@ -159,7 +170,7 @@ def _write(p: Multiplication, space: Value) -> None:
         _start(p)
     for start, height, end in runs_of(even_parts(shape.m, ROWS)):
         rows = max(1, shape.block // height) * height
-        if shape.turned_a:
+        if shape.moves_a:
             _turned_blocks(p, start, end, rows, height, space)
         elif end - start > rows:
             e.loop(
@@ -212,7 +223,7 @@ def _panels(p: Multiplication, first: Index, last: Index, height: int) -> None:
             right = p.right(column, k, depth)
 
             def rows(i: Index) -> None:
-                left = e.at(p.a, e.times(i, shape.k), k)
+                left = e.at(p.a, e.times(i, shape.a_steps[0]), e.times(k, shape.a_steps[1]))
                 _tile(p, left, right, e.plus(e.times(i, shape.n), column), column, depth, height,
                       kept)  # fmt: skip
 
@@ -246,10 +257,10 @@ def _tile(
         sums = [e.load(first, j * LANES, n) for j, n in enumerate(lanes)] * height
     else:
         sums = [e.zero] * len(cells)
-    starts = [r * shape.k for r in range(height)]
+    starts = [r * shape.a_steps[0] for r in range(height)]
     read = [
         LANES if p.packed or shape.packs_b else n for n in lanes
     ]  # panels are filled up with zeros
-    sums = tile(e, left, starts, 1, right, p.step, depth, sums, read)
+    sums = tile(e, left, starts, shape.a_steps[1], right, p.step, depth, sums, read)
     for value, (offset, n) in zip(sums, cells, strict=True):
         e.store(value, place, offset, n)

@@ -70,7 +70,8 @@ def map_spec(
     group: Group, stored: Sequence[str], shape: Shape, last: bool, shapes: Sequence[Shape]
 ) -> tuple[Spec, tuple[int, ...]]:
     """The kernel of a group and its integer arguments."""
-    kept = tuple(len(group.reads) + group.made.index(name) for name in stored)
+    final = {name: i for i, name in enumerate(group.made)}  # a name may be written twice
+    kept = tuple(len(group.reads) + final[name] for name in stored)
     if all(given == shape for given in shapes):
         return Spec("flat_map", (len(group.reads), group.chain, kept)), (math.prod(shape),)
     order = (0, *range(2, len(shape)), 1) if last else tuple(range(len(shape)))

@@ -296,7 +296,7 @@ class _Tracer:
         self, runs: Sequence[Any], positions: set[int], direct: Mapping[str, str]
     ) -> None:
         chain = chain_of(runs)
-        stored = [n for n in chain.made if self._is_wanted(n, positions)]
+        stored = [n for n in dict.fromkeys(chain.made) if self._is_wanted(n, positions)]
         shape = self.found.types[runs[-1].outs[0]].shape
         last = any((name, True) in self.places for name in chain.reads)
         places = [self._read(name, last and self._is_image(name, shape)) for name in chain.reads]

@@ -14,9 +14,9 @@ from raysym.graph import Entry, apply
 from raysym.op import Cost, Entries, Grads, Op, Shapes, Types, register, total_bytes
 from raysym.ops.elementwise import sigmoid
 from raysym.ops.maths import above, add, div, exp, minus_from, mul, plus, square, times
+from raysym.ops.numeric import wide
 from raysym.ops.softmax import softmax_of
 from raysym.ops.special import erf
-from raysym.ops.windows import wide
 from raysym.params import param
 from raysym.types import PartialShape
 
@@ -143,7 +143,7 @@ class LeakyReLU(Op):
         if self.act_type == "rrelu":
             return self._randomized(xp, *arrays)
         x = arrays[0]
-        low = self._below(xp, wide(xp, x), *arrays[1:])
+        low = self._below(xp, wide(x), *arrays[1:])
         y = low if self.act_type == "gelu" else xp.where(x > 0, self._above(x), low)
         return y.astype(x.dtype, copy=False)
 
@@ -256,7 +256,7 @@ class _channel_sum(Op):
         like = _along(gamma, x).shape
         like = (1,) * (x.ndim - len(like)) + tuple(like)
         axes = tuple(i for i, n in enumerate(like) if n == 1)
-        return wide(xp, x).sum(axis=axes).reshape(gamma.shape).astype(x.dtype, copy=False)
+        return wide(x).sum(axis=axes).reshape(gamma.shape).astype(x.dtype, copy=False)
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         return [apply("_channel_scale", apply("ones_like", ins[0]), grads[0]), None]
@@ -279,7 +279,7 @@ class SoftmaxActivation(Op):
 
     def forward(self, xp: Any, x: Any) -> Any:
         rows = x if self.mode == "channel" else x.reshape(x.shape[0], -1)
-        return softmax_of(xp, wide(xp, rows), 1).reshape(x.shape).astype(x.dtype, copy=False)
+        return softmax_of(xp, wide(rows), 1).reshape(x.shape).astype(x.dtype, copy=False)
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         flatten = self.mode == "instance"

@@ -17,7 +17,7 @@ from raysym.params import param
 from raysym.types import PartialShape, unify, unify_all
 
 
-def taken(xp: Any, data: Any, heads: int, parts: int, part: int) -> Any:
+def taken(data: Any, heads: int, parts: int, part: int) -> Any:
     """One kind of projection: ``(time, batch, heads * parts * d) -> (batch * heads, time, d)``."""
     time, batch, width = data.shape
     split = data.reshape(time, batch * heads, parts, width // (heads * parts))
@@ -49,7 +49,7 @@ class _interleaved_part(Op):
         return ins, [taken_shape(ins[0], self.heads, self.parts)]
 
     def forward(self, xp: Any, data: Any) -> Any:
-        return taken(xp, data, self.heads, self.parts, self.part)
+        return taken(data, self.heads, self.parts, self.part)
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         kinds = [grads[0] if i == self.part else None for i in range(self.parts)]
@@ -163,7 +163,7 @@ class _contrib_interleaved_matmul_selfatt_qk(_Scores):
         return ins, [None if shape is None else (shape[0], shape[1], shape[1])]
 
     def forward(self, xp: Any, data: Any) -> Any:
-        return self.scores(xp, taken(xp, data, self.heads, 3, 0), taken(xp, data, self.heads, 3, 1))
+        return self.scores(xp, taken(data, self.heads, 3, 0), taken(data, self.heads, 3, 1))
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         q, k = (part_of(ins[0], self.heads, 3, part) for part in (0, 1))
@@ -189,8 +189,8 @@ class _contrib_interleaved_matmul_encdec_qk(_Scores):
         return ins, [(q[0], q[1], k[1])]
 
     def forward(self, xp: Any, queries: Any, keys_values: Any) -> Any:
-        q = taken(xp, queries, self.heads, 1, 0)
-        return self.scores(xp, q, taken(xp, keys_values, self.heads, 2, 0))
+        q = taken(queries, self.heads, 1, 0)
+        return self.scores(xp, q, taken(keys_values, self.heads, 2, 0))
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         q, k = part_of(ins[0], self.heads, 1, 0), part_of(ins[1], self.heads, 2, 0)
@@ -220,7 +220,7 @@ class _Values(Op):
         ]
 
     def forward(self, xp: Any, data: Any, attention: Any) -> Any:
-        made = contract(xp, attention, taken(xp, data, self.heads, self.parts, self.parts - 1))
+        made = contract(xp, attention, taken(data, self.heads, self.parts, self.parts - 1))
         rows, time, depth = made.shape
         return made.swapaxes(0, 1).reshape(time, rows // self.heads, self.heads * depth)
 

@@ -15,7 +15,7 @@ import numpy as np
 from raysym.errors import RuleError
 from raysym.graph import Entry, apply
 from raysym.op import Cost, DTypes, Entries, Grads, Op, Shapes, Types, register, total_bytes
-from raysym.ops.numeric import sum_dtype
+from raysym.ops.numeric import sum_axes, sum_dtype
 from raysym.params import Dims, DType, param
 from raysym.types import unify, unify_dtypes
 
@@ -164,7 +164,7 @@ class _sum_like(Op):
         return [dtype, ins[1]], [dtype]
 
     def forward(self, xp: Any, data: Any, like: Any) -> Any:
-        return sum_to(xp, data, like.shape)
+        return sum_to(data, like.shape)
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         return [apply("broadcast_like", grads[0], ins[0]), None]
@@ -186,21 +186,20 @@ class _sum_to(Op):
         return [ins[0]], [self.shape]
 
     def forward(self, xp: Any, data: Any) -> Any:
-        return sum_to(xp, data, self.shape)
+        return sum_to(data, self.shape)
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         return [apply("broadcast_like", grads[0], ins[0])]
 
 
-def sum_to(xp: Any, data: Any, shape: Sequence[int]) -> Any:
+def sum_to(data: Any, shape: Sequence[int]) -> Any:
     """`data` summed so that it has `shape`, from which it was broadcast (float16 in float32)."""
     extra = data.ndim - len(shape)
     ones = tuple(i + extra for i, n in enumerate(shape) if n == 1 and data.shape[i + extra] != 1)
     axes = (*range(extra), *ones)
     if not axes:
         return data.reshape(shape)
-    wide = np.float32 if data.dtype == np.float16 else data.dtype
-    return data.sum(axis=axes, dtype=wide).astype(data.dtype, copy=False).reshape(shape)
+    return sum_axes(data, axes).reshape(shape)
 
 
 @register

@@ -170,7 +170,7 @@ binary(
     divide,
     _DIV_GRADIENT,
     flops=4,
-    doc="a / b (on sparse arrays of the reference: of the stored rows only).",
+    doc="a / b (on sparse arrays of MXNet: of the stored rows only).",
 )
 binary(
     "mod",

@@ -101,7 +101,7 @@ class broadcast_like(Op):
     """The first input repeated until it has the shape of the second.
 
     With `lhs_axes` and `rhs_axes` only these axes take the length of their partners. Without
-    them, a second input of higher rank adds axes in front (an extension of the reference).
+    them, a second input of higher rank adds axes in front (MXNet refuses that).
     """
 
     inputs = ("lhs", "rhs")

@@ -9,7 +9,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from raysym.ops.windows import Window, columns, crop_spatial, pad_spatial, wide
+from raysym.ops.numeric import wide
+from raysym.ops.windows import Window, columns, crop_spatial, pad_spatial
 from raysym.params import Dims
 
 # Windows are copied out in blocks of at most so many elements, to bound the extra memory.
@@ -20,9 +21,9 @@ def convolve(xp: Any, x: Any, w: Any, window: Window, groups: int) -> Any:
     """Cross-correlate: x ``(N, C, *S)``, w ``(F, C/G, *K)`` -> ``(N, F, *P)``."""
     sizes = window.sizes(x.shape[2:])
     f = w.shape[0] // groups
-    rows = wide(xp, w).reshape(groups, f, -1)
+    rows = wide(w).reshape(groups, f, -1)
     if window.is_pointwise():
-        cells = wide(xp, window.cells(x)).reshape(x.shape[0], groups, x.shape[1] // groups, -1)
+        cells = wide(window.cells(x)).reshape(x.shape[0], groups, x.shape[1] // groups, -1)
         y = product(xp, rows, cells)
         return y.reshape(x.shape[0], -1, *sizes).astype(x.dtype, copy=False)
     y = xp.empty((x.shape[0], w.shape[0], *sizes), x.dtype)
@@ -39,8 +40,8 @@ def spread(xp: Any, g: Any, w: Any, window: Window, groups: int, spatial: Dims) 
         turned = w.reshape(groups, f, c, *window.kernel)[(..., *window.reversed())].swapaxes(1, 2)
         turned = turned.reshape(groups * c, f, *window.kernel)
         return convolve(xp, g, turned, window.turned(), groups)
-    units = wide(xp, g).reshape(n, groups, f, -1)
-    w = wide(xp, w).reshape(groups, f, c, *window.kernel).swapaxes(1, 2)
+    units = wide(g).reshape(n, groups, f, -1)
+    w = wide(w).reshape(groups, f, c, *window.kernel).swapaxes(1, 2)
     x = xp.zeros((n, groups * c, *window.padded(spatial)), units.dtype)
     for tap, place in window.taps(g.shape[2:]):
         made = product(xp, w[(slice(None), slice(None), slice(None), *tap)], units)
@@ -63,7 +64,7 @@ def correlate(xp: Any, g: Any, x: Any, window: Window, groups: int) -> Any:
     if window.is_pointwise():
         return _correlate_pointwise(xp, g, x, window, groups)
     for block, cols in _blocks(xp, x, window, sizes, groups):
-        units = wide(xp, g[block]).swapaxes(0, 1).reshape(groups, f, -1)
+        units = wide(g[block]).swapaxes(0, 1).reshape(groups, f, -1)
         total = total + product(xp, units, cols.swapaxes(1, 2))
     shape = (g.shape[1], x.shape[1] // groups, *window.kernel)
     return total.reshape(shape).astype(g.dtype, copy=False)
@@ -71,8 +72,8 @@ def correlate(xp: Any, g: Any, x: Any, window: Window, groups: int) -> Any:
 
 def _correlate_pointwise(xp: Any, g: Any, x: Any, window: Window, groups: int) -> Any:
     # Sample by sample, because the matrices then need no transposed copies.
-    cells = wide(xp, window.cells(x)).reshape(x.shape[0], groups, x.shape[1] // groups, -1)
-    units = wide(xp, g).reshape(g.shape[0], groups, g.shape[1] // groups, -1)
+    cells = wide(window.cells(x)).reshape(x.shape[0], groups, x.shape[1] // groups, -1)
+    units = wide(g).reshape(g.shape[0], groups, g.shape[1] // groups, -1)
     total: Any = 0
     step = max(1, BLOCK // max(1, g.shape[1] * cells.shape[2]))
     for start in range(0, g.shape[0], step):
@@ -90,7 +91,7 @@ def _blocks(
     step = max(1, BLOCK // max(each, 1))
     for start in range(0, x.shape[0], step):
         block = slice(start, start + step)
-        padded = pad_spatial(xp, wide(xp, x[block]), window.pad, window.pad)
+        padded = pad_spatial(xp, wide(x[block]), window.pad, window.pad)
         rows = x.shape[1] // groups * math.prod(window.kernel)
         yield block, columns(xp, padded, window, sizes).reshape(groups, rows, -1)
 

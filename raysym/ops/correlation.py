@@ -9,8 +9,9 @@ from typing import Any
 from raysym.errors import RuleError
 from raysym.graph import apply_all
 from raysym.op import Cost, Entries, Grads, Op, Shapes, Types, register, total_bytes
+from raysym.ops.numeric import wide
 from raysym.ops.spatial import need
-from raysym.ops.windows import crop_spatial, pad_spatial, wide
+from raysym.ops.windows import crop_spatial, pad_spatial
 from raysym.params import Dims, param
 from raysym.types import Shape, unify
 
@@ -66,7 +67,7 @@ class _Correlated(Op):
     def padded(self, xp: Any, x: Any) -> Any:
         """The image in computing precision with zeros around."""
         pad = (self.pad_size, self.pad_size)
-        return pad_spatial(xp, wide(xp, x), pad, pad)
+        return pad_spatial(xp, wide(x), pad, pad)
 
     def moved(self, slices: tuple[slice, slice], dy: int, dx: int) -> tuple[slice, slice]:
         """The same slices displaced."""
@@ -138,7 +139,7 @@ class _backward_Correlation(_Correlated):
     def forward(self, xp: Any, out_grad: Any, data1: Any, data2: Any) -> Any:
         a, b = self.padded(xp, data1), self.padded(xp, data2)
         da, db = xp.zeros_like(a), xp.zeros_like(b)
-        g = wide(xp, out_grad) / (self.kernel_size**2 * data1.shape[1])
+        g = wide(out_grad) / (self.kernel_size**2 * data1.shape[1])
         size = out_grad.shape[2:]
         for number, dy, dx in self.shifts():
             for _, _, here in self.taps(size):

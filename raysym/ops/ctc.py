@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from raysym.errors import RuleError
 from raysym.graph import apply
 from raysym.op import Cost, DTypes, Entries, Grads, Op, Shapes, Types, register, total_bytes
+from raysym.ops.numeric import wide
 from raysym.ops.softmax import log_softmax_of
-from raysym.ops.windows import wide
 from raysym.params import param
 from raysym.types import unify, unify_dtypes
 
@@ -70,7 +70,7 @@ class CTCLoss(Op):
         return [data, *ins[1:]], [data, data]
 
     def forward(self, xp: Any, data: Any, label: Any, *lengths: Any) -> Any:
-        logs = log_softmax_of(xp, wide(xp, data), 2)
+        logs = log_softmax_of(xp, wide(data), 2)
         states = self._states(xp, data.shape, label, list(lengths))
         emitted = xp.take_along_axis(logs, states.classes[None], axis=2)
         alpha, beta = _alphas(xp, emitted, states), _betas(xp, emitted, states)

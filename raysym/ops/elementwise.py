@@ -47,7 +47,6 @@ def unary(
     exact: bool = False,
     kinds: str = "fiu",
     internal: bool = False,
-    aliases: tuple[str, ...] = (),
     doc: str,
 ) -> type[Op]:
     """Register a one-input elementwise op; a derivative of None means zero everywhere."""
@@ -62,7 +61,6 @@ def unary(
     facts: dict[str, Any] = {
         "__doc__": doc,
         "__module__": __name__,
-        "aliases": aliases,
         "internal": internal,
         "flops_each": flops,
         "kinds": kinds,
@@ -77,7 +75,7 @@ def unary(
 
 
 def sign(xp: Any, x: Any) -> Any:
-    """-1, 0 or 1; a NaN has sign 0, as in the reference."""
+    """-1, 0 or 1; a NaN has sign 0, as in MXNet."""
     return (x > 0).astype(x.dtype) - (x < 0).astype(x.dtype)
 
 

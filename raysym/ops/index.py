@@ -85,7 +85,7 @@ class Embedding(_Lookup):
 
 @register
 class _contrib_SparseEmbedding(Embedding):
-    """`Embedding` whose gradient the reference keeps sparse; here it is dense."""
+    """`Embedding` whose gradient MXNet keeps sparse; here it is dense."""
 
 
 @register

@@ -11,6 +11,7 @@ from raysym.errors import RuleError
 from raysym.graph import Entry, apply, apply_all
 from raysym.op import Cost, Entries, Grads, Op, Shapes, Types, register, total_bytes
 from raysym.ops import maths
+from raysym.ops.numeric import sum_axes
 from raysym.params import Dims, param
 from raysym.types import PartialShape, normal_axis, unify
 
@@ -209,19 +210,13 @@ class _backward_tile(_Tiled):
         # Every axis becomes (copies, length).
         pairs = [n for pair in zip(reps, dims, strict=True) for n in pair]
         axes = tuple(range(0, len(pairs), 2))
-        return sum_axes(xp, grad.reshape(pairs), axes).reshape(like.shape)
+        return sum_axes(grad.reshape(pairs), axes).reshape(like.shape)
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         return [apply("tile", grads[0], reps=self.reps), None]
 
     def cost(self, ins: Types, outs: Types) -> Cost:
         return Cost(ins[0].size, total_bytes(ins[:1], outs))
-
-
-def sum_axes(xp: Any, data: Any, axes: tuple[int, ...] | int) -> Any:
-    """Sum over axes in the array's own dtype; float16 is added up in float32."""
-    wide = "float32" if data.dtype == "float16" else data.dtype
-    return data.sum(axis=axes, dtype=wide).astype(data.dtype, copy=False)
 
 
 class _Repeated(_Move):
@@ -269,7 +264,7 @@ class _backward_repeat(_Repeated):
     def forward(self, xp: Any, grad: Any, like: Any) -> Any:
         axis = like.ndim - 1 if self.axis is None else self.axis % like.ndim
         split = (*like.shape[: axis + 1], self.repeats, *like.shape[axis + 1 :])
-        return sum_axes(xp, grad.reshape(split), axis + 1)
+        return sum_axes(grad.reshape(split), axis + 1)
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         return [apply("repeat", grads[0], **self.given()), None]

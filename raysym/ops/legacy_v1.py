@@ -11,8 +11,9 @@ from raysym.graph import apply
 from raysym.op import Cost, Entries, Grads, Op, Shapes, Types, register, total_bytes
 from raysym.ops.convolution import Convolution
 from raysym.ops.normalization import BatchNormalization
+from raysym.ops.numeric import wide
 from raysym.ops.pooling import lowest, pad_to_windows, reduce_windows, spread_windows
-from raysym.ops.windows import Window, crop_spatial, pad_spatial, wide
+from raysym.ops.windows import Window, crop_spatial, pad_spatial
 from raysym.params import Dims, param
 
 
@@ -64,10 +65,7 @@ class _OldPool(Op):
 
     def window(self, spatial: Sequence[int]) -> Window:
         """The window for data of these spatial sizes."""
-        if not self.global_pool:
-            return Window.of(self)
-        ones = (1,) * len(spatial)
-        return Window(tuple(spatial), ones, ones, (0,) * len(spatial))
+        return Window.whole(spatial) if self.global_pool else Window.of(self)
 
     def sizes(self, spatial: Sequence[int]) -> Dims:
         """Number of windows on each axis; 0 where the size is unknown."""
@@ -77,8 +75,7 @@ class _OldPool(Op):
         valid = window.sizes(spatial)
         if self.pooling_convention == "valid":
             return valid
-        rows = zip(spatial, window.padded(spatial), window.kernel, window.stride, strict=True)
-        return tuple(1 - (k - m) // s if n else 0 for n, m, k, s in rows)
+        return window.sizes_rounded_up(spatial)
 
     def zero_padded(self, xp: Any, x: Any, window: Window, sizes: Dims) -> Any:
         """Data with their zeros, and behind them cells that no maximum sees."""
@@ -114,9 +111,9 @@ class Pooling_v1(_OldPool):
         axes = range(len(sizes))
         if self.pool_type == "max":
             x = self.zero_padded(xp, data, window, sizes)
-            return reduce_windows(xp, x, window, sizes, axes, xp.maximum)
-        x = pad_to_windows(xp, wide(xp, data), window, sizes, 0)
-        y = reduce_windows(xp, x, window, sizes, axes, xp.add)
+            return reduce_windows(x, window, sizes, axes, xp.maximum)
+        x = pad_to_windows(xp, wide(data), window, sizes, 0)
+        y = reduce_windows(x, window, sizes, axes, xp.add)
         y = y / math.prod(window.kernel) if self.pool_type == "avg" else y
         return y.astype(data.dtype, copy=False)
 
@@ -138,7 +135,7 @@ class _backward_Pooling_v1(_OldPool):
         sizes, window = grad.shape[2:], self.window(data.shape[2:])
         if self.pool_type == "max":
             return self._to_maxima(xp, grad, output, data, window)
-        g = wide(xp, grad)
+        g = wide(grad)
         g = g / math.prod(window.kernel) if self.pool_type == "avg" else g
         dx = spread_windows(xp, g, window, data.shape[2:], sizes)
         return dx.astype(data.dtype, copy=False)

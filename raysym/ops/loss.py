@@ -12,8 +12,8 @@ from raysym.errors import RuleError
 from raysym.graph import Entry, apply
 from raysym.op import Cost, Entries, Grads, Op, Shapes, Types, register, total_bytes
 from raysym.ops.maths import mul
+from raysym.ops.numeric import wide
 from raysym.ops.softmax import log_softmax_of, softmax_of
-from raysym.ops.windows import wide
 from raysym.params import param
 from raysym.types import PartialShape, is_known, unify
 
@@ -90,7 +90,7 @@ class SoftmaxOutput(_SoftmaxLoss):
         raise RuleError("label does not fit", got=label, expected=f"{flat} or {data}")
 
     def forward(self, xp: Any, data: Any, label: Any) -> Any:
-        rows = wide(xp, data).reshape(self.view(data.shape))
+        rows = wide(data).reshape(self.view(data.shape))
         return softmax_of(xp, rows, 1).reshape(data.shape).astype(data.dtype, copy=False)
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
@@ -115,7 +115,7 @@ class _backward_SoftmaxOutput(_SoftmaxLoss):
         return ins, [ins[0]]
 
     def forward(self, xp: Any, output: Any, label: Any, grad: Any = None) -> Any:
-        p = wide(xp, output)
+        p = wide(output)
         if label.shape == output.shape:
             dx = self.grad_scale * (p - label)
         else:
@@ -165,7 +165,7 @@ class softmax_cross_entropy(Op):
         return [data, unify(label, data[:1], "label")], [(1,)]
 
     def forward(self, xp: Any, data: Any, label: Any) -> Any:
-        logs, hit = log_softmax_of(xp, wide(xp, data), 1), _hits(xp, data, label)
+        logs, hit = log_softmax_of(xp, wide(data), 1), _hits(xp, data, label)
         total = xp.where(hit, logs, 0).sum() + math.log(1e-8) * (~hit.any(axis=1)).sum()
         return (-total).reshape(1).astype(data.dtype)
 
@@ -191,7 +191,7 @@ class _backward_softmax_cross_entropy(Op):
         return ins, [ins[1]]
 
     def forward(self, xp: Any, grad: Any, data: Any, label: Any) -> Any:
-        made = grad * (softmax_of(xp, wide(xp, data), 1) - _hits(xp, data, label))
+        made = grad * (softmax_of(xp, wide(data), 1) - _hits(xp, data, label))
         return made.astype(data.dtype, copy=False)
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:

@@ -8,7 +8,7 @@ from typing import Any
 from raysym.graph import apply
 from raysym.op import Cost, Entries, Grads, Op, Shapes, Types, register, total_bytes
 from raysym.ops.maths import reshape_like
-from raysym.ops.windows import wide
+from raysym.ops.numeric import wide
 from raysym.params import param
 from raysym.types import PartialShape
 
@@ -49,7 +49,7 @@ class FullyConnected(Op):
 
     def forward(self, xp: Any, data: Any, weight: Any, bias: Any = None) -> Any:
         x = data.reshape(data.shape[0], -1) if self.flatten else data
-        y = xp.matmul(wide(xp, x), wide(xp, weight).T)
+        y = xp.matmul(wide(x), wide(weight).T)
         y = y if bias is None else y + bias
         return y.astype(data.dtype, copy=False)
 

@@ -14,7 +14,7 @@ from raysym.graph import Entry, apply, apply_all
 from raysym.op import Cost, DTypes, Entries, Grads, Op, Shapes, Types, register, total_bytes
 from raysym.ops.maths import above, add, mul, plus, power, times
 from raysym.ops.normalizing import Geometry
-from raysym.ops.windows import wide
+from raysym.ops.numeric import wide
 from raysym.params import param
 from raysym.types import Shape, unify_dtypes
 
@@ -53,27 +53,27 @@ class _Normalization(Op):
     def normalized(self, xp: Any, data: Any, gamma: Any, beta: Any, moments: Any) -> Any:
         """``gamma (x - mean) / sqrt(var + eps) + beta`` and the statistics to show."""
         geometry = self.geometry(data.shape)
-        x = wide(xp, data).reshape(geometry.view)
+        x = wide(data).reshape(geometry.view)
         mean = moments[0] if moments else geometry.mean(x)
         y = x - mean
         var = moments[1] if moments else geometry.mean(xp.square(y))
         inv = 1 / xp.sqrt(var + self.eps)
-        self._scale(xp, y, geometry, inv, gamma)
-        y += geometry.along(wide(xp, beta))
+        self._scale(y, geometry, inv, gamma)
+        y += geometry.along(wide(beta))
         shown = {"inv": inv, "std": 1 / inv, "var": var}[self.spread]
         shape = geometry.statistics(self.kind)
         seen = [s.reshape(shape).astype(beta.dtype, copy=False) for s in (mean, shown)]
         return (y.reshape(data.shape).astype(data.dtype, copy=False), *seen)
 
-    def _scale(self, xp: Any, y: Any, geometry: Geometry, inv: Any, gamma: Any) -> None:
+    def _scale(self, y: Any, geometry: Geometry, inv: Any, gamma: Any) -> None:
         # In place, and in one pass where the factors are few.
         if self.fix_gamma:
             y *= inv
         elif geometry.channel in geometry.over:
             y *= inv
-            y *= geometry.along(wide(xp, gamma))
+            y *= geometry.along(wide(gamma))
         else:
-            y *= inv * geometry.along(wide(xp, gamma))
+            y *= inv * geometry.along(wide(gamma))
 
     def forward(self, xp: Any, data: Any, gamma: Any, beta: Any) -> Any:
         return self.normalized(xp, data, gamma, beta, None)

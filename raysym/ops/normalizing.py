@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from raysym.errors import RuleError
 from raysym.graph import apply_all
 from raysym.op import Cost, DTypes, Entries, Grads, Op, Shapes, Types, register, total_bytes
-from raysym.ops.windows import wide
+from raysym.ops.numeric import wide
 from raysym.params import param
 from raysym.types import PartialShape, Shape, normal_axis
 
@@ -129,7 +129,7 @@ class _Facts(Op):
         """Inputs by name, seen as the geometry wants them; and z and inv."""
         got = dict(zip(self.input_names(), arrays, strict=True))
         geometry = self.geometry(got["data"].shape)
-        seen = {name: wide(xp, array) for name, array in got.items()}
+        seen = {name: wide(array) for name, array in got.items()}
         for name in seen:
             what = name.rpartition("_")[2]
             if what == "data":

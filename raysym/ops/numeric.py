@@ -24,9 +24,19 @@ def widen(x: Any) -> Any:
     return x.astype(wide_dtype(x.dtype), copy=False)
 
 
+def wide(x: Any) -> Any:
+    """`x`, float16 as float32; unlike with `widen`, integers stay what they are."""
+    return x.astype(np.float32) if x.dtype == np.float16 else x
+
+
 def sum_dtype(dtype: Any) -> Any:
     """The dtype in which values of `dtype` are accumulated."""
     return np.float32 if dtype == np.float16 else dtype
+
+
+def sum_axes(data: Any, axes: tuple[int, ...] | int) -> Any:
+    """Sum over axes in the array's own dtype; float16 is added up in float32."""
+    return data.sum(axis=axes, dtype=sum_dtype(data.dtype)).astype(data.dtype, copy=False)
 
 
 def scalar_of(dtype: Any, value: float) -> Any:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 from raysym.errors import RuleError
 from raysym.graph import Entry
 from raysym.op import Cost, DTypes, Entries, Grads, Op, Shapes, Types, register, total_bytes
+from raysym.ops.numeric import wide
 from raysym.params import Param, param
 from raysym.types import unify, unify_all, unify_dtypes
 
@@ -49,11 +50,6 @@ class Rule(NamedTuple):
     step: Step
 
 
-def wide(array: Any) -> Any:
-    """float16 is computed in float32."""
-    return array.astype("float32") if array.dtype == "float16" else array
-
-
 def cast(made: Sequence[Any], like: Sequence[Any]) -> tuple[Any, ...]:
     """Every array in the dtype of its model."""
     return tuple(a.astype(b.dtype, copy=False) for a, b in zip(made, like, strict=True))
@@ -75,14 +71,10 @@ LR = (float, param(doc="Learning rate."))
 WD = (float, param(0.0, doc="Weight decay: pull of every weight towards zero."))
 RESCALE = (float, param(1.0, doc="Factor of the gradient."))
 CLIP = (float, param(-1.0, doc="Bound of the rescaled gradient; negative: none."))
+MOMENTUM = (float, param(0.0, doc="Decay of the running mean of gradients."))
 _LAZY = (bool, param(True, doc="Accepted for compatibility; concerns sparse gradients only."))
 _CLIP_WEIGHTS = (float, param(-1.0, doc="Bound of the new weights; negative: none."))
 COMMON = {"wd": WD, "rescale_grad": RESCALE, "clip_gradient": CLIP}
-
-
-def momentum(default: float = 0.0) -> tuple[type, Param]:
-    """The decay of a running mean of gradients."""
-    return float, param(default, doc="Decay of the running mean of gradients.")
 
 
 def beta(default: float, what: str) -> tuple[type, Param]:
@@ -112,7 +104,7 @@ def sgd_mom(xp: Any, op: Any, w: Any, g: Any, m: Any, *, lr: Any, wd: Any) -> tu
 def _nag(xp: Any, op: Any, w: Any, g: Any, m: Any, *, lr: Any, wd: Any) -> tuple[Any, ...]:
     c, m = rescaled(xp, op, g), op.momentum * m
     new = w - m + (op.momentum + 1) * (m - lr * (c + wd * w))
-    # The reference decays the momentum with the weight that it has just written.
+    # MXNet decays the momentum with the weight that it has just written.
     return new, m - lr * (c + wd * new)
 
 
@@ -226,16 +218,14 @@ def page(name: str, kind: type[Update], rule: Rule, doc: str, extra: tuple[str, 
 
 
 SGD = Rule((), {"lr": LR, **COMMON, "lazy_update": _LAZY}, sgd)
-SGD_MOM = Rule(
-    ("mom",), {"lr": LR, "momentum": momentum(), **COMMON, "lazy_update": _LAZY}, sgd_mom
-)
-NAG = Rule(("mom",), {"lr": LR, "momentum": momentum(), **COMMON}, _nag)
+SGD_MOM = Rule(("mom",), {"lr": LR, "momentum": MOMENTUM, **COMMON, "lazy_update": _LAZY}, sgd_mom)
+NAG = Rule(("mom",), {"lr": LR, "momentum": MOMENTUM, **COMMON}, _nag)
 _MEANS = {"beta1": beta(0.9, "gradients"), "beta2": beta(0.999, "their squares")}
 _GAMMAS = {"gamma1": beta(0.95, "squares of gradients")}
 ROWS: list[tuple[str, Rule, str]] = [
     ("sgd_update", SGD, "w - lr (c + wd w): plain gradient descent."),
     ("sgd_mom_update", SGD_MOM, "m = momentum m - lr (c + wd w); w + m: with momentum."),
-    ("nag_mom_update", NAG, "Nesterov's accelerated gradient, as the reference writes it."),
+    ("nag_mom_update", NAG, "Nesterov's accelerated gradient, as MXNet writes it."),
     (
         "signsgd_update",
         Rule((), {"lr": LR, **COMMON}, _signsgd),
@@ -247,7 +237,7 @@ ROWS: list[tuple[str, Rule, str]] = [
             ("mom",),
             {
                 "lr": LR,
-                "momentum": momentum(),
+                "momentum": MOMENTUM,
                 **COMMON,
                 "wd_lh": (float, param(0.0, doc="Weight decay beside the momentum.")),
             },

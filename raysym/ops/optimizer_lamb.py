@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from raysym.errors import RuleError
 from raysym.op import DTypes, Op, Shapes, register
-from raysym.ops.optimizer import CLIP, LR, RESCALE, Update, cast, clipped, rescaled, wide
+from raysym.ops.numeric import wide
+from raysym.ops.optimizer import CLIP, LR, RESCALE, Update, cast, clipped, rescaled
 from raysym.params import param
 from raysym.types import unify, unify_all, unify_dtypes
 

@@ -6,11 +6,12 @@ Inputs are named ``weight_0, grad_0, mom_0, weight_1, ...``; visible outputs are
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from raysym.errors import RuleError
 from raysym.op import DTypes, Shapes, register
-from raysym.ops.optimizer import CLIP, RESCALE, Update, cast, sgd, sgd_mom, wide
+from raysym.ops.numeric import wide
+from raysym.ops.optimizer import CLIP, MOMENTUM, RESCALE, Step, Update, cast, sgd, sgd_mom
 from raysym.ops.optimizer_lamb import (
     BETA1,
     BETA2,
@@ -28,7 +29,6 @@ from raysym.types import unify, unify_all, unify_dtypes
 _COUNT = param(1, low=1, doc="Number of weights.")
 _LRS = param(doc="Learning rate of each weight.")
 _WDS = param(doc="Weight decay of each weight.")
-_MOMENTUM = param(0.0, doc="Decay of the running mean of gradients.")
 
 
 class Many(Update):
@@ -136,58 +136,56 @@ class Many(Update):
 # ----- gradient descent
 
 
-class _Sgd(Many):
+class _Descent(Many):
+    """Shared by these: rates and decays are parameters, or inputs behind the arrays."""
+
+    rule: ClassVar[Step]
+    lrs: Floats
+    wds: Floats
+
+    def step(
+        self, xp: Any, i: int, arrays: tuple[Any, ...], extra: Sequence[Any]
+    ) -> tuple[Any, ...]:
+        lrs, wds = extra if self.extra else (self.lrs, self.wds)
+        return self.rule(xp, self, *arrays, lr=lrs[i], wd=wds[i])
+
+
+class _Sgd(_Descent):
+    rule = staticmethod(sgd)
     lrs: Floats = _LRS
     wds: Floats = _WDS
     rescale_grad: float = RESCALE[1]
     clip_gradient: float = CLIP[1]
     num_weights: int = _COUNT
 
-    def step(
-        self, xp: Any, i: int, arrays: tuple[Any, ...], extra: Sequence[Any]
-    ) -> tuple[Any, ...]:
-        return sgd(xp, self, *arrays, lr=self.lrs[i], wd=self.wds[i])
 
-
-class _SgdMomentum(Many):
+class _SgdMomentum(_Descent):
+    rule = staticmethod(sgd_mom)
     lrs: Floats = _LRS
     wds: Floats = _WDS
-    momentum: float = _MOMENTUM
+    momentum: float = MOMENTUM[1]
     rescale_grad: float = RESCALE[1]
     clip_gradient: float = CLIP[1]
     num_weights: int = _COUNT
 
-    def step(
-        self, xp: Any, i: int, arrays: tuple[Any, ...], extra: Sequence[Any]
-    ) -> tuple[Any, ...]:
-        return sgd_mom(xp, self, *arrays, lr=self.lrs[i], wd=self.wds[i])
 
-
-class _PreloadedSgd(Many):
+class _PreloadedSgd(_Descent):
+    rule = staticmethod(sgd)
     extra = ("lrs", "wds")
     per_weight = ()
     rescale_grad: float = RESCALE[1]
     clip_gradient: float = CLIP[1]
     num_weights: int = _COUNT
 
-    def step(
-        self, xp: Any, i: int, arrays: tuple[Any, ...], extra: Sequence[Any]
-    ) -> tuple[Any, ...]:
-        return sgd(xp, self, *arrays, lr=extra[0][i], wd=extra[1][i])
 
-
-class _PreloadedSgdMomentum(Many):
+class _PreloadedSgdMomentum(_Descent):
+    rule = staticmethod(sgd_mom)
     extra = ("lrs", "wds")
     per_weight = ()
-    momentum: float = _MOMENTUM
+    momentum: float = MOMENTUM[1]
     rescale_grad: float = RESCALE[1]
     clip_gradient: float = CLIP[1]
     num_weights: int = _COUNT
-
-    def step(
-        self, xp: Any, i: int, arrays: tuple[Any, ...], extra: Sequence[Any]
-    ) -> tuple[Any, ...]:
-        return sgd_mom(xp, self, *arrays, lr=extra[0][i], wd=extra[1][i])
 
 
 # ----- AdamW and LAMB

@@ -13,6 +13,7 @@ from typing import Any
 from raysym.errors import RuleError
 from raysym.graph import apply
 from raysym.op import Cost, DTypes, Entries, Grads, Op, Shapes, Types, register, total_bytes
+from raysym.ops.numeric import wide
 from raysym.ops.windows import (
     Window,
     channels_first,
@@ -21,7 +22,6 @@ from raysym.ops.windows import (
     final,
     first,
     pad_spatial,
-    wide,
 )
 from raysym.params import Dims, param
 from raysym.types import PartialShape, unify_dtypes
@@ -81,10 +81,7 @@ class Pool(Op):
 
     def window(self, spatial: Sequence[int]) -> Window:
         """The window for data of these spatial sizes."""
-        if not self.global_pool:
-            return Window.of(self)
-        ones = (1,) * len(spatial)
-        return Window(tuple(spatial), ones, ones, (0,) * len(spatial))
+        return Window.whole(spatial) if self.global_pool else Window.of(self)
 
     def sizes(self, spatial: Sequence[int]) -> Dims:
         """Number of windows on each axis; 0 where the size is unknown."""
@@ -96,8 +93,7 @@ class Pool(Op):
             return valid
         if self.pooling_convention == "same":
             return tuple(-(-n // s) for n, s in zip(spatial, window.stride, strict=True))
-        rows = zip(spatial, window.padded(spatial), window.kernel, window.stride, strict=True)
-        return tuple(1 - (k - m) // s if n else 0 for n, m, k, s in rows)
+        return window.sizes_rounded_up(spatial)
 
     def shape_first(self, shape: PartialShape) -> Any:
         """A data shape as (batch, channel, *spatial) once its rank is found right."""
@@ -161,9 +157,7 @@ def window_places(window: Window, axis: int, n: int) -> Iterator[tuple[slice, ..
         yield (*lead, slice(tap, tap + stride * (n - 1) + 1, stride))
 
 
-def reduce_windows(
-    xp: Any, x: Any, window: Window, sizes: Dims, axes: Sequence[int], how: Any
-) -> Any:
+def reduce_windows(x: Any, window: Window, sizes: Dims, axes: Sequence[int], how: Any) -> Any:
     """Windows of a padded array combined by a ufunc along some axes, one after the other."""
     for axis in axes:
         places = list(window_places(window, axis, sizes[axis]))
@@ -222,16 +216,16 @@ class Pooling(Pool):
         sizes, window = self.sizes(spatial), self.window(spatial)
         if self.pool_type == "max":
             y = pad_to_windows(xp, data, window, sizes, lowest(xp, data))
-            y = reduce_windows(xp, y, window, sizes, range(len(sizes)), xp.maximum)
+            y = reduce_windows(y, window, sizes, range(len(sizes)), xp.maximum)
         else:
-            y = self._sum(xp, wide(xp, data), window, sizes)
+            y = self._sum(xp, wide(data), window, sizes)
         return final(y.astype(x.dtype, copy=False), self.is_channel_last())
 
     def _sum(self, xp: Any, data: Any, window: Window, sizes: Dims) -> Any:
         if self.pool_type == "lp" and self.p_value != 1:
             data = data**self.p_value
         y = pad_to_windows(xp, data, window, sizes, 0)
-        y = reduce_windows(xp, y, window, sizes, range(len(sizes)), xp.add)
+        y = reduce_windows(y, window, sizes, range(len(sizes)), xp.add)
         if self.pool_type == "avg":
             return (y / self.divisors(xp, data.shape[2:], sizes)).astype(y.dtype, copy=False)
         if self.pool_type == "lp" and self.p_value != 1:

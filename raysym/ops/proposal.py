@@ -23,7 +23,7 @@ def base_anchors(stride: int, ratios: Floats, scales: Floats) -> Any:
     center = 0.5 * (stride - 1)
     made = []
     for ratio in ratios:
-        # Rounded as in the reference.
+        # Rounded as in MXNet.
         width = math.floor(math.sqrt(math.floor(stride * stride / ratio)) + 0.5)
         height = math.floor(width * ratio + 0.5)
         for scale in scales:

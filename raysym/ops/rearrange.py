@@ -8,8 +8,7 @@ from typing import Any, TypeVar
 from raysym.errors import RuleError
 from raysym.graph import apply
 from raysym.op import Cost, DTypes, Entries, Grads, Op, Shapes, Types, register, total_bytes
-from raysym.ops.joining import sum_axes
-from raysym.ops.numeric import scalar_of
+from raysym.ops.numeric import scalar_of, sum_axes
 from raysym.ops.slicing import Cut, IntoZeros
 from raysym.params import Dims, param
 from raysym.types import PartialShape, unify_dtypes
@@ -104,8 +103,8 @@ class _backward_Pad(_Border):
         end = grad.shape[0] - after
         inner, head, tail = grad[before:end].copy(), grad[:before], grad[end:]
         if self.mode == "edge":
-            inner[0] += sum_axes(xp, head, 0)
-            inner[-1] += sum_axes(xp, tail, 0)
+            inner[0] += sum_axes(head, 0)
+            inner[-1] += sum_axes(tail, 0)
         elif self.mode == "reflect":
             last = inner.shape[0] - 1
             inner[1 : before + 1] += head[::-1]

@@ -10,7 +10,7 @@ from raysym.graph import Entry, apply
 from raysym.op import Entries, Grads, Op, Shapes, register
 from raysym.ops.elementwise import sigmoid
 from raysym.ops.maths import add, div, minus_from, times
-from raysym.ops.windows import wide
+from raysym.ops.numeric import wide
 from raysym.params import param
 from raysym.types import PartialShape, is_known, unify
 
@@ -100,7 +100,7 @@ class _backward_regression(Op):
         return ins, [ins[0]]
 
     def forward(self, xp: Any, output: Any, label: Any, *old: Any) -> Any:
-        y, label = wide(xp, output), wide(xp, label).reshape(output.shape)
+        y, label = wide(output), wide(label).reshape(output.shape)
         gap = xp.where(y > label, 1, -1) if self.signs else y - label
         scale = self.grad_scale * output.shape[0] / output.size
         return self.scaled(gap, scale, *old).astype(output.dtype, copy=False)
@@ -245,7 +245,7 @@ class _backward_SVMOutput(_Margin):
     def forward(self, xp: Any, output: Any, label: Any) -> Any:
         hit = xp.arange(output.shape[-1]) == label.astype(xp.int32)[..., None]
         sign = xp.where(hit, -1, 1)
-        gap = self.margin + sign * wide(xp, output)
+        gap = self.margin + sign * wide(output)
         size = gap > 0 if self.use_linear else 2 * xp.maximum(gap, 0)
         made = self.regularization_coefficient * sign * size
         return made.astype(output.dtype, copy=False)

@@ -12,7 +12,7 @@ import numpy as np
 from raysym.errors import RuleError
 from raysym.graph import apply
 from raysym.op import Cost, Entries, Grads, Op, Shapes, Types, register, total_bytes
-from raysym.ops.windows import wide
+from raysym.ops.numeric import wide
 from raysym.params import Dims, param
 from raysym.types import PartialShape, unify
 
@@ -41,7 +41,7 @@ def interpolation(size: int, out: int, align_corners: bool) -> Any:
 
 
 def _apply_pair(xp: Any, rows: Any, x: Any, columns: Any) -> Any:
-    y = wide(xp, x)
+    y = wide(x)
     a, b = (xp.asarray(m.astype(y.dtype)) for m in (rows, columns))
     return xp.matmul(xp.matmul(a, y), b.T).astype(x.dtype, copy=False)
 

@@ -8,7 +8,7 @@ from raysym.errors import RuleError
 from raysym.graph import Entry, apply
 from raysym.op import Cost, Entries, Grads, Op, Shapes, Types, register, total_bytes
 from raysym.ops.maths import mul, plus, power, square, sub, times
-from raysym.ops.windows import wide
+from raysym.ops.numeric import wide
 from raysym.params import param
 from raysym.types import PartialShape, unify
 
@@ -41,7 +41,7 @@ class LRN(Op):
         return [shape], [shape, shape]
 
     def forward(self, xp: Any, data: Any) -> Any:
-        x = wide(xp, data)
+        x = wide(data)
         norm = channel_window(xp, xp.square(x), self.nsize) * (self.alpha / self.nsize) + self.knorm
         made = x * norm**-self.beta, norm
         return tuple(array.astype(data.dtype, copy=False) for array in made)
@@ -80,7 +80,7 @@ class _channel_window(Op):
     nsize: int = param(low=1, doc="Number of channels in the window, odd.")
 
     def forward(self, xp: Any, data: Any) -> Any:
-        return channel_window(xp, wide(xp, data), self.nsize).astype(data.dtype, copy=False)
+        return channel_window(xp, wide(data), self.nsize).astype(data.dtype, copy=False)
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         return [apply(self.name, grads[0], nsize=self.nsize)]
@@ -121,7 +121,7 @@ class L2Normalization(Op):
         return data[:1] if self.mode == "instance" else data[:2]
 
     def forward(self, xp: Any, data: Any) -> Any:
-        x = wide(xp, data)
+        x = wide(data)
         first = {"instance": 1, "channel": 1, "spatial": 2}[self.mode]
         axes = (1,) if self.mode == "channel" else tuple(range(first, x.ndim))
         norm = xp.sqrt(xp.square(x).sum(axis=axes, keepdims=True) + self.eps)

@@ -10,8 +10,9 @@ from typing import Any
 from raysym.errors import RuleError
 from raysym.graph import apply_all
 from raysym.op import Cost, DTypes, Entries, Grads, Shapes, Types, register, total_bytes
+from raysym.ops.numeric import wide
 from raysym.ops.rnn_cells import State, Trace, Weights, run_layer, run_layer_back
-from raysym.ops.rnn_layout import Feeds, Recurrent, pack, wide
+from raysym.ops.rnn_layout import Feeds, Recurrent, pack
 from raysym.types import unify_dtypes
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from raysym.errors import RuleError
 from raysym.op import DTypes, Op
+from raysym.ops.numeric import wide
 from raysym.ops.rnn_cells import Cell, GruCell, LstmCell, PlainCell, State, Weights
 from raysym.params import param
 from raysym.types import PartialShape, Shape
@@ -202,8 +203,3 @@ def pack(xp: Any, grads: list[Weights]) -> Any:
     matrices = [m.reshape(-1) for g in grads for m in g[:3] if m is not None]
     biases = [b for g in grads for b in (g.i2h_bias, g.h2h_bias)]
     return xp.concatenate([*matrices, *biases])
-
-
-def wide(array: Any) -> Any:
-    """float16 is computed in float32."""
-    return array.astype("float32") if array.dtype == "float16" else array

@@ -15,9 +15,9 @@ import numpy as np
 from raysym.errors import RuleError
 from raysym.graph import apply
 from raysym.op import Cost, DTypes, Entries, Grads, Op, Shapes, Types, register, total_bytes
+from raysym.ops.numeric import wide
 from raysym.ops.rows import add_rows
 from raysym.ops.spatial import need, rows_of
-from raysym.ops.windows import wide
 from raysym.params import Dims, param
 from raysym.types import PartialShape, unify, unify_dtypes
 
@@ -73,7 +73,7 @@ class _RegionsGradient(_Regions):
 
 def _windows(rois: Any, scale: float, pooled: Dims, image: Dims) -> Any:
     """``(r, 2, max(pooled), 2)``: first and last+1 row (column) of every bin, on the host."""
-    # float32 as in the reference, whose rounding decides where bins begin.
+    # float32 as in MXNet, whose rounding decides where bins begin.
     boxes = np.asarray(rois.tolist(), "float32").reshape(-1, 5)
     corners = boxes[:, 1:] * np.float32(scale)
     rounded = np.where(corners >= 0, np.floor(corners + 0.5), np.ceil(corners - 0.5))
@@ -144,7 +144,7 @@ class _backward_ROIPooling(_RegionsGradient):
         plane = image * c + xp.arange(c)[:, None, None]
         cell = maxidx.astype("int64")
         index = xp.where(cell >= 0, plane * h * w + cell, 0)
-        parts = xp.where(cell >= 0, wide(xp, out_grad), 0).reshape(-1, 1)
+        parts = xp.where(cell >= 0, wide(out_grad), 0).reshape(-1, 1)
         made = add_rows(xp, parts, index.reshape(-1), n * c * h * w)
         return made.reshape(data.shape).astype(data.dtype, copy=False)
 
@@ -234,7 +234,7 @@ class _contrib_ROIAlign(_Aligned):
 
     def forward(self, xp: Any, data: Any, rois: Any) -> Any:
         image = (data.shape[0], *data.shape[2:])
-        rows, boxes = rows_of(wide(xp, data)), wide(xp, rois)
+        rows, boxes = rows_of(wide(data)), wide(rois)
         made = []
         for part, samples in self.groups(rois):
             total = 0
@@ -266,7 +266,7 @@ class _backward_ROIAlign(_Aligned, _RegionsGradient):
 
     def forward(self, xp: Any, out_grad: Any, data: Any, rois: Any) -> Any:
         n, c, h, w = data.shape
-        g, boxes = wide(xp, out_grad), wide(xp, rois)
+        g, boxes = wide(out_grad), wide(rois)
         parts, index = [], []
         for part, samples in self.groups(rois):
             for cell, weight in self.corners(xp, boxes[part], (n, h, w), samples):

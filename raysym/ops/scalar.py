@@ -209,12 +209,12 @@ scalar_op(
     lambda xp, x, s: x + s,
     lambda c, x, y, g: g,
     aliases=(),
-    doc="x + scalar (on sparse arrays of the reference: of the stored rows only).",
+    doc="x + scalar (on sparse arrays of MXNet: of the stored rows only).",
 )
 scalar_op(
     "_scatter_minus_scalar",
     lambda xp, x, s: x - s,
     lambda c, x, y, g: g,
     aliases=(),
-    doc="x - scalar (on sparse arrays of the reference: of the stored rows only).",
+    doc="x - scalar (on sparse arrays of MXNet: of the stored rows only).",
 )

@@ -50,7 +50,7 @@ class _Sequence(Op):
         return Cost(0.0, total_bytes(ins, outs))
 
 
-def _by_time(xp: Any, vector: Any, data: Any, axis: int) -> Any:
+def _by_time(vector: Any, data: Any, axis: int) -> Any:
     """A vector of the batch (or of time) in the rank of the data, whose axis it lies along."""
     shape = [1] * data.ndim
     shape[axis] = vector.size
@@ -58,7 +58,7 @@ def _by_time(xp: Any, vector: Any, data: Any, axis: int) -> Any:
 
 
 def _steps(xp: Any, data: Any, axis: int) -> Any:
-    return _by_time(xp, xp.arange(data.shape[axis]), data, axis)
+    return _by_time(xp.arange(data.shape[axis]), data, axis)
 
 
 @register
@@ -72,7 +72,7 @@ class SequenceMask(_Sequence):
     def forward(self, xp: Any, data: Any, lengths: Any = None) -> Any:
         if lengths is None:
             return data
-        ends = _by_time(xp, lengths.astype("int64"), data, 1 - self.axis)
+        ends = _by_time(lengths.astype("int64"), data, 1 - self.axis)
         return xp.where(_steps(xp, data, self.axis) < ends, data, scalar_of(data.dtype, self.value))
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
@@ -90,7 +90,7 @@ class SequenceReverse(_Sequence):
     def forward(self, xp: Any, data: Any, lengths: Any = None) -> Any:
         if lengths is None:
             return xp.flip(data, 0)
-        ends = _by_time(xp, lengths.astype("int64"), data, 1)
+        ends = _by_time(lengths.astype("int64"), data, 1)
         steps = _steps(xp, data, 0)
         sources = xp.where(steps < ends, ends - 1 - steps, steps)
         return xp.take_along_axis(data, xp.clip(sources, 0, data.shape[0] - 1), 0)
@@ -129,7 +129,7 @@ class SequenceLast(_Sequence):
 
 def _last(xp: Any, data: Any, lengths: Any, axis: int) -> Any:
     places = in_range(xp, lengths.astype("int64") - 1, data.shape[axis])
-    return _by_time(xp, places, data, 1 - axis)
+    return _by_time(places, data, 1 - axis)
 
 
 @register

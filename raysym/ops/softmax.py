@@ -12,7 +12,7 @@ from raysym.errors import RuleError
 from raysym.graph import Entry, apply
 from raysym.op import Cost, DTypes, Entries, Grads, Op, Shapes, Types, register, total_bytes
 from raysym.ops.maths import exp, mul, neg, sub, times
-from raysym.ops.windows import wide
+from raysym.ops.numeric import wide
 from raysym.params import DType, param
 from raysym.types import normal_axis, unify, unify_dtypes
 
@@ -143,7 +143,7 @@ class _SoftmaxGradient(Op):
 
     def forward(self, xp: Any, grad: Any, output: Any) -> Any:
         shape = (grad.shape[0], -1) if self.flatten else grad.shape
-        made = self.rows(xp, wide(xp, grad).reshape(shape), wide(xp, output).reshape(shape))
+        made = self.rows(xp, wide(grad).reshape(shape), wide(output).reshape(shape))
         made = made if self.scale == 1.0 else made * self.scale
         return made.reshape(grad.shape).astype(grad.dtype, copy=False)
 

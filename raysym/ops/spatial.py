@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from raysym.errors import RuleError
 from raysym.graph import apply, apply_all
 from raysym.op import Cost, Entries, Grads, Op, Shapes, Types, register, total_bytes
+from raysym.ops.numeric import wide
 from raysym.ops.rows import add_rows
-from raysym.ops.windows import wide
 from raysym.params import Dims, param
 from raysym.types import PartialShape, unify
 
@@ -152,7 +152,7 @@ class GridGenerator(_Grid):
         return [data], [data, (3, size)]
 
     def forward(self, xp: Any, data: Any) -> Any:
-        x = wide(xp, data)
+        x = wide(data)
         if self.transform_type == "affine":
             made, size = affine_grid(xp, x, self.target_shape), self.target_shape
         else:
@@ -179,7 +179,7 @@ class _backward_GridGenerator(_Grid):
         return ins, [(ins[0][0], 6)]
 
     def forward(self, xp: Any, out_grad: Any) -> Any:
-        g = wide(xp, out_grad)
+        g = wide(out_grad)
         if self.transform_type == "affine":
             made = affine_grid_back(xp, g, self.target_shape)
         else:
@@ -221,7 +221,7 @@ class BilinearSampler(Op):
         return [(n, *data[1:]), (n, *grid[1:])], [out, (n, *grid[2:], 2)]
 
     def forward(self, xp: Any, data: Any, grid: Any) -> Any:
-        made = sample(xp, wide(xp, data), wide(xp, grid)).astype(data.dtype, copy=False)
+        made = sample(xp, wide(data), wide(grid)).astype(data.dtype, copy=False)
         h, w = data.shape[2:]
         cells = xp.asarray([(w - 1) / 2, (h - 1) / 2], grid.dtype)
         return made, (grid.transpose(0, 2, 3, 1) + 1) * cells
@@ -246,7 +246,7 @@ class _backward_BilinearSampler(Op):
         return [ins[0], data, grid], [data, grid]
 
     def forward(self, xp: Any, out_grad: Any, data: Any, grid: Any) -> Any:
-        ddata, dgrid = sample_back(xp, *(wide(xp, a) for a in (out_grad, data, grid)))
+        ddata, dgrid = sample_back(xp, *(wide(a) for a in (out_grad, data, grid)))
         return ddata.astype(data.dtype, copy=False), dgrid.astype(grid.dtype, copy=False)
 
     def cost(self, ins: Types, outs: Types) -> Cost:
@@ -286,8 +286,8 @@ class SpatialTransformer(Op):
         return [data and (n, *data[1:]), (n, 6)], [out, (3, cells), (n, 2, cells)]
 
     def forward(self, xp: Any, data: Any, loc: Any) -> Any:
-        grid = affine_grid(xp, wide(xp, loc), self.target_shape)
-        made = sample(xp, wide(xp, data), grid).astype(data.dtype, copy=False)
+        grid = affine_grid(xp, wide(loc), self.target_shape)
+        made = sample(xp, wide(data), grid).astype(data.dtype, copy=False)
         flat = grid.reshape(grid.shape[0], 2, -1).astype(loc.dtype, copy=False)
         return made, regular_grid(xp, self.target_shape, loc.dtype), flat
 

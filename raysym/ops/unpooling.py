@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from raysym.graph import Entry, apply
 from raysym.op import Cost, Entries, Grads, Shapes, Types, register, total_bytes
+from raysym.ops.numeric import wide
 from raysym.ops.pooling import (
     Pool,
     lowest,
@@ -15,15 +16,7 @@ from raysym.ops.pooling import (
     spread_windows,
     window_places,
 )
-from raysym.ops.windows import (
-    Window,
-    channels_first,
-    channels_last,
-    crop_spatial,
-    final,
-    first,
-    wide,
-)
+from raysym.ops.windows import Window, channels_first, channels_last, crop_spatial, final, first
 from raysym.params import Dims, param
 from raysym.types import Shape
 
@@ -36,7 +29,7 @@ def _stages(xp: Any, x: Any, window: Window, sizes: Dims) -> list[tuple[int, Any
     data = pad_to_windows(xp, x, window, sizes, lowest(xp, x))
     stages = []
     for axis in reversed(range(len(sizes))):
-        made = reduce_windows(xp, data, window, sizes, [axis], xp.maximum)
+        made = reduce_windows(data, window, sizes, [axis], xp.maximum)
         stages.append((axis, data, made))
         data = made
     return stages
@@ -95,7 +88,7 @@ class _backward_Pooling_sum(_PoolGradient):
 
     def forward(self, xp: Any, grad: Any, like: Any = None) -> Any:
         last = self.is_channel_last()
-        g = wide(xp, first(grad, last))
+        g = wide(first(grad, last))
         spatial = self.spatial or first(like, last).shape[2:]
         if self.pool_type == "avg":
             g = (g / self.divisors(xp, spatial, g.shape[2:])).astype(g.dtype, copy=False)
@@ -124,7 +117,7 @@ class _backward_Pooling_lp(_PoolGradient):
 
     def forward(self, xp: Any, grad: Any, data: Any, output: Any) -> Any:
         last, power = self.is_channel_last(), (self.p_value or 1) - 1
-        g, x, y = (wide(xp, first(array, last)) for array in (grad, data, output))
+        g, x, y = (wide(first(array, last)) for array in (grad, data, output))
         y = xp.where(y == 0, xp.inf, y).astype(y.dtype, copy=False)
         dx = self.spread(xp, g / y**power if power else g, x.shape[2:])
         dx = dx * x**power if power else dx

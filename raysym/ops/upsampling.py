@@ -7,7 +7,7 @@ from typing import Any
 from raysym.errors import RuleError
 from raysym.graph import Entry, apply, apply_all
 from raysym.op import Cost, Entries, Grads, Op, Shapes, Types, make_op, register, total_bytes
-from raysym.ops.windows import wide
+from raysym.ops.numeric import wide
 from raysym.params import Dims, param
 from raysym.types import PartialShape, unify
 
@@ -170,7 +170,7 @@ class _backward_UpSampling(Op):
 
     def forward(self, xp: Any, grad: Any, like: Any = None) -> Any:
         h, w = self.spatial or like.shape[2:]
-        big = wide(xp, grad).reshape(*grad.shape[:2], h, grad.shape[2] // h, w, -1)
+        big = wide(grad).reshape(*grad.shape[:2], h, grad.shape[2] // h, w, -1)
         return big.sum(axis=(3, 5)).astype(grad.dtype, copy=False)
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:

@@ -39,6 +39,12 @@ class Window(NamedTuple):
         ones, zeros = (1,) * rank, (0,) * rank
         return Window(op.kernel, op.stride or ones, op.dilate or ones, op.pad or zeros)
 
+    @staticmethod
+    def whole(data: Sequence[int]) -> Window:
+        """The one window that covers data of these spatial sizes."""
+        ones = (1,) * len(data)
+        return Window(tuple(data), ones, ones, (0,) * len(data))
+
     def check(self) -> None:
         """Refuse kernels of more than three axes and parameters of another rank."""
         rank = len(self.kernel)
@@ -67,6 +73,11 @@ class Window(NamedTuple):
                 )
         rows = zip(data, self.padded(data), self.spans(), self.stride, strict=True)
         return tuple((m - span) // s + 1 if n else 0 for n, m, span, s in rows)
+
+    def sizes_rounded_up(self, data: Sequence[int]) -> Dims:
+        """`sizes` if a last window may hang over the edge; for windows without dilation."""
+        rows = zip(data, self.padded(data), self.kernel, self.stride, strict=True)
+        return tuple(1 - (k - m) // s if n else 0 for n, m, k, s in rows)
 
     def sources(self, data: Sequence[int], out: Sequence[int]) -> Dims:
         """Unknown sizes of the data filled in from the number of windows where the stride is 1."""
@@ -124,11 +135,6 @@ def first(array: Any, last: bool) -> Any:
 def final(array: Any, last: bool) -> Any:
     """The inverse of `first`."""
     return array.transpose(0, *range(2, array.ndim), 1) if last else array
-
-
-def wide(xp: Any, x: Any) -> Any:
-    """float16 as float32, in which sums are accumulated."""
-    return x.astype(xp.float32) if x.dtype == xp.float16 else x
 
 
 def pad_spatial(xp: Any, x: Any, before: Sequence[int], after: Sequence[int], fill: Any = 0) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -110,6 +111,13 @@ class Plan:
 
     def _type(self, name: str) -> str:
         return f" {self.types[name]}" if name in self.types else ""
+
+
+@lru_cache(maxsize=4096)
+def split_entry(entry: str) -> tuple[str, int]:
+    """The entry without its micro-batch, and the micro-batch: ``fc1@3`` is ("fc1", 3)."""
+    base, mark, number = entry.rpartition("@")
+    return (base, int(number)) if mark and number.isdigit() else (entry, 0)
 
 
 # ----- names in text

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from raysym.context import of_worker
 from raysym.device import array_module, on_device, place, to_numpy
 from raysym.errors import MXNetError
-from raysym.planning.plan import Program
+from raysym.planning.plan import Program, split_entry
 from raysym.runtime.interpreter import Worker, run_program
 from raysym.runtime.orders import (
     DRIVER,
@@ -25,7 +25,6 @@ from raysym.runtime.orders import (
     Report,
     is_small,
     pack,
-    split_entry,
     unpack,
 )
 from raysym.runtime.protocol import Arrays, Tap

@@ -89,6 +89,9 @@ def run_program(
 
 def _run(worker: Worker, run: Run, key: StepKey, tap: Tap | None) -> None:
     values, op = worker.values, run.op
+    if tap is None and len(run.outs) == 1 and not op.random:
+        _run_plain(worker, run)
+        return
     rng = generator(key.seed, run.outs[0], key.step) if op.random else None
     args = [values[arg] for arg in run.args]
     try:
@@ -102,6 +105,20 @@ def _run(worker: Worker, run: Run, key: StepKey, tap: Tap | None) -> None:
             values[out] = value
     if tap is not None:
         tap(run, args, made)
+
+
+def _run_plain(worker: Worker, run: Run) -> None:
+    """The usual case, with as few steps as can be: small kernels cost less than what is around."""
+    values, out = worker.values, run.outs[0]
+    try:
+        made = run.op.forward(worker.xp, *[values[arg] for arg in run.args])
+    except Exception as error:
+        raise explain(error, run.op, run, worker) from error
+    value = made[0] if type(made) is tuple else made
+    if out in worker.homes:
+        values[out][...] = value
+    elif out != "_":
+        values[out] = value if value.flags.c_contiguous else value.copy("C")
 
 
 def explain(error: Exception, op: Op, run: Run, worker: Worker) -> Exception:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,10 +57,3 @@ def is_small(arrays: Mapping[str, Any]) -> bool:
     """True when the arrays may travel inside of an order or a report."""
     nbytes: int = sum(array.nbytes for array in arrays.values())
     return nbytes <= INLINE_NBYTES // 2
-
-
-@lru_cache(maxsize=4096)
-def split_entry(entry: str) -> tuple[str, int]:
-    """The entry without its micro-batch, and the micro-batch: ``fc1@3`` is ("fc1", 3)."""
-    base, mark, number = entry.rpartition("@")
-    return (base, int(number)) if mark and number.isdigit() else (entry, 0)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import ray
 from ray import cloudpickle
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import ActorHandleNotFoundError, GetTimeoutError, RayActorError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -179,8 +179,11 @@ class RayFleet:
         """Kill the workers and give their resources back."""
         if not ray.is_initialized():
             return
-        for actor in self.actors.values():
-            ray.kill(actor)
+        try:
+            for actor in self.actors.values():
+                ray.kill(actor)
+        except ActorHandleNotFoundError:  # of an earlier Ray in this process: gone with it
+            return
         self.actors.clear()
         remove_placement_group(self._group)
 

@@ -6,13 +6,16 @@ channels like those between workers. Several steps may be under way.
 
 from __future__ import annotations
 
+import gc
 import pickle
 import secrets
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
+from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -78,7 +81,9 @@ class ResidentRuntime:
         self._open_fleet, self._threads, self._transport = open_fleet, threads, transport
         self._fleet: Fleet | None = None
         self._secret = secrets.token_bytes(32)
-        self._exchange = Exchange(DRIVER, self._report)
+        report = weakref.WeakMethod(self._report)  # the exchange may outlive us until it is closed
+        self._exchange = Exchange(DRIVER, lambda *what: (report() or _ignore)(*what))
+        self._drop: Any = None
         self._links = Links()
         self._rings: Rings = {}
         self._blocks: list[Any] = []
@@ -119,8 +124,10 @@ class ResidentRuntime:
         return link_plan(plan, self._links)
 
     def _start(self, workers: tuple[str, ...]) -> Fleet:
+        _close_dropped()
         fleet: Fleet = self._open_fleet(workers, self._threads, self._secret)
         self._fleet = fleet
+        self._drop = weakref.finalize(self, _dropped.put, (self._exchange, fleet))
         addresses: dict[str, Address] = fleet.call("address", dict.fromkeys(workers, ()), START_S)
         with closing(Port(DRIVER, self._secret, fleet.site.node, fleet.site.host)) as port:
             self._links = Links.between(addresses, port.address, self._transport)
@@ -350,8 +357,25 @@ class ResidentRuntime:
         self._exchange.close()
         fleet, self._fleet = self._fleet, None
         if fleet is not None:
+            self._drop.detach()
             fleet.close()
         self._blocks.clear()
+
+
+# Runtimes that nobody closed. Finalizers run anywhere, so they only say so here; the workers are
+# ended when the next runtime starts.
+_dropped: SimpleQueue[tuple[Exchange, Fleet]] = SimpleQueue()
+
+
+def _close_dropped() -> None:
+    gc.collect()
+    while not _dropped.empty():
+        exchange, fleet = _dropped.get()
+        exchange.close()
+        fleet.close()
+
+
+def _ignore(*_: Any) -> None: ...
 
 
 def _first_failure(turn: _Turn) -> BaseException | None:

@@ -65,13 +65,14 @@ class Exchange:
 
     def recv(self, source: str, key: Key, timeout_s: float) -> Any:
         """The array under `key` from `source`; errors as for `send`."""
-        wanted = source, key
-        if wanted not in self._arrived:
+        wanted, arrived = (source, key), self._arrived
+        array = arrived.pop(wanted, None)
+        if array is None:
             self._channel(source)
             deadline = time.monotonic() + timeout_s
-            while wanted not in self._arrived:
+            while (array := arrived.pop(wanted, None)) is None:
                 self._wait(source, key.entry, deadline)
-        return self._arrived.pop(wanted)
+        return array
 
     def wait(self, timeout_s: float) -> bool:
         """Take in what arrives; False when nothing came in time."""
@@ -117,15 +118,17 @@ class Exchange:
         except ChannelClosed:
             self._drop(channel)
             raise
-        for key, array in arrived:
-            if key.entry != CONTROL and key.step >= self._oldest:
-                self._arrived[channel.peer, key] = array
-        # Last, since it may raise, and nothing that has arrived may be lost.
+        control = None
         for key, array in arrived:
             if key.entry == CONTROL:
-                self._control.append((channel.peer, key, array))
-        while self._control:
-            self._on_control(*self._control.popleft())
+                control = control or deque[Any]()
+                control.append((channel.peer, key, array))
+            elif key.step >= self._oldest:
+                self._arrived[channel.peer, key] = array
+        if control:  # last, since it may raise, and nothing that has arrived may be lost
+            self._control.extend(control)
+            while self._control:
+                self._on_control(*self._control.popleft())
 
     def _drop(self, channel: Channel) -> None:
         """Forget a dead channel: its descriptor would stay readable for ever."""

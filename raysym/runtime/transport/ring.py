@@ -150,15 +150,18 @@ class RingChannel:
             self._credit.take_back(frame.slot, frame.shape)
             self.flush()
             return []
-        self._credit.owed += 1
-        found = self._payload(frame, at)
-        self._settle()
+        credit = self._credit
+        credit.owed += 1
+        if frame.kind == INLINE:
+            own = self._buffer[at : at + frame.nbytes]  # of a bytearray: a copy
+            found = [(frame.key, np.ndarray(frame.shape, frame.dtype, own))]
+        else:
+            found = self._payload(frame, at)
+        if credit.is_due():
+            self._settle()
         return found
 
     def _payload(self, frame: Frame, at: int) -> list[tuple[Key, Any]]:
-        if frame.kind == INLINE:
-            own = self._buffer[at : at + frame.nbytes]  # of a bytearray: a copy
-            return [(frame.key, np.ndarray(frame.shape, frame.dtype, own))]
         if frame.kind == SLOT:
             return [(frame.key, self._look(frame))]
         return self._add_part(frame, at)
