@@ -1,6 +1,6 @@
 """The scheduler against its peers and its own promises: quality beside time, on one core.
 
-    OMP_NUM_THREADS=1 python benchmarks/scheduler.py [--graphs FOLDER] [--quick]
+    OMP_NUM_THREADS=1 python benchmarks/scheduler.py [--graphs FOLDER] [--quick] [--part NAME]
 
 Needs numpy; with pymetis the cuts stand beside METIS's, with scipy beside a spectral bound. Writes
 benchmarks/results/scheduler.txt and .json. Times are CPU seconds of this process.
@@ -11,6 +11,8 @@ import json
 import platform
 import sys
 import time
+from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +20,10 @@ import numpy as np
 # this file is named like the package, which lies one folder up
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import scheduler as s
+from scheduler.networks import Shape, made_instance
 from scheduler.partitioning import partition
 from scheduler.pipeline import NAMED, Stages, one_f_one_b, run, search
+from scheduler.policies.intervals import intervals
 from scheduler.programs import from_pipeline
 from scheduler.simulate import simulate
 
@@ -36,6 +40,16 @@ except ImportError:
 RESULTS = Path(__file__).parent / "results"
 EXPERTS = ("bert24_inference", "bert24_training", "gnmt_inference", "gnmt_training")
 INSTANCES = (*EXPERTS, "resnet50_inference", "resnet50_training")
+# cells, width, depth, crossings, backward nodes; accelerators (see scheduler/networks.py)
+LARGE = {
+    "inception": (Shape(12, 6, 6), 6),
+    "training, small": (Shape(8, 5, 6, training=True), 6),
+    "nas": (Shape(25, 8, 5, 0.3), 8),
+    "wide": (Shape(12, 24, 6, 0.05), 8),
+    "two cells": (Shape(2, 60, 10, 0.1), 5),
+    "training": (Shape(30, 10, 5, training=True), 8),
+    "deep": (Shape(80, 10, 6), 8),
+}
 
 
 def timed(call, *args, **kwargs):
@@ -232,37 +246,82 @@ def simulation(workers, batches, note):
     return [row]
 
 
+def large_splits(scale, note):
+    """Made instances: split beside interval DP on the order and on the chain of merged nodes."""
+    rows = []
+    for name, (shape, accelerators) in LARGE.items():
+        if scale > 1:
+            shape = shape._replace(cells=max(2, shape.cells // scale))
+        instance = made_instance(shape, accelerators)
+        schedule, seconds = timed(s.split, instance)
+        s.verify(schedule, *instance, contiguous=True)
+        row = {"instance": name, "tasks": len(instance.graph), "devices": accelerators + 1}
+        row |= {"load": schedule.load, "gap": schedule.gap, "binds": schedule.bound.reason}
+        row |= {"seconds": seconds, "interval DP": s.place(*instance, "intervals").load}
+        row |= {"merged chain": merged_load(instance)}
+        rows.append(row)
+        note(row)
+    return rows
+
+
+def merged_load(instance):
+    """The load of interval DP on the chain of merged nodes; None if no such cut fits."""
+    try:
+        return s.place(*instance, partial(intervals, merged=True)).load
+    except s.ScheduleError:
+        return None
+
+
+def text_of(row):
+    """One row as a line."""
+    cells = [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()]
+    return "  " + ", ".join(cells)
+
+
+def note(row):
+    """Show a row as soon as it is there."""
+    print(text_of(row), flush=True)
+
+
+def keep(results):
+    """Write the results as JSON and as text."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "scheduler.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+    lines = []
+    for name, rows in results.items():
+        lines += [name, *map(text_of, rows)]
+    (RESULTS / "scheduler.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def main():
-    """Run all parts, print and write them."""
+    """Run all parts, or one, print and write them."""
     parser = argparse.ArgumentParser(description=__doc__)
     beside = Path(__file__).resolve().parents[2] / "shared" / "graphs"
     parser.add_argument("--graphs", type=Path, default=beside, help="folder of the instances")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the sizes")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the sizes; kept nowhere")
+    parser.add_argument("--part", help="run only this part and keep the results of the others")
     options = parser.parse_args()
     scale = 10 if options.quick else 1
-    lines = [f"{platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}"]
-
-    def note(row):
-        cells = [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()]
-        lines.append("  " + ", ".join(cells))
-        print(lines[-1], flush=True)
-
     parts = {
         "contiguous splits": lambda: splits(options.graphs, note),
+        "contiguous splits, large": lambda: large_splits(scale, note),
         "acyclic parts, large": lambda: cuts(1_000_000 // scale, 8, note),
         "acyclic parts, small": lambda: cuts(10_000, 8, note),
         "list schedules": lambda: list_schedules(100_000 // scale, note),
         "pipelines": lambda: pipelines(note),
         "simulator": lambda: simulation(1024, 250 // scale, note),
     }
-    results = {}
-    for name, part in parts.items():
-        lines.append(name)
+    if options.part and options.part not in parts:
+        parser.error(f"--part: got {options.part!r}, expected one of {list(parts)}")
+    path = RESULTS / "scheduler.json"
+    old = json.loads(path.read_text(encoding="utf-8")) if options.part and path.exists() else {}
+    for name in [options.part] if options.part else parts:
         print(name, flush=True)
-        results[name] = part()
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "scheduler.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (RESULTS / "scheduler.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+        machine = f"{platform.machine()}, Python {platform.python_version()}"
+        made = {"date": str(date.today()), "machine": f"{machine}, numpy {np.__version__}"}
+        old[name] = [made, *parts[name]()]
+    if not options.quick:
+        keep({name: old[name] for name in parts if name in old})
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """raysym: MXNet's Symbol API as a distributed dataflow executor on Ray. ``import raysym as mx``."""
 
+from raysym import contexts as context
 from raysym import errors as base
 from raysym import model, nd, operator, random, sym
 from raysym import names as name
@@ -42,6 +43,7 @@ __all__ = [
     "WorkerError",
     "attribute",
     "base",
+    "context",
     "cpu",
     "cpu_pinned",
     "cpu_shared",

@@ -23,7 +23,7 @@ def array_module(ctx: Context) -> Any:
         raise MXNetError(
             f"{ctx}: CuPy is not installed. Install raysym[cuda12] or raysym[cuda13], or use cpu()"
         )
-    count = _device_count()
+    count = num_gpus()
     if ctx.device_id >= count:
         found = f"only {count} CUDA devices" if count else "no CUDA device"
         raise MXNetError(f"{ctx}: {found} on this machine")
@@ -32,7 +32,7 @@ def array_module(ctx: Context) -> Any:
 
 def has_device(ctx: Context) -> bool:
     """Whether arrays can live on `ctx` in this process."""
-    return ctx.device_type != "gpu" or ctx.device_id < _device_count()
+    return ctx.device_type != "gpu" or ctx.device_id < num_gpus()
 
 
 def on_device(ctx: Context) -> AbstractContextManager[Any]:
@@ -74,7 +74,8 @@ def _cupy() -> Any:
 
 
 @lru_cache(maxsize=1)
-def _device_count() -> int:
+def num_gpus() -> int:
+    """Number of CUDA devices that CuPy finds; 0 where there is no CuPy or no driver."""
     cupy = _cupy()
     if cupy is None:
         return 0

@@ -31,9 +31,7 @@ def pinned_transfers(
     return busy, between.sum(axis=1) * pays, between.argmax(axis=1)
 
 
-def _crossings(
-    graph: TaskGraph, cluster: Cluster, home: Array
-) -> dict[tuple[int, int], float]:
+def _crossings(graph: TaskGraph, cluster: Cluster, home: Array) -> dict[tuple[int, int], float]:
     """Seconds of each value (its task, the device it goes to) between two pinned tasks."""
     a, b = home[graph.src], home[graph.dst]
     found: dict[tuple[int, int], float] = {}
@@ -56,7 +54,9 @@ def path_with_links(graph: TaskGraph, cluster: Cluster, table: Array) -> tuple[f
         edges_into[target].append(e)
     for i, edges in enumerate(edges_into):
         if edges:
-            finish[i] += np.max([_ways(graph, cluster, finish, e).min(axis=0) for e in edges], axis=0)
+            finish[i] += np.max(
+                [_ways(graph, cluster, finish, e).min(axis=0) for e in edges], axis=0
+            )
     end = int(finish.min(axis=1).argmax())
     return float(finish[end].min()), _reason(graph, cluster, finish, edges_into, end)
 

@@ -30,7 +30,7 @@ FLOORS = [
         "bind", "binding", "executor", "monitor", "profile", "rebind", "session", "simple_bind",
         "sym", "symbol", "symbol_text", "symbol_types",
     },
-    {"demo", "forecast", "model", "random", "stubs", "tutorial"},
+    {"contexts", "demo", "forecast", "model", "random", "stubs", "tutorial"},
     {"__init__", "cli"},
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

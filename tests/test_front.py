@@ -27,3 +27,8 @@ def test_mxnets_long_names_are_the_same_things() -> None:
     assert mx.ndarray is mx.nd
     assert mx.attribute.AttrScope is mx.AttrScope
     assert mx.name.NameManager is not None
+
+
+def test_a_script_can_ask_for_a_gpu_first() -> None:
+    ctx = mx.gpu() if mx.context.num_gpus() else mx.cpu()
+    assert mx.nd.zeros((2,), ctx=ctx).context == ctx

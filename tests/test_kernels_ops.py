@@ -115,6 +115,10 @@ COVERED = {
         "RNN", {"state_size": 20, "num_layers": 2, "mode": "lstm", "state_outputs": True},
         [(3, 5, 7), (80 * 7 + 80 * 20 * 3 + 320,), (2, 5, 20), (2, 5, 20)],
     ),
+    "lstm for inference": (
+        "_RNN_inference", {"state_size": 20, "num_layers": 2, "mode": "lstm"},
+        [(3, 5, 7), (80 * 7 + 80 * 20 * 3 + 320,), (2, 5, 20), (2, 5, 20)],
+    ),
     "lstm of one step": (
         "RNN", {"state_size": 4, "num_layers": 1, "mode": "lstm"},
         [(1, 2, 3), (16 * 3 + 16 * 4 + 32,), (1, 2, 4), (1, 2, 4)],

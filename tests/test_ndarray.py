@@ -550,13 +550,13 @@ def test_waiting_need_not_fetch(x):
 
 def test_an_absent_gpu_is_refused_clearly(monkeypatch):
     monkeypatch.setattr(device, "_cupy", lambda: None)
-    monkeypatch.setattr(device, "_device_count", lambda: 0)
+    monkeypatch.setattr(device, "num_gpus", lambda: 0)
     with pytest.raises(MXNetError, match=r"gpu\(0\): CuPy is not installed"):
         nd.zeros(2, ctx=gpu(0))
     monkeypatch.setattr(device, "_cupy", lambda: np)
     with pytest.raises(MXNetError, match=r"gpu\(3\): no CUDA device"):
         nd.ones(2).copyto(gpu(3))
-    monkeypatch.setattr(device, "_device_count", lambda: 2)
+    monkeypatch.setattr(device, "num_gpus", lambda: 2)
     with pytest.raises(MXNetError, match=r"gpu\(3\): only 2 CUDA devices"):
         nd.ones(2).as_in_context(gpu(3))
 
@@ -574,7 +574,7 @@ def test_contexts_travel_with_arrays():
 def pretended_gpu(monkeypatch):
     """Contexts gpu(0) and gpu(1), whose arrays refuse to mix with host arrays."""
     monkeypatch.setattr(device, "_cupy", StandIn)
-    monkeypatch.setattr(device, "_device_count", lambda: 2)
+    monkeypatch.setattr(device, "num_gpus", lambda: 2)
 
 
 @pytest.mark.usefixtures("pretended_gpu")

@@ -218,12 +218,14 @@ def _lstm(op: Any, data: TensorType) -> Lstm | None:
     return Lstm(t, n, features, op.state_size, op.num_layers, bool(op.state_outputs))
 
 
-@lowering("RNN")
+@lowering("RNN", "_RNN_inference")
 def _lstm_forward(op: Any, ins: Types, outs: Types) -> Kernel | None:
     g = _lstm(op, ins[0])
     if g is None:
         return None
-    return Kernel(Spec("lstm_forward", (tuple(g),)), (0, 1, 2, 3), g.forward_space())
+    keeps = op.name == "RNN"
+    kept = 0 if keeps else 6 * g.layers * g.rows * g.units
+    return Kernel(Spec("lstm_forward", (tuple(g), keeps)), (0, 1, 2, 3), g.forward_space() + kept)
 
 
 @lowering("_backward_RNN")

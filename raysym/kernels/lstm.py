@@ -81,13 +81,19 @@ class Lstm(NamedTuple):
 
 
 @maker
-def lstm_forward(e: Emit, fields: tuple[int, ...]) -> None:
-    """Arguments: data, parameters, states, cells, output, [last states,] kept ones, space."""
+def lstm_forward(e: Emit, fields: tuple[int, ...], keeps: bool) -> None:
+    """Arguments: data, parameters, states, cells, output, [last states,] [kept ones,] space.
+
+    Without `keeps`, states and gates lie in front of the rest of the workspace.
+    """
     g = Lstm(*fields)  # type: ignore[arg-type]
     x, parameters, first_h, first_c, output = (e.arg(i) for i in range(5))
     at = 5 + 2 * g.shows_states
-    all_h, all_c, gates, space = (e.arg(at + i) for i in range(4))
     size = g.rows * g.units
+    if keeps:
+        all_h, all_c, gates, space = (e.arg(at + i) for i in range(4))
+    else:
+        all_h, all_c, gates, space = (e.at(e.arg(at), i * g.layers * size) for i in (0, 1, 2, 6))
     for layer in range(g.layers):
         h, c = e.at(all_h, layer * size), e.at(all_c, layer * size)
         own = e.at(gates, layer * 4 * size)

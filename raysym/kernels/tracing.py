@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias
 
 from raysym.kernels.lowering import Kernel, lower
@@ -155,18 +155,24 @@ class _Tracer:
         self.found.phases[name] = self.steps
         for key in [k for k in self.places if k[0] in self.found.homes]:
             del self.places[key]  # users may have written to resident arrays since
-        items = [self._item(instruction) for instruction in body]
+        order = [i for i in range(len(body)) if i not in skipped]
+        base: dict[str, str] = {}  # what a view is a view of
+        items = [self._item(body[i], direct, base) for i in order]
         groups = fuse(items) if self.fused else [(i,) for i in range(len(items))]
         for members in groups:
-            kept = [m for m in members if m not in skipped]
-            if kept:
-                self._group(body, kept, direct)
+            self._group(body, [order[m] for m in members], direct)
 
-    def _item(self, instruction: Instruction) -> Item:
+    def _item(
+        self, instruction: Instruction, direct: Mapping[str, str], base: dict[str, str]
+    ) -> Item:
         kind = None
         if type(instruction) is Run and is_elementwise(instruction, self.found.types):
             kind = self.found.types[instruction.outs[0]].shape
-        return Item(reads_of(instruction), writes_of(instruction), kind)
+        writes = tuple(direct.get(name, name) for name in writes_of(instruction))
+        reads = reads_of(instruction)
+        if type(instruction) is Run and is_view(instruction, self.found.types):
+            base[instruction.outs[0]] = base.get(reads[0], reads[0])
+        return Item((*reads, *(base[name] for name in reads if name in base)), writes, kind)
 
     def _group(
         self, body: Sequence[Instruction], members: Sequence[int], direct: Mapping[str, str]
@@ -295,7 +301,7 @@ class _Tracer:
     def _elementwise(
         self, runs: Sequence[Any], positions: set[int], direct: Mapping[str, str]
     ) -> None:
-        chain = chain_of(runs)
+        chain = chain_of([replace(r, outs=(direct.get(r.outs[0], r.outs[0]),)) for r in runs])
         stored = [n for n in dict.fromkeys(chain.made) if self._is_wanted(n, positions)]
         shape = self.found.types[runs[-1].outs[0]].shape
         last = any((name, True) in self.places for name in chain.reads)

@@ -13,7 +13,7 @@ from scheduler.graph import Array
 from .chain import Chain, cheapest_chain, count_pairs
 from .facts import Facts
 from .ideals import Stock, candidate_ideals
-from .pool import improve, seed_pool
+from .pool import best_cut, distinct, improve, seed_pools
 from .problem import Problem, Translation
 from .reduce import reduce
 
@@ -57,10 +57,15 @@ def best_split(problem: Problem, effort: Effort) -> Found | None:
     if not search.rise(Effort(3_000, 4_000_000)):
         search.good(effort.pool)
         search.certify(effort)
-    if search.best is None:
+    exact = search.exact or (search.best is not None and search.proved >= search.best.load)
+    best = search.best
+    if not exact:  # at least as good as the classical split of the order as it was given
+        plain = best_cut(problem, Stock.of(problem), 2_000)
+        if plain is not None and (best is None or plain.load < best.load):
+            best, into = plain, np.arange(len(problem))
+    if best is None:
         return None
-    exact = search.exact or search.proved >= search.best.load
-    return _found(problem, into, search.best, min(search.proved, search.best.load), exact)
+    return _found(problem, into, best, min(search.proved, best.load), exact)
 
 
 class _Search:
@@ -90,8 +95,11 @@ class _Search:
 
     def good(self, most: int) -> None:
         """A split from prefixes of several orders and from cheap boundaries, then improved."""
-        pool = seed_pool(self.problem, most)
-        self.adopt(self.chain(Facts.of(self.problem, self.stock, pool), self.top))
+        pools = seed_pools(self.problem, most)
+        # one order after the other, then all together: a good limit makes the big pool cheap
+        for pool in (*pools, distinct(np.concatenate(pools))):
+            limit = self.top if self.best is None else self.best.load
+            self.adopt(self.chain(Facts.of(self.problem, self.stock, pool), limit))
         limit = self.top if self.best is None else self.best.load
         cheap = candidate_ideals(self.problem, self.stock, limit, 10 * most, beam=True)
         assert cheap is not None
