@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -51,9 +51,7 @@ class Way(NamedTuple):
     bytes_per_s: float
 
 
-def seconds(
-    run: Callable[[], object], clock: Callable[[], float], least_s: float = 0.2
-) -> float:
+def seconds(run: Callable[[], object], clock: Callable[[], float], least_s: float = 0.2) -> float:
     """Median seconds of one run on `clock`, after one to warm up."""
     run()
     times: list[float] = []
@@ -159,10 +157,12 @@ def round_trip_s(nbytes: int, runtime: str, there: int = 1, transport: str | Non
         with mx.AttrScope(ctx_group=group):
             symbol = mx.sym.negative(symbol)
     places = {"here": mx.cpu(0), "there": mx.cpu(there)}
-    options = {"group2ctx": places, "runtime": runtime, "transport": transport}
-    with symbol.simple_bind(
-        mx.cpu(), grad_req="null", data=(nbytes // 4,), **options
-    ) as executor:
+    options: dict[str, Any] = {
+        "group2ctx": places,
+        "runtime": runtime,
+        "transport": transport,
+    }
+    with symbol.simple_bind(mx.cpu(), grad_req="null", data=(nbytes // 4,), **options) as executor:
         return seconds(executor.forward, time.perf_counter)
 
 

@@ -27,8 +27,8 @@ class Device:
     """One place of execution: `flops_per_s`, `bytes_per_s` (its memory), `memory` in bytes.
 
     `rates` are flop/s by kernel class; a class that is not there runs at `flops_per_s`.
-    `overhead_s` is spent once per kernel call, whatever its size. `pays_transfers`: moving values in and
-    out takes this device's own time (false for a host whose memory is where the values lie).
+    `overhead_s` is spent once per kernel call, whatever its size. `pays_transfers`: moving values
+    in and out takes this device's own time (false for a host whose memory is where they lie).
     """
 
     name: str

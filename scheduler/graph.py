@@ -29,8 +29,8 @@ class Task:
 
     `kind` is its kernel class, a key of `Device.rates`. A task of several kernel calls (a node with
     its gradients) lists them as `parts`: its time is the sum of theirs, and `flops`, `nbytes` and
-    `kind` are for readers only. `pin` is a device name; `forbidden` lists device names or kinds; `together` is the id of another
-    task, or any group key: tasks that share it share a device.
+    `kind` are for readers only. `pin` is a device name; `forbidden` lists device names or kinds;
+    `together` is the id of another task, or any group key: tasks that share it share a device.
     """
 
     id: str

@@ -6,7 +6,6 @@ For tests and benchmarks: like the public instances in kind, larger where exact 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from .cluster import Cluster, Device, Link

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -96,3 +99,37 @@ def test_bind_takes_policy_and_objective() -> None:
 def test_an_unknown_policy_is_refused() -> None:
     with pytest.raises((ValueError, mx.MXNetError), match="no_such"):
         net().simple_bind(mx.cpu(), data=(32, 50), cluster=FAST, runtime="local", policy="no_such")
+
+
+def test_a_node_and_its_gradients_cost_the_sum_of_their_kernels() -> None:
+    rates = {"matmul": 1e9, "elementwise": 1e7}
+    slow = scheduler.Cluster.uniform(1, flops_per_s=1.0, bytes_per_s=1e12, overhead_s=0.0)
+    cluster = scheduler.Cluster((replace(slow.devices[0], rates=rates),))
+    net_ = mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=64, name="fc")
+    made = forecast(net_, {"data": (32, 50)}, cluster)
+    task = made.schedule.graph.tasks[made.schedule.graph.index["fc"]]
+    assert task.kind == "matmul"
+    products = [part for part in task.parts if part.kind == "matmul"]
+    assert [part.flops for part in products] == [2 * 32 * 50 * 64] * 3  # y, dx, dw
+    rest = sum(part.flops for part in task.parts) - sum(part.flops for part in products)
+    seconds = sum(part.flops for part in products) / 1e9 + rest / 1e7
+    slot = next(slot for slot in made.schedule.slots if slot.task == "fc")
+    assert slot.finish - slot.start == pytest.approx(seconds, rel=1e-3)
+
+
+def test_predictions_run_each_kernel_at_the_rate_of_its_class() -> None:
+    executor = net().simple_bind(mx.cpu(), data=(32, 50))
+    slow = replace(FAST.devices[0], rates={"matmul": 1e6})
+    cluster = scheduler.Cluster((slow,))
+    spans = {span.what: span.finish - span.start for span in predict(executor.plan, cluster).spans}
+    same = {s.what: s.finish - s.start for s in predict(executor.plan, FAST).spans}
+    assert spans["fc0"] == pytest.approx(2 * 32 * 50 * 64 / 1e6, rel=1e-6)
+    assert spans["tanh0"] == pytest.approx(same["tanh0"], rel=1e-9)
+
+
+def test_profiles_count_cpu_seconds_and_add_up() -> None:
+    executor = net().simple_bind(mx.cpu(), data=(32, 50))
+    begun = time.thread_time()
+    found = executor.profile(steps=3)
+    spent = time.thread_time() - begun
+    assert 0 < 3 * sum(found.runs.values()) < spent

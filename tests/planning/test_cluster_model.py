@@ -85,3 +85,33 @@ def test_wrong_clusters_are_refused():
         s.Cluster(())
     with pytest.raises(s.ScheduleError, match="names must differ"):
         s.Cluster((s.Device("cpu:0"), s.Device("cpu:0")))
+
+
+def test_kernel_classes_have_their_own_rates(tmp_path):
+    device = s.Device("cpu:0", flops_per_s=10.0, overhead_s=1.0, rates={"matmul": 100.0})
+    cluster = s.Cluster((device,))
+    cluster.save(tmp_path / "rates.toml")
+    assert s.Cluster.load(tmp_path / "rates.toml") == cluster
+    parts = (s.Part("matmul", 200.0, 0.0), s.Part("elementwise", 30.0, 0.0))
+    graph = s.TaskGraph(
+        (
+            s.Task("plain", flops=50.0),
+            s.Task("product", flops=50.0, kind="matmul"),
+            s.Task("other", flops=50.0, kind="convolution"),
+            s.Task("fused", flops=230.0, parts=parts),
+        )
+    )
+    expected = [1 + 5.0, 1 + 0.5, 1 + 5.0, (1 + 2.0) + (1 + 3.0)]
+    assert cluster.seconds(graph)[:, 0] == pytest.approx(expected)
+    assert [cluster.compute_s(task, device) for task in graph.tasks] == pytest.approx(expected)
+    schedule = s.place(graph, cluster)
+    s.verify(schedule, graph, cluster)
+    assert schedule.whatif(flops=2).load == pytest.approx(
+        5.0 + sum(e - 1 for e in expected[:3]) / 2 + 2.5
+    )
+
+
+def test_a_class_without_a_rate_runs_at_flops_per_s():
+    device = s.Device("cpu:0", flops_per_s=10.0, rates={"matmul": 100.0})
+    assert device.rate("matmul") == 100.0
+    assert device.rate("pooling") == device.rate("") == 10.0
