@@ -60,7 +60,7 @@ def test_error_is_at_most_two_ulps_over_all_float32(name: str) -> None:
         assert worst.max() <= 2, (hex(first), worst.max())
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", ["exp", "log", "tanh", "erf"])
 def test_error_is_at_most_two_ulps_for_every_float32(name: str) -> None:
     for first in range(0, 2**32, 2**25):
