@@ -9,6 +9,7 @@ from .instances import Instance, load_instance
 from .place import POLICIES, place
 from .policies.ideals import split
 from .schedule import Schedule, Slot
+from .simulate import Program, Simulation, Work, simulate
 from .verify import verify
 
 __all__ = [
@@ -19,14 +20,18 @@ __all__ = [
     "Instance",
     "Link",
     "Part",
+    "Program",
     "Schedule",
     "ScheduleError",
+    "Simulation",
     "Slot",
     "Task",
     "TaskGraph",
+    "Work",
     "from_json",
     "load_instance",
     "place",
+    "simulate",
     "split",
     "to_chrome_trace",
     "to_json",

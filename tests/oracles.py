@@ -1,4 +1,4 @@
-"""SciPy as a second opinion: `special` and `stats`. Where it is missing, comparing skips the test."""
+"""SciPy as a second opinion: `special` and `stats`. Where it is missing, tests that compare skip."""
 
 from __future__ import annotations
 

@@ -68,6 +68,34 @@ def test_a_prediction_adds_up_by_hand() -> None:
     assert [(w.worker, w.start) for w in waits] == [("cpu:1", 0.0)]
 
 
+def two_exps() -> mx.Executor:
+    with mx.AttrScope(ctx_group="a"):
+        data = mx.sym.Variable("data")
+        left = [mx.sym.exp(data * scale) for scale in (1.0, 2.0)]
+    with mx.AttrScope(ctx_group="b"):
+        both = left[0] + left[1]
+    groups = {"a": mx.cpu(0), "b": mx.cpu(1)}
+    return both.simple_bind(mx.cpu(), grad_req="null", data=(10, 10), group2ctx=groups)
+
+
+def test_messages_share_a_link_and_bytes_are_counted() -> None:
+    plan = two_exps().plan
+    slow = scheduler.Link(bytes_per_s=400.0, latency_s=0.0)
+    device = scheduler.Device("cpu:0", flops_per_s=1e12, bytes_per_s=1e12, overhead_s=0.0)
+    other = scheduler.Device("cpu:1", flops_per_s=1e12, bytes_per_s=1e12, overhead_s=0.0)
+    got = predict(plan, scheduler.Cluster((device, other), (slow,)))
+    # Two arrays of 400 bytes, one after the other over one link of 400 bytes per second.
+    assert got.total_s == pytest.approx(2.0, rel=1e-3)
+    assert got.link_bytes["cpu:0", "cpu:1"] == 800.0
+    assert got.peak_memory["cpu:1"] == 3 * 400.0
+
+
+def test_noise_is_the_same_for_the_same_seed() -> None:
+    plan = two_exps().plan
+    seen = [predict(plan, FAST, noise=0.3, seed=seed).total_s for seed in (1, 1, 2)]
+    assert seen[0] == seen[1] != seen[2]
+
+
 def test_measured_seconds_override_the_formulas() -> None:
     executor = net().simple_bind(mx.cpu(), data=(32, 50))
     plan = executor.plan

@@ -28,6 +28,7 @@ def test_case(name: str) -> None:
     assert bool(found) == (name in EXCEPTIONS), found
 
 
+# The record also holds three optimizer steps of each net with Module: they wait for Module.
 @pytest.mark.parametrize("name", by_kind.get("net", ()))
 def test_whole_net(name: str) -> None:
     case = GOLDEN.cases[name]

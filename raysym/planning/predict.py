@@ -1,18 +1,22 @@
-"""How long a plan should take: its own instructions, run on a cluster that only counts seconds."""
+"""How long a plan should take: the very plan that runs, on the scheduler's simulator.
+
+Every instruction is one piece of work: a run takes its kernel's seconds, a send hands a message to
+the receive that waits for it, a free gives bytes back. Phases follow one another.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import scheduler
-from raysym.errors import PlanError
-from raysym.planning.plan import Instruction, Plan, Recv, Run, Send
+from raysym.planning.plan import Free, Instruction, Plan, Recv, Run, Send
 from raysym.types import TensorType
 
 
 class Span(NamedTuple):
-    """One instruction on one worker, from `start` to `finish` in seconds."""
+    """One run, or one wait for a message, on one worker, from `start` to `finish` in seconds."""
 
     worker: str
     what: str
@@ -21,10 +25,15 @@ class Span(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """Seconds of each phase, and what each worker does when."""
+    """Seconds of each phase, what each worker does when, peak bytes, and bytes on each link.
+
+    ``peak_memory`` counts values that come and go, not resident arrays.
+    """
 
     phases: dict[str, float]
     spans: tuple[Span, ...]
+    peak_memory: dict[str, float]
+    link_bytes: dict[tuple[str, str], float]
 
     @property
     def total_s(self) -> float:
@@ -33,67 +42,79 @@ class Prediction(NamedTuple):
 
 
 def predict(
-    plan: Plan, cluster: scheduler.Cluster, measured: Mapping[str, float] | None = None
+    plan: Plan,
+    cluster: scheduler.Cluster,
+    measured: Mapping[str, float] | None = None,
+    *,
+    noise: float = 0.0,
+    seed: int = 0,
+    in_flight: int | None = None,
 ) -> Prediction:
-    """Seconds per phase: kernels by the cluster's speeds, messages by its links.
+    """Simulate the plan: kernels by the cluster's speeds, messages by its links and channels.
 
     ``measured`` gives the seconds of single runs by the name of their first output and overrides
-    the op pages. Sends do not hold a worker up; a receive waits for latency and bytes.
+    the op pages. `noise`, `seed` and `in_flight` as in `scheduler.simulate`.
     """
     spans: list[Span] = []
-    phases = {}
+    phases: dict[str, float] = {}
+    peak: dict[str, float] = dict.fromkeys(plan.workers, 0.0)
+    carried: dict[tuple[str, str], float] = defaultdict(float)
     start = 0.0
     for phase in plan.phases:
-        clocks = _Clocks(plan, cluster, measured or {}, start)
-        finish = clocks.run(phase)
-        spans += clocks.spans
-        phases[phase], start = finish - start, finish
-    return Prediction(phases, tuple(spans))
+        program = program_of(plan, phase, cluster, measured or {})
+        done = scheduler.simulate(program, cluster, noise=noise, seed=seed, in_flight=in_flight)
+        spans += _spans(plan, phase, done, start)
+        phases[phase] = done.makespan
+        start += done.makespan
+        peak |= {name: max(peak[name], done.peak_memory[name]) for name in program}
+        for link, nbytes in done.link_bytes.items():
+            carried[link] += nbytes
+    return Prediction(phases, tuple(spans), peak, dict(carried))
 
 
-class _Clocks:
-    """A clock for each worker, and when each message arrives."""
+def program_of(
+    plan: Plan, phase: str, cluster: scheduler.Cluster, measured: Mapping[str, float]
+) -> dict[str, tuple[scheduler.Work, ...]]:
+    """One phase as the simulator's program; a piece of work is named ``worker position``."""
+    bodies = {name: plan.programs[name].get(phase, ()) for name in plan.workers}
+    waiting: dict[tuple[str, str, str], deque[str]] = defaultdict(deque)
+    for name, body in bodies.items():
+        for i, instruction in enumerate(body):
+            if type(instruction) is Recv:
+                waiting[instruction.source, name, instruction.entry].append(f"{name} {i}")
+    made = _Maker(plan, cluster, measured, waiting)
+    return {
+        name: tuple(
+            made.work(name, f"{name} {i}", instruction) for i, instruction in enumerate(body)
+        )
+        for name, body in bodies.items()
+    }
 
-    def __init__(
-        self,
-        plan: Plan,
-        cluster: scheduler.Cluster,
-        measured: Mapping[str, float],
-        start: float,
-    ) -> None:
-        self.plan, self.cluster, self.measured = plan, cluster, measured
-        self.now = dict.fromkeys(plan.workers, start)
-        self.arrives: dict[tuple[str, str, str], float] = {}
-        self.spans: list[Span] = []
 
-    def run(self, phase: str) -> float:
-        todo = {name: list(self.plan.programs[name].get(phase, ()))[::-1] for name in self.now}
-        while any(todo.values()):
-            moved = False
-            for name, left in todo.items():
-                while left and self._step(name, left[-1]):
-                    left.pop()
-                    moved = True
-            if not moved:
-                raise PlanError(f"{phase}: the plan waits for ever")
-        return max(self.now.values())
+class _Maker(NamedTuple):
+    """What turning an instruction into work needs to know."""
 
-    def _step(self, worker: str, instruction: Instruction) -> bool:
-        begun = self.now[worker]
+    plan: Plan
+    cluster: scheduler.Cluster
+    measured: Mapping[str, float]
+    waiting: Mapping[tuple[str, str, str], deque[str]]
+
+    def work(self, worker: str, label: str, instruction: Instruction) -> scheduler.Work:
         match instruction:
             case Run(outs):
-                self.now[worker] = begun + self._run_s(worker, instruction)
-                self.spans.append(Span(worker, outs[0], begun, self.now[worker]))
+                own = [out for out in outs if out not in self.plan.homes]
+                grows = sum(self._nbytes(out) for out in own)
+                return scheduler.Work(label, self._run_s(worker, instruction), grows=grows)
             case Send(entry, to):
-                self.arrives[worker, to, entry] = begun + self._message_s(worker, to, entry)
-            case Recv(entry, source):
-                key = source, worker, entry
-                if key not in self.arrives:
-                    return False
-                self.now[worker] = max(begun, self.arrives.pop(key))
-                if self.now[worker] > begun:
-                    self.spans.append(Span(worker, f"wait {entry}", begun, self.now[worker]))
-        return True
+                target = self.waiting[worker, to, entry].popleft()
+                return scheduler.Work(label, 0.0, ((target, self._nbytes(entry)),))
+            case Recv(entry):
+                return scheduler.Work(label, 0.0, grows=self._nbytes(entry))
+            case Free(entry):
+                return scheduler.Work(label, 0.0, frees=self._nbytes(entry))
+
+    def _nbytes(self, entry: str) -> float:
+        return float(self.plan.types[entry].nbytes) if entry in self.plan.types else 0.0
 
     def _run_s(self, worker: str, run: Run) -> float:
         if run.outs[0] in self.measured:
@@ -104,8 +125,19 @@ class _Clocks:
         device = self.cluster.devices[self.cluster.index[worker]]
         return kernel_s(device, run, ins, outs)
 
-    def _message_s(self, source: str, target: str, entry: str) -> float:
-        return self.cluster.transfer_s(self.plan.types[entry].nbytes, source, target)
+
+def _spans(plan: Plan, phase: str, done: scheduler.Simulation, begin: float) -> list[Span]:
+    found = []
+    for worker, rows in done.rows.items():
+        before = 0.0
+        for (_, start, finish), instruction in zip(rows, plan.programs[worker][phase], strict=True):
+            if type(instruction) is Run:
+                found.append(Span(worker, instruction.outs[0], begin + start, begin + finish))
+            elif type(instruction) is Recv and start > before:
+                what = f"wait {instruction.entry}"
+                found.append(Span(worker, what, begin + before, begin + start))
+            before = finish
+    return found
 
 
 def kernel_s(
