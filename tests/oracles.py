@@ -1,4 +1,4 @@
-"""SciPy as a second opinion: `special` and `stats`. Where it is missing, tests that compare skip."""
+"""SciPy as a second opinion: `special` and `stats`. Without it, tests that compare are skipped."""
 
 from __future__ import annotations
 
