@@ -2,7 +2,7 @@
 
 from raysym import contexts as context
 from raysym import errors as base
-from raysym import model, nd, operator, random, sym
+from raysym import model, nd, operator, sym
 from raysym import names as name
 from raysym.context import Context, cpu, cpu_pinned, cpu_shared, current_context, gpu
 from raysym.errors import (
@@ -16,7 +16,7 @@ from raysym.errors import (
 from raysym.executor import Executor
 from raysym.forecast import Forecast, forecast
 from raysym.names import AttrScope
-from raysym.nd import NDArray
+from raysym.nd import NDArray, random
 from raysym.sym import Group, Symbol, Variable
 
 # MXNet's other names of the same things; `base` is where its errors are.

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import scheduler
-from raysym.collector import collection_paused
 from raysym.context import Context, cpu, of_worker
 from raysym.errors import MXNetError, in_words
 from raysym.executor import Executor
@@ -22,6 +21,7 @@ from raysym.planning.update import Optimizer
 from raysym.runtime import open_runtime
 from raysym.session import Session
 from raysym.types import TensorType
+from scheduler.collector import collection_paused
 
 REQUESTS = ("null", "write", "add")
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from itertools import accumulate
 from typing import Any
 
-from raysym.collector import collection_paused
 from raysym.compose import auto_variable, check_aux, hint_variable
 from raysym.errors import MXNetError, RuleError, did_you_mean, in_words, node_message, sentence
 from raysym.graph import Entry, Graph, Node, input_versions
 from raysym.graph_upgrade import hidden_suffix, upgraded, without_old_axis
 from raysym.op import find_op, make_op
+from scheduler.collector import collection_paused
 
 VERSION = 10901
 _NODE_KEYS = {

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from raysym.collector import collection_paused
 from raysym.context import cpu, of_worker
 from raysym.errors import MXNetError, WorkerError
 from raysym.graph import Node
@@ -24,6 +23,7 @@ from raysym.planning.pipeline import STEP, WHOLE, Pipeline
 from raysym.planning.plan import Plan, split_entry
 from raysym.planning.step import Bound, Step
 from raysym.runtime.protocol import Runtime, StepKey, Tap
+from scheduler.collector import collection_paused
 
 MODE_OF_PHASE = {
     "forward": "training",

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"scheduler"},
     {
-        "collector", "compose", "context", "errors", "graph", "graph_json", "graph_upgrade",
+        "compose", "context", "errors", "graph", "graph_json", "graph_upgrade",
         "names", "op", "params", "types",
     },
     {"ops"},
@@ -30,7 +30,7 @@ FLOORS = [
         "bind", "binding", "executor", "monitor", "profile", "rebind", "session", "simple_bind",
         "sym", "symbol", "symbol_text", "symbol_types",
     },
-    {"contexts", "demo", "forecast", "model", "random", "stubs", "tutorial"},
+    {"contexts", "demo", "forecast", "model", "stubs", "tutorial"},
     {"__init__", "cli"},
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

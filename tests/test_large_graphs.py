@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import raysym as mx
-from raysym.collector import collection_paused
+from scheduler.collector import collection_paused
 
 N = 100_000
 
