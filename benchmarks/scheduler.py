@@ -7,6 +7,7 @@ benchmarks/results/scheduler.txt and .json. Times are CPU seconds of this proces
 """
 
 import argparse
+import importlib
 import json
 import platform
 import sys
@@ -17,8 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-# this file is named like the package, which lies one folder up
+# This file is named like the package, which lies one folder up. Where a neighbour asked for the
+# package and found this file first, the package takes its place.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "scheduler":
+    del sys.modules["scheduler"]
+    importlib.import_module("scheduler")
 import scheduler as s
 from scheduler.networks import Shape, made_instance
 from scheduler.partitioning import partition
