@@ -30,7 +30,6 @@ from raysym.ops.subgraphs import (
     decode,
     derivative,
     encode,
-    for_inference,
     passes,
     run,
     run_derivative,
@@ -98,7 +97,7 @@ class WithGraphs(Op):
         return any(body.is_random for body in self.bodies())
 
     def for_inference(self, ins: Entries) -> Entries | None:
-        text = encode([for_inference(body) for body in self.bodies()])
+        text = encode([passes().for_inference(body.graph)[0] for body in self.bodies()])
         if text == self.graphs:
             return None
         return apply_all(self.name, *ins, **{**self.given(), "graphs": text})

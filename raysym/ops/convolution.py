@@ -213,15 +213,15 @@ class _convolve(_Bilinear):
         return contraction(outs[0].size, ins[1].size, ins[1].shape[0], ins, outs)
 
 
-@register
-class _backward_Convolution_data(_Bilinear):
-    """Gradient of a convolution's data: every output spreads its gradient over its window.
-
-    Shapes: grad ``(N, F, *P)``, weight ``(F, C/G, *K)``, result ``(N, C, *S)``, the shape of data.
-    """
+class DataGradient(Convolving):
+    """What the gradients of data share: data itself is needed until its spatial size is known."""
 
     shape_only = ("data",)
-    spatial: Dims = param((), doc="S, known once types are; the input data is then not needed.")
+    spatial: Dims  # a parameter of each page
+
+    def channels(self, weight: Shape) -> int:
+        """Channels of the data that a weight, channels first, belongs to."""
+        raise NotImplementedError(self.name)
 
     def input_names(self) -> tuple[str, ...]:
         return ("grad", "weight") if self.spatial else ("grad", "weight", "data")
@@ -231,8 +231,27 @@ class _backward_Convolution_data(_Bilinear):
             return ins, [ins[2]]
         if ins[0] is None or ins[1] is None:
             return ins, outs
-        channels = self.shape_first(ins[1], "weight")[1] * self.num_group
+        channels = self.channels(self.shape_first(ins[1], "weight"))
         return ins, [self.shape_last((ins[0][0], channels, *self.spatial))]
+
+    def specialize(self, ins: Entries, types: Types, outs: Types) -> Entry | None:
+        if self.spatial:
+            return None
+        spatial = self.shape_first(types[2].shape, "data")[2:]
+        return apply(self.name, *ins[:2], **self.given(), spatial=spatial)
+
+
+@register
+class _backward_Convolution_data(DataGradient, _Bilinear):
+    """Gradient of a convolution's data: every output spreads its gradient over its window.
+
+    Shapes: grad ``(N, F, *P)``, weight ``(F, C/G, *K)``, result ``(N, C, *S)``, the shape of data.
+    """
+
+    spatial: Dims = param((), doc="S, known once types are; the input data is then not needed.")
+
+    def channels(self, weight: Shape) -> int:
+        return weight[1] * self.num_group
 
     def forward(self, xp: Any, g: Any, w: Any, like: Any = None) -> Any:
         spatial = self.spatial or self.first(like).shape[2:]
@@ -243,12 +262,6 @@ class _backward_Convolution_data(_Bilinear):
         g, w, *like = ins
         dg, dw = self.convolved(grads[0], w), self.gradient_of_weight(g, grads[0])
         return [dg, dw, *(None for _ in like)]
-
-    def specialize(self, ins: Entries, types: Types, outs: Types) -> Entry | None:
-        if self.spatial:
-            return None
-        spatial = self.shape_first(types[2].shape, "data")[2:]
-        return apply(self.name, *ins[:2], **self.given(), spatial=spatial)
 
     def cost(self, ins: Types, outs: Types) -> Cost:
         return contraction(ins[0].size, ins[1].size, ins[1].shape[0], ins[:2], outs)

@@ -9,17 +9,19 @@ from __future__ import annotations
 from typing import Any
 
 from raysym.errors import RuleError
-from raysym.graph import Entry, apply
+from raysym.graph import apply
 from raysym.op import Cost, Entries, Grads, Shapes, Types, register
 from raysym.ops.convolution import (
     LAYOUTS,
     TUNING,
     Convolving,
+    DataGradient,
     contraction,
 )
 from raysym.ops.convolving import convolve, correlate, spread
 from raysym.ops.windows import Window
 from raysym.params import Dims, param
+from raysym.types import Shape
 
 
 class _Deconvolving(Convolving):
@@ -121,25 +123,17 @@ def plain(op: _Deconvolving) -> dict[str, Any]:
 
 
 @register
-class _backward_Deconvolution_data(_Deconvolving):
+class _backward_Deconvolution_data(DataGradient, _Deconvolving):
     """Gradient of a deconvolution's data: the convolution of the output's gradient.
 
     Shapes: grad ``(N, F, *P)``, weight ``(C, F/G, *K)``, result ``(N, C, *S)``, the shape of data.
     """
 
     internal = True
-    shape_only = ("data",)
     spatial: Dims = param((), doc="S, known once types are; the input data is then not needed.")
 
-    def input_names(self) -> tuple[str, ...]:
-        return ("grad", "weight") if self.spatial else ("grad", "weight", "data")
-
-    def infer_shape(self, ins: Shapes, outs: Shapes) -> tuple[Shapes, Shapes]:
-        if not self.spatial:
-            return ins, [ins[2]]
-        if ins[0] is None or ins[1] is None:
-            return ins, outs
-        return ins, [self.shape_last((ins[0][0], ins[1][0], *self.spatial))]
+    def channels(self, weight: Shape) -> int:
+        return weight[0]
 
     def forward(self, xp: Any, g: Any, w: Any, like: Any = None) -> Any:
         spatial = self.spatial or self.first(like).shape[2:]
@@ -151,12 +145,6 @@ class _backward_Deconvolution_data(_Deconvolving):
         dg = apply("Deconvolution", grads[0], w, **plain(self))
         dw = apply("_backward_Deconvolution_weight", g, grads[0], **plain(self))
         return [dg, dw, *(None for _ in like)]
-
-    def specialize(self, ins: Entries, types: Types, outs: Types) -> Entry | None:
-        if self.spatial:
-            return None
-        spatial = self.shape_first(types[2].shape, "data")[2:]
-        return apply(self.name, *ins[:2], **self.given(), spatial=spatial)
 
     def cost(self, ins: Types, outs: Types) -> Cost:
         return contraction(outs[0].size, ins[1].size, ins[1].shape[0], ins[:2], outs)

@@ -43,6 +43,7 @@ class Passes(NamedTuple):
     differentiate: Callable[..., Any]
     infer_shapes: Callable[..., Any]
     infer_dtypes: Callable[..., Any]
+    for_inference: Callable[..., Any]
 
 
 _passes: Passes | None = None
@@ -117,16 +118,6 @@ def run(body: Body, xp: Any, values: Mapping[Entry, Any], seed: int = 0) -> list
             raise RuleError(f"inside, {node.op.name} '{node.name}': {error}") from error
         known.update(zip(node.entries(), made, strict=True))
     return [known[entry] for entry in body.graph.outputs]
-
-
-def for_inference(body: Body) -> Graph:
-    """The graph with what is only for training taken out."""
-
-    def visit(node: Node, inputs: tuple[Entry, ...]) -> Sequence[Entry]:
-        replaced = node.op.for_inference(inputs)
-        return node.with_inputs(inputs).entries() if replaced is None else replaced
-
-    return body.graph.map(visit)
 
 
 # ----- derivatives

@@ -6,5 +6,6 @@ Ops that run graphs use some of them on their bodies, but lie below: they are to
 from raysym.ops.subgraphs import Passes, use_passes
 from raysym.passes.gradient import differentiate
 from raysym.passes.infer import infer_dtypes, infer_shapes
+from raysym.passes.inference import for_inference
 
-use_passes(Passes(differentiate, infer_shapes, infer_dtypes))
+use_passes(Passes(differentiate, infer_shapes, infer_dtypes, for_inference))

@@ -11,8 +11,7 @@ from raysym.kernels.link import LinkedPhase, LinkedWorker, can_link, link
 from raysym.kernels.specs import Kernels
 from raysym.planning.plan import Plan, Program, Run
 from raysym.runtime.interpreter import Worker, explain
-from raysym.runtime.local import LocalRuntime
-from raysym.runtime.local import _Box as Box
+from raysym.runtime.local import Box, LocalRuntime
 from raysym.runtime.protocol import Arrays, StepKey, Tap
 
 

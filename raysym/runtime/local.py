@@ -72,7 +72,7 @@ class LocalRuntime:
         mail: dict[tuple[str, str, str], deque[Any]],
         tap: Tap | None,
     ) -> int:
-        box = _Box(name, mail, self._workers)
+        box = Box(name, mail, self._workers)
         with on_device(of_worker(name)):
             worker, program = self._workers[name], self._programs[name][phase]
             return run_program(worker, program, box, key, start, tap)
@@ -108,7 +108,7 @@ class LocalRuntime:
         self._programs.clear()
 
 
-class _Box:
+class Box:
     """Messages between workers of one process: a queue for each (source, target, entry)."""
 
     def __init__(
