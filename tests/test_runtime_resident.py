@@ -21,6 +21,7 @@ from test_pipeline import chain, contiguous, everything, groups, train
 import raysym as mx
 from raysym.errors import PlacementError, StallError
 from raysym.planning.plan import Plan, Recv, Run, Send, parse
+from raysym.runtime.interpreter import Phase
 from raysym.runtime.protocol import StepKey
 from raysym.runtime.transport import TRANSPORTS
 
@@ -151,7 +152,7 @@ def arm(host: Any, position: int, signal_number: int) -> int:
 
     program = list(host._programs["step"])
     program.insert(position % len(program), Run(("_",), Bomb(), ()))
-    host._programs["step"] = tuple(program)
+    host._phases["step"] = Phase(host._worker, tuple(program))
     return os.getpid()
 
 
@@ -186,11 +187,11 @@ def fail(host: Any, position: int) -> None:
 
     program = list(host._programs["step"])
     program.insert(position % len(program), Run(("x",), Wrong(), ()))
-    host._programs["step"], host._whole = tuple(program), host._programs["step"]
+    host._phases["step"] = Phase(host._worker, tuple(program))
 
 
 def heal(host: Any) -> None:
-    host._programs["step"] = host._whole
+    host._phases["step"] = Phase(host._worker, host._programs["step"])
 
 
 @pytest.mark.parametrize("position", [0, 9, 500])

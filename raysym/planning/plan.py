@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -80,8 +80,17 @@ class Plan:
 
     def written(self, phase: str) -> list[str]:
         """Resident entries that the phase writes."""
-        runs = [i for p in self.programs.values() for i in p.get(phase, ()) if type(i) is Run]
-        return [out for run in runs for out in run.outs if out in self.homes]
+        return self._written.get(phase, [])
+
+    @cached_property
+    def _written(self) -> dict[str, list[str]]:
+        """By phase; asked for in every step."""
+        found: dict[str, list[str]] = {}
+        for phases in self.programs.values():
+            for phase, program in phases.items():
+                outs = [out for i in program if type(i) is Run for out in i.outs]
+                found.setdefault(phase, []).extend(out for out in outs if out in self.homes)
+        return found
 
     def __str__(self) -> str:
         lines: list[str] = []

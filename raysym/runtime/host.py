@@ -17,7 +17,7 @@ from raysym.context import of_worker
 from raysym.device import array_module, on_device, place, to_numpy
 from raysym.errors import MXNetError
 from raysym.planning.plan import Program, split_entry
-from raysym.runtime.interpreter import Worker, run_program
+from raysym.runtime.interpreter import Phase, Worker
 from raysym.runtime.orders import (
     DRIVER,
     Aborted,
@@ -27,7 +27,7 @@ from raysym.runtime.orders import (
     pack,
     unpack,
 )
-from raysym.runtime.protocol import Arrays, Tap
+from raysym.runtime.protocol import Arrays, StepKey, Tap
 from raysym.runtime.threads import pinned
 from raysym.runtime.transport import Address, ChannelClosed, Exchange, Key, Port, Store
 from raysym.runtime.transport.mail import MailChannel
@@ -62,6 +62,7 @@ class Host:
     def __init__(self, name: str, threads: int, secret: bytes, site: Callable[[], Site]) -> None:
         self._worker = Worker(name, array_module(of_worker(name)))
         self._programs: dict[str, Program] = {}
+        self._phases: dict[str, Phase] = {}
         self._threads = threads
         self._site = site()
         self._port = Port(name, secret, self._site.node, self._site.host)
@@ -111,6 +112,7 @@ class Host:
         for entry, array in arrays.items():
             self._worker.values[entry] = place(array, of_worker(self._worker.name))
             self._worker.homes.add(entry)
+        self._phases = {name: Phase(self._worker, p) for name, p in self._programs.items()}
         return make_rings(self._exchange, self._site.store, rings, self._blocks)
 
     def attach(self, handles: Mapping[str, Any]) -> None:
@@ -197,9 +199,9 @@ class Host:
             values[entry][...] = self._worker.xp.asarray(array)
         tap: Tap | None = (lambda *what: seen.append(what)) if order.watched else None
         for phase in order.phases:
-            if phase in self._programs:
+            if phase in self._phases:
                 self._phase = phase
-                run_program(self._worker, self._programs[phase], self._mailbox, order.key, tap=tap)
+                self._phases[phase].advance(self._mailbox, StepKey(order.seed, order.step), tap=tap)
 
     def _results(self, order: Order) -> dict[str, Any]:
         arrays = {name: to_numpy(self._worker.values[name]) for name in order.wanted}

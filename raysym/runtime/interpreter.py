@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from raysym.errors import MXNetError, RuleError, node_message
 from raysym.op import Op, call_kernel
-from raysym.planning.plan import Free, Program, Recv, Run, Send
+from raysym.planning.plan import Free, Instruction, Program, Recv, Run, Send
 from raysym.random_state import generator
 from raysym.runtime.protocol import StepKey, Tap
 
@@ -34,6 +35,12 @@ class Clock:
     def __init__(self) -> None:
         self.compute = self.communicate = self.wait = 0.0
 
+    def spend(self, doing: str, begun: float, ended: float) -> float:
+        """Add a span to one of the sums, if it is one; when it ended."""
+        if doing:
+            setattr(self, doing, getattr(self, doing) + ended - begun)
+        return ended
+
     def as_dict(self) -> dict[str, float]:
         """The three sums by name."""
         return {"compute": self.compute, "communicate": self.communicate, "wait": self.wait}
@@ -51,47 +58,118 @@ class Worker:
     position: int = 0  # the instruction that runs, for the diagnosis
 
 
-def run_program(
-    worker: Worker,
-    program: Program,
-    mailbox: Mailbox,
-    key: StepKey,
-    start: int = 0,
-    tap: Tap | None = None,
-) -> int:
-    """Run from instruction `start`; the position where it stopped: the end, or a missing message.
+class Runnable(Protocol):
+    """One phase of one worker."""
+
+    def __len__(self) -> int: ...
+
+    def advance(
+        self, mailbox: Mailbox, key: StepKey, start: int = 0, tap: Tap | None = None
+    ) -> int:
+        """Run from `start`; where it stopped: the end, or a missing message."""
+
+
+# An instruction with all that it works on filled in; False: its message is not here yet.
+Action: TypeAlias = Callable[[Mailbox, StepKey], bool]
+
+_SPENT_ON = {Run: "compute", Free: "compute", Send: "communicate", Recv: "wait"}
+
+
+class Phase:
+    """A program bound to the worker that runs it, whose homes must all be known by then.
 
     Values written to resident entries go into the existing array, so that whoever shares that
     memory sees them.
     """
-    values, clock, now = worker.values, worker.clock, time.perf_counter
-    begun = now()
-    with np.errstate(all="ignore"):
-        for position in range(start, len(program)):
-            instruction = program[position]
-            worker.position = position
-            if type(instruction) is Run:
-                _run(worker, instruction, key, tap)
-                clock.compute, begun = clock.compute - begun + (end := now()), end
-            elif type(instruction) is Free:
-                del values[instruction.entry]
-            elif type(instruction) is Send:
-                mailbox.send(instruction.to, instruction.entry, values[instruction.entry])
-                clock.communicate, begun = clock.communicate - begun + (end := now()), end
-            elif type(instruction) is Recv:
-                array = mailbox.recv(instruction.source, instruction.entry)
-                clock.wait, begun = clock.wait - begun + (end := now()), end
-                if array is None:
+
+    def __init__(self, worker: Worker, program: Program) -> None:
+        self._worker, self.program = worker, program
+        self._actions = [_bound(worker, instruction) for instruction in program]
+        self._spent_on = [_SPENT_ON[type(instruction)] for instruction in program]
+
+    def __len__(self) -> int:
+        return len(self.program)
+
+    def advance(
+        self, mailbox: Mailbox, key: StepKey, start: int = 0, tap: Tap | None = None
+    ) -> int:
+        """Run from instruction `start`; where it stopped: the end, or a missing message."""
+        worker, clock, spent_on = self._worker, self._worker.clock, self._spent_on
+        actions, now = self._actions if tap is None else self._watched(tap), time.perf_counter
+        doing, begun = "", now()
+        with np.errstate(all="ignore"):
+            for position in range(start, len(actions)):
+                if spent_on[position] is not doing:
+                    begun = clock.spend(doing, begun, now())
+                    doing = spent_on[position]
+                worker.position = position
+                if not actions[position](mailbox, key):
+                    clock.spend(doing, begun, now())
                     return position
-                values[instruction.entry] = array
-    return len(program)
+        clock.spend(doing, begun, now())
+        return len(actions)
+
+    def _watched(self, tap: Tap) -> list[Action]:
+        return [
+            _watched(self._worker, instruction, tap) if type(instruction) is Run else action
+            for instruction, action in zip(self.program, self._actions, strict=True)
+        ]
 
 
-def _run(worker: Worker, run: Run, key: StepKey, tap: Tap | None) -> None:
+def _bound(worker: Worker, instruction: Instruction) -> Action:
+    match instruction:
+        case Run(outs, op):
+            is_plain = len(outs) == 1 and not op.random
+            return (_plain if is_plain else _general)(worker, instruction)
+        case Free(entry):
+            return _free(worker.values, entry)
+        case Send(entry, to):
+            return _send(worker.values, entry, to)
+        case Recv(entry, source):
+            return _recv(worker.values, entry, source)
+
+
+def _plain(worker: Worker, run: Run) -> Action:
+    """The usual case, with as few steps as can be: small kernels cost less than what is around."""
+    forward, xp, values, out = run.op.forward, worker.xp, worker.values, run.outs[0]
+    is_home, kept, args = out in worker.homes, out != "_", run.args
+
+    def action(mailbox: Mailbox, key: StepKey) -> bool:
+        try:
+            made = forward(xp, *[values[arg] for arg in args])
+        except Exception as error:
+            raise explain(error, run.op, run, worker) from error
+        value = made[0] if type(made) is tuple else made
+        if is_home:
+            values[out][...] = value
+        elif kept:
+            values[out] = value if value.flags.c_contiguous else value.copy("C")
+        return True
+
+    return action
+
+
+def _general(worker: Worker, run: Run) -> Action:
+    """Any number of results, random numbers."""
+
+    def action(mailbox: Mailbox, key: StepKey) -> bool:
+        _run(worker, run, key)
+        return True
+
+    return action
+
+
+def _watched(worker: Worker, run: Run, tap: Tap) -> Action:
+    def action(mailbox: Mailbox, key: StepKey) -> bool:
+        tap(run, *_run(worker, run, key))
+        return True
+
+    return action
+
+
+def _run(worker: Worker, run: Run, key: StepKey) -> tuple[list[Any], tuple[Any, ...]]:
+    """Run an op; its inputs and results."""
     values, op = worker.values, run.op
-    if tap is None and len(run.outs) == 1 and not op.random:
-        _run_plain(worker, run)
-        return
     rng = generator(key.seed, run.outs[0], key.step) if op.random else None
     args = [values[arg] for arg in run.args]
     try:
@@ -103,22 +181,34 @@ def _run(worker: Worker, run: Run, key: StepKey, tap: Tap | None) -> None:
             values[out][...] = value
         elif out != "_":
             values[out] = value
-    if tap is not None:
-        tap(run, args, made)
+    return args, made
 
 
-def _run_plain(worker: Worker, run: Run) -> None:
-    """The usual case, with as few steps as can be: small kernels cost less than what is around."""
-    values, out = worker.values, run.outs[0]
-    try:
-        made = run.op.forward(worker.xp, *[values[arg] for arg in run.args])
-    except Exception as error:
-        raise explain(error, run.op, run, worker) from error
-    value = made[0] if type(made) is tuple else made
-    if out in worker.homes:
-        values[out][...] = value
-    elif out != "_":
-        values[out] = value if value.flags.c_contiguous else value.copy("C")
+def _free(values: dict[str, Any], entry: str) -> Action:
+    def action(mailbox: Mailbox, key: StepKey) -> bool:
+        del values[entry]
+        return True
+
+    return action
+
+
+def _send(values: dict[str, Any], entry: str, to: str) -> Action:
+    def action(mailbox: Mailbox, key: StepKey) -> bool:
+        mailbox.send(to, entry, values[entry])
+        return True
+
+    return action
+
+
+def _recv(values: dict[str, Any], entry: str, source: str) -> Action:
+    def action(mailbox: Mailbox, key: StepKey) -> bool:
+        array = mailbox.recv(source, entry)
+        if array is None:
+            return False
+        values[entry] = array
+        return True
+
+    return action
 
 
 def explain(error: Exception, op: Op, run: Run, worker: Worker) -> Exception:

@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from raysym.kernels.link import LinkedPhase, LinkedWorker, can_link, link
 from raysym.kernels.specs import Kernels
-from raysym.planning.plan import Plan, Program, Run
-from raysym.runtime.interpreter import Worker, explain
-from raysym.runtime.local import Box, LocalRuntime
+from raysym.planning.plan import Plan, Run
+from raysym.runtime.interpreter import Clock, Mailbox, Runnable, Worker, explain
+from raysym.runtime.local import LocalRuntime
 from raysym.runtime.protocol import Arrays, StepKey, Tap
+
+
+@dataclass(frozen=True)
+class TimedPhase:
+    """A linked phase that says how long it ran."""
+
+    phase: LinkedPhase
+    clock: Clock
+
+    def __len__(self) -> int:
+        return len(self.phase)
+
+    def advance(
+        self, mailbox: Mailbox, key: StepKey, start: int = 0, tap: Tap | None = None
+    ) -> int:
+        """See `interpreter.Phase`; nobody can watch."""
+        begun = time.perf_counter()
+        reached = self.phase.advance(mailbox, key, start)
+        self.clock.spend("compute", begun, time.perf_counter())
+        return reached
 
 
 class LinkedRuntime(LocalRuntime):
@@ -31,7 +51,7 @@ class LinkedRuntime(LocalRuntime):
         super().__init__(threads)
         self._kernels, self._poison, self._fused = kernels, poison, fused
         self.linked: list[LinkedWorker] = []
-        self._plain: dict[str, dict[str, Program]] = {}
+        self._linked: dict[str, dict[str, TimedPhase]] = {}
 
     def load(self, plan: Plan, arrays: Arrays) -> None:
         """Add the plan's phases, linked."""
@@ -50,7 +70,6 @@ class LinkedRuntime(LocalRuntime):
             return explain(error, run.op, run, Worker(name, worker.xp, dict(args)))
 
         programs = plan.programs[name]
-        self._plain.setdefault(name, {}).update(programs)
         made = link(
             programs,
             plan.types,
@@ -61,33 +80,10 @@ class LinkedRuntime(LocalRuntime):
             fused=self._fused,
         )
         self.linked.append(made)
-        self._programs[name].update(made.phases)  # type: ignore[arg-type]
+        linked = self._linked.setdefault(name, {})
+        linked.update({n: TimedPhase(phase, worker.clock) for n, phase in made.phases.items()})
 
-    def run(self, phase: str, key: StepKey, tap: Tap | None = None) -> None:
-        """One phase; while watched it is interpreted, so that all values can be seen."""
-        if tap is None:
-            return super().run(phase, key)
-        linked = self._programs
-        self._programs = {name: {**linked[name], **self._plain.get(name, {})} for name in linked}
-        try:
-            super().run(phase, key, tap)
-        finally:
-            self._programs = linked
-
-    def _advance(
-        self,
-        name: str,
-        phase: str,
-        key: StepKey,
-        start: int,
-        mail: dict[tuple[str, str, str], deque[Any]],
-        tap: Tap | None,
-    ) -> int:
-        program: Any = self._programs[name][phase]
-        worker = self._workers[name]
-        if not isinstance(program, LinkedPhase):
-            return super()._advance(name, phase, key, start, mail, tap)
-        begun = time.perf_counter()
-        reached = program.advance(Box(name, mail, self._workers), key, start)
-        worker.clock.compute += time.perf_counter() - begun
-        return reached
+    def _phase(self, name: str, phase: str, tap: Tap | None) -> Runnable:
+        """While watched it is interpreted, so that all values can be seen."""
+        linked = self._linked.get(name, {}).get(phase) if tap is None else None
+        return super()._phase(name, phase, tap) if linked is None else linked

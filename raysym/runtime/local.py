@@ -12,7 +12,7 @@ from raysym.context import of_worker
 from raysym.device import array_module, on_device, place, to_numpy
 from raysym.errors import PlanError
 from raysym.planning.plan import Plan, Program
-from raysym.runtime.interpreter import Worker, run_program
+from raysym.runtime.interpreter import Phase, Runnable, Worker
 from raysym.runtime.protocol import Arrays, StepKey, Tap
 from raysym.runtime.threads import pinned
 
@@ -24,6 +24,7 @@ class LocalRuntime:
         self._threads = threads
         self._workers: dict[str, Worker] = {}
         self._programs: dict[str, dict[str, Program]] = {}
+        self._phases: dict[str, dict[str, Phase]] = {}
         self._home_of: dict[str, str] = {}
         self._results: dict[int, dict[str, Any]] = {}
         self._ticket = 0
@@ -44,6 +45,9 @@ class LocalRuntime:
             worker = self._workers[self._home_of[entry]]
             worker.values[entry] = array
             worker.homes.add(entry)
+        for name, programs in self._programs.items():
+            worker = self._workers[name]
+            self._phases[name] = {phase: Phase(worker, p) for phase, p in programs.items()}
 
     def route(self, plan: Plan) -> Plan:
         """The plan as it is: no edge leaves the process."""
@@ -52,30 +56,23 @@ class LocalRuntime:
     def run(self, phase: str, key: StepKey, tap: Tap | None = None) -> None:
         """Let each worker run until it waits for a message, round after round."""
         mail: dict[tuple[str, str, str], deque[Any]] = {}
-        at = {name: 0 for name, programs in self._programs.items() if programs.get(phase)}
+        found = {n: self._phase(n, phase, tap) for n, p in self._programs.items() if p.get(phase)}
+        at = dict.fromkeys(found, 0)
         with pinned(self._threads):
             while at:
                 before = dict(at)
                 for name in list(at):
-                    at[name] = self._advance(name, phase, key, at[name], mail, tap)
-                    if at[name] == len(self._programs[name][phase]):
+                    box = Box(name, mail, self._workers)
+                    with on_device(of_worker(name)):
+                        at[name] = found[name].advance(box, key, at[name], tap)
+                    if at[name] == len(found[name]):
                         del at[name]
                 if at == before:
                     raise PlanError(f"{phase}: all workers wait: {', '.join(at)}")
 
-    def _advance(
-        self,
-        name: str,
-        phase: str,
-        key: StepKey,
-        start: int,
-        mail: dict[tuple[str, str, str], deque[Any]],
-        tap: Tap | None,
-    ) -> int:
-        box = Box(name, mail, self._workers)
-        with on_device(of_worker(name)):
-            worker, program = self._workers[name], self._programs[name][phase]
-            return run_program(worker, program, box, key, start, tap)
+    def _phase(self, name: str, phase: str, tap: Tap | None) -> Runnable:
+        """What a worker runs in a phase, watched or not."""
+        return self._phases[name][phase]
 
     def submit(self, phases: Sequence[str], key: StepKey, wanted: Iterable[str] = ()) -> int:
         """Run the phases now; the ticket of the results."""
@@ -106,6 +103,7 @@ class LocalRuntime:
         """Forget programs and arrays."""
         self._workers.clear()
         self._programs.clear()
+        self._phases.clear()
 
 
 class Box:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from raysym.runtime.protocol import StepKey
 from raysym.runtime.transport.protocol import INLINE_NBYTES
 
 DRIVER = "driver"
@@ -26,7 +25,8 @@ class Order(NamedTuple):
 
     turn: int
     phases: tuple[str, ...]
-    key: StepKey
+    seed: int
+    step: int
     feeds: Mapping[str, Any]
     fed: tuple[str, ...]
     wanted: tuple[str, ...]
@@ -45,12 +45,21 @@ class Report(NamedTuple):
 
 def pack(what: Order | Report | int) -> Any:
     """As an array of bytes, which is what channels carry."""
-    return np.frombuffer(pickle.dumps(what, 5), np.uint8)
+    # Plain tuples: a class is looked up by name, in every message.
+    plain = (_KINDS[type(what)], *what) if isinstance(what, tuple) else what
+    return np.frombuffer(pickle.dumps(plain, 5), np.uint8)
 
 
 def unpack(array: Any) -> Any:
     """What was packed."""
-    return pickle.loads(memoryview(array))
+    plain = pickle.loads(memoryview(array))
+    if not isinstance(plain, tuple):
+        return plain
+    kind, *fields = plain
+    return (Order, Report)[kind](*fields)
+
+
+_KINDS = {Order: 0, Report: 1}
 
 
 def is_small(arrays: Mapping[str, Any]) -> bool:

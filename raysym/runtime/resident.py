@@ -188,7 +188,7 @@ class ResidentRuntime:
         order = Order(
             turn.number,
             phases,
-            key,
+            *key,
             feeds if small else {},
             () if small else tuple(feeds),
             turn.wanted.get(name, ()),

@@ -12,40 +12,67 @@ from raysym.runtime.transport.protocol import Key
 
 INLINE, SLOT, PART, CREDIT = range(4)  # payload follows; lies in a slot; piece of one; no payload
 
-# kind, dims, bytes of the entry's name, micro-batch, step, attempt, slot, offset, dtype, payload
-_HEAD = struct.Struct("<BBHiqiiq8sq")
-HEAD_NBYTES = _HEAD.size
-MAX_HEADER_NBYTES = HEAD_NBYTES + 255 * 8 + 65535
+# What changes with every message: the step, and how long the rest of the header is.
+_PREFIX = struct.Struct("<qH")
+# kind, dims, micro-batch, attempt, slot, offset, dtype, bytes of payload; then dims and the name
+_REST = struct.Struct("<BBiiiq8sq")
+PREFIX_NBYTES = _PREFIX.size
+MAX_HEADER_NBYTES = 1 << 16
+_CACHED = 1 << 14  # rests of headers: the messages of a step are those of the one before
 
 
 class Frame(NamedTuple):
-    """A header as read: where the payload is and which array it belongs to."""
+    """A header as read, without its step: where the payload is and which array it belongs to."""
 
     kind: int
-    key: Key
-    dtype: str
+    entry: str
+    micro: int
+    attempt: int
+    dtype: np.dtype[Any]
     shape: tuple[int, ...]
     slot: int
     offset: int
     nbytes: int
+
+    def key(self, step: int) -> Key:
+        """Which array it is in a step."""
+        return Key(step, self.micro, self.entry, self.attempt)
 
 
 def pack(
     kind: int, key: Key, array: Any, slot: int = 0, offset: int = 0, nbytes: int = -1
 ) -> bytes:
     """The header of a message with the payload `array`, or with `nbytes` of it at `offset`."""
-    name, shape = key.entry.encode(), array.shape
-    fixed = _HEAD.pack(
-        kind, len(shape), len(name), key.micro, key.step, key.attempt, slot, offset,
-        _code(array.dtype), array.nbytes if nbytes < 0 else nbytes,
-    )  # fmt: skip
-    return fixed + _dims(len(shape)).pack(*shape) + name
+    step, micro, entry, attempt = key
+    nbytes = array.nbytes if nbytes < 0 else nbytes
+    rest = _rest(kind, entry, micro, attempt, array.dtype, array.shape, slot, offset, nbytes)
+    return _PREFIX.pack(step, len(rest)) + rest
+
+
+@lru_cache(_CACHED)
+def _rest(
+    kind: int,
+    entry: str,
+    micro: int,
+    attempt: int,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    slot: int,
+    offset: int,
+    nbytes: int,
+) -> bytes:
+    code = dtype.str.encode()
+    fixed = _REST.pack(kind, len(shape), micro, attempt, slot, offset, code, nbytes)
+    return fixed + _dims(len(shape)).pack(*shape) + entry.encode()
 
 
 def pack_credit(count: int, slots: list[int]) -> bytes:
     """A message that gives back room for `count` messages and the named slots."""
-    body = _dims(len(slots)).pack(*slots)
-    return _HEAD.pack(CREDIT, len(slots), 0, 0, 0, 0, count, 0, b"", 0) + body
+    rest = _rest(CREDIT, "", 0, 0, _BYTES, tuple(slots), count, 0, 0)
+    return _PREFIX.pack(0, len(rest)) + rest
+
+
+_BYTES = np.dtype(np.uint8)
 
 
 def bytes_of(array: Any) -> Any:
@@ -53,31 +80,27 @@ def bytes_of(array: Any) -> Any:
     return array.reshape(-1).view(np.uint8) if array.size else np.empty(0, np.uint8)
 
 
-def rest_nbytes(head: memoryview) -> int:
-    """How many bytes of header follow the fixed part."""
-    _, dims, name, *_ = _HEAD.unpack_from(head)
-    return int(8 * dims + name)
+def header_nbytes(start: memoryview) -> int:
+    """How long the whole header is that starts with these `PREFIX_NBYTES`."""
+    return int(_PREFIX.unpack_from(start)[1]) + PREFIX_NBYTES
 
 
-def unpack(header: memoryview) -> tuple[Frame, int]:
-    """The frame, and where its payload begins. A credit's slots stand as its shape."""
-    kind, dims, name, micro, step, attempt, slot, offset, dtype, nbytes = _HEAD.unpack_from(header)
-    shape = _dims(dims).unpack_from(header, HEAD_NBYTES)
-    at = HEAD_NBYTES + 8 * dims
-    key = Key(step, micro, str(header[at : at + name], "utf-8"), attempt)
-    return Frame(kind, key, _text(dtype), shape, slot, offset, nbytes), at + name
+def unpack(header: memoryview) -> tuple[Frame, int, int]:
+    """The frame, its step, and where its payload begins. A credit's slots stand as its shape."""
+    step, nbytes = _PREFIX.unpack_from(header)
+    end = PREFIX_NBYTES + nbytes
+    return _read(bytes(header[PREFIX_NBYTES:end])), step, end
+
+
+@lru_cache(_CACHED)
+def _read(rest: bytes) -> Frame:
+    kind, dims, micro, attempt, slot, offset, code, nbytes = _REST.unpack_from(rest)
+    shape = _dims(dims).unpack_from(rest, _REST.size)
+    entry = rest[_REST.size + 8 * dims :].decode()
+    dtype = np.dtype(code.rstrip(b"\0").decode())
+    return Frame(kind, entry, micro, attempt, dtype, shape, slot, offset, nbytes)
 
 
 @lru_cache(maxsize=256)
 def _dims(n: int) -> struct.Struct:
     return struct.Struct(f"<{n}q")
-
-
-@lru_cache(maxsize=64)
-def _code(dtype: np.dtype[Any]) -> bytes:
-    return dtype.str.encode()
-
-
-@lru_cache(maxsize=64)
-def _text(code: bytes) -> str:
-    return code.rstrip(b"\0").decode()

@@ -145,7 +145,7 @@ class RingChannel:
             nbytes = 0
         if not nbytes:
             raise ChannelClosed(self.peer)
-        frame, at = unpack(self._view[:nbytes])
+        frame, step, at = unpack(self._view[:nbytes])
         if frame.kind == CREDIT:
             self._credit.take_back(frame.slot, frame.shape)
             self.flush()
@@ -154,17 +154,14 @@ class RingChannel:
         credit.owed += 1
         if frame.kind == INLINE:
             own = self._buffer[at : at + frame.nbytes]  # of a bytearray: a copy
-            found = [(frame.key, np.ndarray(frame.shape, frame.dtype, own))]
+            found = [(frame.key(step), np.ndarray(frame.shape, frame.dtype, own))]
+        elif frame.kind == SLOT:
+            found = [(frame.key(step), self._look(frame))]
         else:
-            found = self._payload(frame, at)
+            found = self._add_part(frame, frame.key(step), at)
         if credit.is_due():
             self._settle()
         return found
-
-    def _payload(self, frame: Frame, at: int) -> list[tuple[Key, Any]]:
-        if frame.kind == SLOT:
-            return [(frame.key, self._look(frame))]
-        return self._add_part(frame, at)
 
     def _look(self, frame: Frame) -> Any:
         """A view of the slot; a copy when views already hold half of the ring.
@@ -189,17 +186,17 @@ class RingChannel:
         if self._sock.fileno() >= 0:
             self._settle()
 
-    def _add_part(self, frame: Frame, at: int) -> list[tuple[Key, Any]]:
+    def _add_part(self, frame: Frame, key: Key, at: int) -> list[tuple[Key, Any]]:
         if frame.offset == 0:
-            self._partial[frame.key] = np.empty(frame.shape, frame.dtype)
-        array = self._partial[frame.key]
+            self._partial[key] = np.empty(frame.shape, frame.dtype)
+        array = self._partial[key]
         source = self._buffer[at : at + frame.nbytes]
         if frame.slot != _INLINE_SLOT:
             source = self._in[frame.slot, : frame.nbytes]
             self._credit.owed_slots.append(frame.slot)
         end = frame.offset + frame.nbytes
         bytes_of(array)[frame.offset : end] = np.frombuffer(source, np.uint8)
-        return [(frame.key, self._partial.pop(frame.key))] if end == array.nbytes else []
+        return [(key, self._partial.pop(key))] if end == array.nbytes else []
 
     def _settle(self) -> None:
         """Give credit back once enough is owed; if there is no room now, then later."""

@@ -13,13 +13,13 @@ import numpy as np
 from raysym.runtime.transport.credit import Credit
 from raysym.runtime.transport.frame import (
     CREDIT,
-    HEAD_NBYTES,
     INLINE,
     MAX_HEADER_NBYTES,
+    PREFIX_NBYTES,
     bytes_of,
+    header_nbytes,
     pack,
     pack_credit,
-    rest_nbytes,
     unpack,
 )
 from raysym.runtime.transport.protocol import INLINE_NBYTES, SLOTS, WINDOW, ChannelClosed, Key
@@ -127,16 +127,16 @@ class StreamChannel:
     def _parse(self, start: int, found: list[tuple[Key, Any]]) -> int:
         """Take one message out of the buffer; how many bytes it used there, 0 for none."""
         view = memoryview(self._buffer)[start : self._end]
-        if len(view) < HEAD_NBYTES or len(view) < HEAD_NBYTES + rest_nbytes(view):
+        if len(view) < PREFIX_NBYTES or len(view) < header_nbytes(view):
             return 0
-        frame, at = unpack(view)
+        frame, step, at = unpack(view)
         if frame.kind == CREDIT:
             self._credit.take_back(frame.slot, ())
             return at
         array: Any = self._blocks.array(frame.shape, frame.dtype, frame.nbytes)
         target, here = memoryview(bytes_of(array)), view[at : at + frame.nbytes]
         target[: len(here)] = here
-        self._body = frame.key, array, target[len(here) :]
+        self._body = frame.key(step), array, target[len(here) :]
         self._finish_body(found)
         return at + len(here)
 
@@ -176,7 +176,7 @@ class _Blocks:
         self._free: dict[int, deque[Any]] = {}
         self._used: dict[int, Any] = {}
 
-    def array(self, shape: tuple[int, ...], dtype: str, nbytes: int) -> Any:
+    def array(self, shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int) -> Any:
         """An array of that many bytes, with whatever content."""
         if nbytes <= INLINE_NBYTES:
             return np.empty(shape, dtype)
