@@ -14,6 +14,7 @@ from raysym.graph import Entry, Graph, Node, node_names, split_variables
 from raysym.nd.creation import zeros
 from raysym.ndarray import NDArray
 from raysym.passes.infer import infer
+from raysym.planning.orders import Schedule
 from raysym.planning.partition import place_by_group, place_by_scheduler
 from raysym.planning.pipeline import Pipeline
 from raysym.planning.step import Bound
@@ -52,7 +53,7 @@ class Where(NamedTuple):
     threads: int = 1
     transport: str | None = None
     micro_batches: int = 1
-    schedule: str = "1f1b"
+    schedule: Schedule = "1f1b"
     batch_axes: Mapping[str, int] | None = None
     data_parallel: int = 1
     optimizer: Optimizer | None = None
@@ -110,7 +111,12 @@ def make_executor(
     _check_contexts(homes, place, workers)
     runtime = open_runtime(place.wanted_runtime, place.threads, place.transport, place.kernels)
     pipeline = Pipeline(
-        place.micro_batches, place.schedule, place.batch_axes, place.data_parallel, place.optimizer
+        place.micro_batches,
+        place.schedule,
+        place.batch_axes,
+        place.data_parallel,
+        place.optimizer,
+        None if place.cluster is None else _cluster(place.cluster),
     )
     session = Session(bound, placement, runtime, homes, memory, pipeline=pipeline)
     try:

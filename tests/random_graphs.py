@@ -48,7 +48,7 @@ def _node(rng: np.random.Generator, pool: list[mx.Symbol], i: int) -> mx.Symbol:
 
 def bind_random(symbol: mx.Symbol, seed: int, **where: object) -> mx.Executor:
     """simple_bind with parameters drawn from `seed`."""
-    executor = symbol.simple_bind(mx.cpu(), data=(4, WIDTH), **where)
+    executor = symbol.simple_bind(mx.cpu(), **{"data": (4, WIDTH), **where})
     rng = np.random.default_rng(seed)
     for name, array in [*executor.arg_dict.items(), *executor.aux_dict.items()]:
         array[:] = (

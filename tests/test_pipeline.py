@@ -12,7 +12,7 @@ import raysym as mx
 from raysym.errors import PlanError
 from raysym.planning.plan import parse
 
-SCHEDULES = ["gpipe", "1f1b", "zero_bubble_h1", "zero_bubble_free"]
+SCHEDULES = ["gpipe", "1f1b", "zero_bubble_h1", "zero_bubble_free", "interleaved", "search"]
 
 
 def groups(n: int) -> dict[str, mx.Context]:
@@ -243,9 +243,12 @@ def test_an_order_that_deadlocks_is_refused() -> None:
     ("order", "why"),
     [
         ("0F0 0B0 0F1 0B1", "got 1 ranks, expected 2"),
-        ("0F1 0F0 0B0 0B1\n1F0 1B0 1F1 1B1", "rank 0: F out of order"),
-        ("0F0 0B0\n1F0 1B0", "expected all of 2 micro-batches"),
-        ("1F0 1F1 1B0 1B1\n0F0 0B0 0F1 0B1", "expected one stage per worker"),
+        ("0F1 0F0 0B0 0B1\n1F0 1B0 1F1 1B1", r"rank 0: stage 0: F out of order: got \[1, 0\]"),
+        ("0F0 0B0\n1F0 1B0", r"stage 0: F: got \[0\], expected all of 2 micro-batches"),
+        ("0F0 0F1 0I0 0B1 0W0\n1F0 1B0 1F1 1B1", r"stage 0: W out of order: got \[1, 0\]"),
+        ("0F0 0F1 0W0 0I0 0B1\n1F0 1B0 1F1 1B1", "micro-batch 0: got FWI, expected FB or FIW"),
+        ("1F0 1F1 1B0 1B1\n0F0 0B0 0F1 0B1", r"rank 0: stages: got \[1\], expected \[0\], since"),
+        ("2F0 2F1 2B0 2B1\n1F0 1B0 1F1 1B1", r"rank 0: stages: got \[2\], expected \[0\], since"),
     ],
 )
 def test_an_order_that_does_not_fit_is_refused(order: str, why: str) -> None:

@@ -22,17 +22,26 @@ def lower(step: Step, bound: Bound, placement: Mapping[Node, str], free: bool = 
     return _Lowering(step, bound, placement).plan(free)
 
 
+def owners_of(step: Step, bound: Bound) -> dict[str, Node]:
+    """The user's node that each run of the plan belongs to, by the run's first output."""
+    names = _names(step, bound)
+    return {names[node]: step.origin[node] for node in step.graph.nodes if node in step.origin}
+
+
+def _names(step: Step, bound: Bound) -> dict[Node, str]:
+    homes = [store.home for store in step.stores]
+    fixed = {node: bound.names[node] for node in step.graph.variables() if node in bound.names}
+    held = {node: home for home, node in step.accumulators.items()}
+    reserved = [home for home in homes if home not in held.values()]
+    return node_names(step.graph, step.origin, {**fixed, **held}, reserved)
+
+
 class _Lowering:
     """The state of one lowering: programs grow instruction by instruction."""
 
     def __init__(self, step: Step, bound: Bound, placement: Mapping[Node, str]) -> None:
         self.step = step
-        homes = [store.home for store in step.stores]
-        fixed = {node: bound.names[node] for node in step.graph.variables() if node in bound.names}
-        held = {node: home for home, node in step.accumulators.items()}
-        self.names = node_names(
-            step.graph, step.origin, {**fixed, **held}, [h for h in homes if h not in held.values()]
-        )
+        self.names = _names(step, bound)
         self.where = self._places(bound, placement)
         self.workers = sorted(set(placement.values()), key=_worker_order)
         self.home = self._homes(bound, placement)

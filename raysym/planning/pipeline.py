@@ -7,19 +7,22 @@ BatchNorm's moving averages are updated by each micro-batch in turn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from raysym.errors import PlanError
+import scheduler
 from raysym.graph import Node
-from raysym.planning.lower import lower
+from raysym.planning.lower import lower, owners_of
 from raysym.planning.microbatch import Batches
-from raysym.planning.plan import Plan, Recv
+from raysym.planning.orders import Schedule, order_of
+from raysym.planning.plan import Plan
 from raysym.planning.replicas import replicate
+from raysym.planning.stage_costs import best_order
+from raysym.planning.stages import Chunks, backward_stages, receive_late, stage_phase, staged
 from raysym.planning.step import Bound, Step
 from raysym.planning.unroll import Piece, Unrolling
 from raysym.planning.update import Optimizer, plan_updates
-from scheduler.pipeline import NAMED, Order, parse_order
+from scheduler.pipeline import Action, Order
 
 STEP = "step"  # the phase in which a whole training step runs
 
@@ -27,16 +30,22 @@ STEP = "step"  # the phase in which a whole training step runs
 class Pipeline(NamedTuple):
     """How a batch is cut, and the order in which workers go through the parts.
 
-    ``schedule``: a name among `scheduler.pipeline.NAMED` or the text of an order.
+    ``schedule``: "gpipe", "1f1b", "zero_bubble_h1" and "zero_bubble_free" take each worker as one
+    stage; "interleaved" takes each stretch of the data flow on one worker as a stage, so that
+    groups on workers 0, 1, 0, 1 make two stages each; "search" takes the best order that
+    `scheduler.pipeline.search` finds for the costs of these stages on ``cluster``. Or an order of
+    your own: its text, `scheduler.pipeline.Action` by rank, a `Timeline`, or a function that makes
+    one of (ranks, micro-batches). ``batch_axes``: see `microbatch.split_batch`.
     ``data_parallel``: so many replicas of the workers, each with `micro_batches` parts of the
     batch. ``optimizer``: the update that parameters get at the end of a step, where they live.
     """
 
     micro_batches: int = 1
-    schedule: str = "1f1b"
+    schedule: Schedule = "1f1b"
     batch_axes: Mapping[str, int] | None = None
     data_parallel: int = 1
     optimizer: Optimizer | None = None
+    cluster: scheduler.Cluster | None = None
 
     @property
     def slices(self) -> int:
@@ -62,62 +71,49 @@ def lower_pipeline(
     replica before the next begins.
     """
     one = lower(step, batches.bound, placement, free=False)
-    unrolling = Unrolling(one, bound, batches)
     if not is_step:
+        unrolling = Unrolling(one, bound, batches)
         rows = [[Piece(phase, "", j) for j in range(batches.n)] for phase in step.phases]
         bodies = {row[0].phase: unrolling.bodies(dict.fromkeys(one.workers, row)) for row in rows}
         return unrolling.plan(bodies)
-    n = pipeline.micro_batches
-    if len(step.phases) == 2:
-        order = _scheduled(one, step.phases, n, pipeline.schedule)
-    else:  # nothing to differentiate: the step is its forward phase
-        row = [Piece(step.phases[0], "", j) for j in range(n)]
-        order = dict.fromkeys(one.workers, row)
-    together = replicate(unrolling, order, pipeline.data_parallel)
+    parts, rows_by_worker = _scheduled(one, step, owners_of(step, batches.bound), pipeline)
+    unrolling = Unrolling(parts, bound, batches)
+    together = replicate(unrolling, rows_by_worker, pipeline.data_parallel)
     updates = plan_updates(one, pipeline.optimizer, batches.axes)
     for worker, runs in updates.runs.items():
         together[worker] = [*together[worker], *runs]
+    together = {worker: receive_late(body) for worker, body in together.items()}
     return unrolling.plan({STEP: together}, updates.homes, updates.types)
 
 
-def _scheduled(one: Plan, phases: Sequence[str], n: int, schedule: str) -> dict[str, list[Piece]]:
-    """By worker: the pieces in the order of the schedule."""
-    forward, backward = phases
-    kinds = {"F": (forward, ""), "B": (backward, ""), "I": (backward, "I"), "W": (backward, "W")}
-    ranks = _ranks(one, forward)
-    return {
-        worker: [Piece(*kinds[action.kind], action.batch) for action in row]
-        for worker, row in zip(ranks, _order(schedule, len(ranks), n), strict=True)
+def _scheduled(
+    one: Plan, step: Step, owners: Mapping[str, Node], pipeline: Pipeline
+) -> tuple[Plan, dict[str, list[Piece]]]:
+    """The plan by stages, and by worker the pieces in the order of the schedule."""
+    forward, *later = step.phases
+    n = pipeline.micro_batches
+
+    def search(chunks: Chunks) -> Order:
+        parts = _by_stages(one, step, owners, chunks)
+        return best_order(parts, chunks, step.phases, n, pipeline.cluster)
+
+    chunks, order = order_of(pipeline.schedule, one, forward, n, search)
+    kinds = {"F": (forward, "")}
+    kinds |= {k: (phase, k.strip("B")) for phase in later for k in "BIW"}
+    rows = {
+        worker: [_piece(action, *kinds[action.kind]) for action in row if action.kind in kinds]
+        for worker, row in zip(chunks.ranks, order, strict=True)
     }
+    return _by_stages(one, step, owners, chunks), rows
 
 
-def _order(schedule: str, ranks: int, n: int) -> Order:
-    order = NAMED[schedule](ranks, n) if schedule in NAMED else parse_order(schedule)
-    if len(order) != ranks:
-        raise PlanError(f"schedule: got {len(order)} ranks, expected {ranks}, one per worker")
-    for rank, row in enumerate(order):
-        for kind in "FBIW":
-            batches = [action.batch for action in row if action.kind == kind]
-            if batches != sorted(set(batches)):
-                raise PlanError(f"schedule: rank {rank}: {kind} out of order: got {batches}")
-        if any(action.stage != rank for action in row):
-            raise PlanError(f"schedule {schedule!r}: expected one stage per worker")
-        done = (
-            sorted(a.batch for a in row if a.kind in "BW"),
-            sorted(a.batch for a in row if a.kind == "F"),
-        )
-        if done != (list(range(n)), list(range(n))):
-            raise PlanError(f"schedule: rank {rank}: expected all of {n} micro-batches: got {row}")
-    return order
+def _by_stages(one: Plan, step: Step, owners: Mapping[str, Node], chunks: Chunks) -> Plan:
+    forward, *later = step.phases
+    stages = {forward: chunks.stage_of}
+    for backward in later:  # none if there is nothing to differentiate
+        stages[backward] = backward_stages(one, chunks, backward, owners)
+    return staged(one, stages, len(chunks.workers))
 
 
-def _ranks(one: Plan, forward: str) -> list[str]:
-    """Workers in the order of the data flow: a worker stands behind those that it receives from."""
-    left = {w: {i.source for i in one.programs[w][forward] if type(i) is Recv} for w in one.workers}
-    ranks: list[str] = []
-    while left:
-        free = [w for w, sources in left.items() if not sources - set(ranks)]
-        # In a cycle of workers no order fits; the plan's check will tell whether it can run.
-        ranks.append(free[0] if free else next(iter(left)))
-        del left[ranks[-1]]
-    return ranks
+def _piece(action: Action, phase: str, part: str) -> Piece:
+    return Piece(stage_phase(phase, action.stage), part, action.batch)

@@ -41,6 +41,7 @@ class Unrolling:
         self.types = dict(one.types)
         self.parts: dict[str, list[str]] = {}  # of a home: what its micro-batches give
         self.first, self.alone = 0, True
+        self.pieces: dict[tuple[str, str, str], Sequence[Instruction]] = {}
         for home, axis in self.axes.items():
             self.types[home] = _whole(one.types[home], axis, self.n)
 
@@ -74,10 +75,16 @@ class Unrolling:
         body: list[Instruction] = []
         known: set[str] = set()  # slices that are cut, parameters that are sent or received
         for piece in row:
-            program = self.one.programs[worker][piece.phase]
-            for instruction in _part(program, piece.part):
+            for instruction in self._part(worker, piece):
                 body += self._repeat(worker, instruction, self.first + piece.batch, known)
         return body
+
+    def _part(self, worker: str, piece: Piece) -> Sequence[Instruction]:
+        """The instructions of a piece, as in the plan of one micro-batch."""
+        key = worker, piece.phase, piece.part
+        if key not in self.pieces:
+            self.pieces[key] = piece_of(self.one, *key)
+        return self.pieces[key]
 
     def _repeat(
         self, worker: str, instruction: Instruction, j: int, known: set[str]
@@ -89,17 +96,16 @@ class Unrolling:
             case Run():
                 yield from self._run(instruction, j)
             case Send(entry, to):
-                yield from self._once(Send(self._name(entry, j), to), entry, known)
+                yield from self._once(Send(self._name(entry, j), to), known)
             case Recv(entry, source):
                 name = self._name(entry, j)
                 self.types[name] = self.one.types[entry]
-                yield from self._once(Recv(name, source), entry, known)
+                yield from self._once(Recv(name, source), known)
 
-    def _once(self, instruction: Send | Recv, entry: str, known: set[str]) -> Iterator[Instruction]:
-        """Parameters travel once for all micro-batches."""
-        mark = f"{type(instruction).__name__} {instruction}"
-        is_shared = entry in self.one.homes and entry == instruction.entry
-        if not is_shared or mark not in known:
+    def _once(self, instruction: Send | Recv, known: set[str]) -> Iterator[Instruction]:
+        """Nothing travels twice; parameters travel once for all micro-batches."""
+        mark = str(instruction)
+        if mark not in known:
             known.add(mark)
             yield instruction
 
@@ -183,18 +189,20 @@ class Unrolling:
         return Run((out,), make_op("elemwise_add", {}), (before, part))
 
 
-def _part(program: Sequence[Instruction], part: str) -> Sequence[Instruction]:
-    """All of a program; or what its sends need ("I"), or the rest ("W")."""
+def piece_of(one: Plan, worker: str, phase: str, part: str) -> Sequence[Instruction]:
+    """All of a phase; or what its sends and the worker's other phases need ("I"), or the rest
+    ("W")."""
+    phases = one.programs[worker]
     if not part:
-        return program
-    needed: set[str] = set()
+        return phases[phase]
+    needed = {entry for other, body in phases.items() if other != phase for entry in uses(body)}
     first: list[Instruction] = []
-    for instruction in reversed(program):
+    for instruction in reversed(phases[phase]):
         if type(instruction) is Send or made([instruction]) & needed:
             needed |= uses([instruction])
             first.append(instruction)
     kept = set(map(id, first))
-    return first[::-1] if part == "I" else [i for i in program if id(i) not in kept]
+    return first[::-1] if part == "I" else [i for i in phases[phase] if id(i) not in kept]
 
 
 def _whole(kind: TensorType, axis: int, n: int) -> TensorType:

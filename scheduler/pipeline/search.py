@@ -31,7 +31,7 @@ def search(stages: Stages, batches: int, memory: float = float("inf")) -> Timeli
 def _candidates(stages: Stages, batches: int, memory: float) -> Iterator[Order]:
     yield from _named(stages, batches)
     held = _per_rank(stages)
-    most = [min(int(memory / need * (1 + 1e-12)) if need else batches, batches) for need in held]
+    most = [int(min(memory / need * (1 + 1e-12), batches)) if need else batches for need in held]
     if min(most) < 1:
         return
     ranks = stages.ranks

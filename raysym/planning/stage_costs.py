@@ -1,0 +1,92 @@
+"""What the stages of a plan cost, and the order of a pipeline that the scheduler's search finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import scheduler
+from raysym.planning.lifetimes import made, uses
+from raysym.planning.plan import Instruction, Plan, Run
+from raysym.planning.predict import kernel_s
+from raysym.planning.stages import Chunks, stage_phase
+from raysym.planning.unroll import piece_of
+from scheduler.pipeline import Order, Stages, search
+
+
+def best_order(
+    parts: Plan,
+    chunks: Chunks,
+    phases: Sequence[str],
+    n: int,
+    cluster: scheduler.Cluster | None = None,
+) -> Order:
+    """The order of `n` micro-batches with the smallest predicted span that fits into memory.
+
+    ScheduleError when one micro-batch does not fit. Without a cluster all workers are alike.
+    """
+    cluster = cluster or _alike(chunks.ranks)
+    held = {
+        w: sum(parts.types[e].nbytes for e, home in parts.homes.items() if home == w)
+        for w in chunks.ranks
+    }
+    room = min(cluster.devices[cluster.index[w]].memory - held[w] for w in chunks.ranks)
+    return search(stage_costs(parts, chunks, phases, cluster), n, room).order
+
+
+def stage_costs(
+    parts: Plan, chunks: Chunks, phases: Sequence[str], cluster: scheduler.Cluster
+) -> Stages:
+    """Seconds of each stage of a staged plan, the transfers between them, and the bytes they keep
+    from forward to backward."""
+    forward, *later = phases
+    seconds: dict[str, tuple[float, ...]] = {}
+    for kind in "FIW":
+        part, phase = ("", [forward]) if kind == "F" else (kind, later)
+        seconds[kind] = tuple(
+            sum(_seconds(parts, piece_of(parts, w, stage_phase(p, s), part), w, cluster))
+            for p in phase or [forward]
+            for s, w in enumerate(chunks.workers)
+        )
+    return Stages(
+        seconds["F"],
+        seconds["I"],
+        seconds["W"],
+        rank_of=tuple(map(chunks.ranks.index, chunks.workers)),
+        edges=tuple(_edges(parts, chunks, forward, cluster)),
+        memory=tuple(_kept(parts, chunks, forward, later)),
+    )
+
+
+def _alike(workers: Sequence[str]) -> scheduler.Cluster:
+    kinds = {worker: worker.partition(":")[0] for worker in workers}
+    return scheduler.Cluster(tuple(scheduler.Device(w, kind) for w, kind in kinds.items()))
+
+
+def _seconds(
+    parts: Plan, body: Sequence[Instruction], worker: str, cluster: scheduler.Cluster
+) -> Iterator[float]:
+    device = cluster.devices[cluster.index[worker]]
+    for run in (i for i in body if type(i) is Run):
+        ins, outs = ([parts.types[e] for e in names] for names in (run.args, run.outs))
+        yield kernel_s(device, run, ins, outs)
+
+
+def _edges(
+    parts: Plan, chunks: Chunks, forward: str, cluster: scheduler.Cluster
+) -> Iterator[tuple[int, int, float]]:
+    """Seconds from stage to stage, of all values that one makes and the other uses."""
+    bodies = [parts.programs[w][stage_phase(forward, s)] for s, w in enumerate(chunks.workers)]
+    outs = [{e for i in body if type(i) is Run for e in i.outs} for body in bodies]
+    for b, body in enumerate(bodies):
+        for a in range(b):
+            nbytes = [parts.types[e].nbytes for e in outs[a] & uses(body)]
+            if nbytes:
+                yield a, b, cluster.transfer_s(sum(nbytes), chunks.workers[a], chunks.workers[b])
+
+
+def _kept(parts: Plan, chunks: Chunks, forward: str, later: Sequence[str]) -> Iterator[float]:
+    for s, worker in enumerate(chunks.workers):
+        bodies = [parts.programs[worker][stage_phase(p, s)] for p in later]
+        read = {entry for body in bodies for entry in uses(body)} - set(parts.homes)
+        kept = read & made(parts.programs[worker][stage_phase(forward, s)])
+        yield float(sum(parts.types[entry].nbytes for entry in kept))

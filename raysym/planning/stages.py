@@ -1,0 +1,279 @@
+"""Stages: the chunks that the programs of one micro-batch fall into, each the work of one worker.
+
+Stage 2 of the phase "forward" is the phase ``forward/2`` of a staged plan. A worker that the data
+flow visits twice has two stages if the schedule can use them (interleaving), else one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from raysym.graph import Node
+from raysym.planning.lifetimes import uses
+from raysym.planning.plan import Instruction, Plan, Program, Recv, Run, Send
+
+
+class Chunks(NamedTuple):
+    """Stages in the order of the data flow: the worker of each, and the stage of each forward run.
+
+    Runs go by their first output.
+    """
+
+    workers: tuple[str, ...]
+    stage_of: Mapping[str, int]
+
+    @property
+    def ranks(self) -> tuple[str, ...]:
+        """The workers in the order in which the data flow reaches them."""
+        return tuple(dict.fromkeys(self.workers))
+
+
+def stage_phase(phase: str, stage: int) -> str:
+    """The name of a stage's part of a phase."""
+    return f"{phase}/{stage}"
+
+
+def one_stage_each(one: Plan, forward: str) -> Chunks:
+    """Every worker is one stage, whatever the data flow: it stands behind those it receives from.
+
+    In a cycle of workers no order fits; the plan's check will tell whether it can run.
+    """
+    left = {w: {i.source for i in one.programs[w][forward] if type(i) is Recv} for w in one.workers}
+    ranks: list[str] = []
+    while left:
+        free = [w for w, sources in left.items() if not sources - set(ranks)]
+        ranks.append(free[0] if free else next(iter(left)))
+        del left[ranks[-1]]
+    stage = {worker: s for s, worker in enumerate(ranks)}
+    return Chunks(tuple(ranks), {r.outs[0]: stage[w] for w, r in _runs(one, forward)})
+
+
+def chunks_of(one: Plan, forward: str) -> Chunks:
+    """As few stages as a greedy search finds: a worker runs all it can, then the next has its turn.
+
+    A worker waits if another one's turn would let it do more.
+    """
+    ranks = one_stage_each(one, forward).workers
+    frontier = _Frontier.of(list(_runs(one, forward)), one.homes)
+    workers: list[str] = []
+    stage_of: dict[str, int] = {}
+    while ready := [w for w in ranks if frontier.ready[w]]:
+        worker = next((w for w in ready if not frontier.gains_by_waiting(w)), ready[0])
+        for i in frontier.advance(worker):
+            stage_of[frontier.runs[i][1].outs[0]] = len(workers)
+        workers.append(worker)
+    idle = [w for w in ranks if w not in workers]  # they only keep arrays
+    return Chunks((*workers, *idle), stage_of)
+
+
+def _runs(one: Plan, phase: str) -> Iterator[tuple[str, Run]]:
+    for worker, phases in one.programs.items():
+        for instruction in phases[phase]:
+            if type(instruction) is Run:
+                yield worker, instruction
+
+
+class _Frontier(NamedTuple):
+    """Runs with their workers: how many runs each waits for, who waits for it, who is ready."""
+
+    runs: Sequence[tuple[str, Run]]
+    waits: list[int]
+    users: Sequence[Sequence[int]]
+    ready: dict[str, list[int]]
+
+    @staticmethod
+    def of(runs: Sequence[tuple[str, Run]], homes: Container[str]) -> _Frontier:
+        maker = {out: i for i, (_, run) in enumerate(runs) for out in run.outs if out not in homes}
+        readers: dict[str, set[int]] = defaultdict(set)
+        for i, (_, run) in enumerate(runs):
+            for arg in run.args:
+                readers[arg].add(i)
+        users: list[list[int]] = [[] for _ in runs]
+        waits, ready = [0] * len(runs), defaultdict(list)
+        for i, (worker, run) in enumerate(runs):
+            needs = {maker[arg] for arg in run.args if arg in maker}
+            for home in (out for out in run.outs if out in homes):
+                needs |= readers[home] - {i}  # they read what was there before
+            for need in needs:
+                users[need].append(i)
+            waits[i] = len(needs)
+            if not needs:
+                ready[worker].append(i)
+        return _Frontier(runs, waits, users, ready)
+
+    def copy(self) -> _Frontier:
+        ready = defaultdict(list, {worker: list(queue) for worker, queue in self.ready.items()})
+        return _Frontier(self.runs, list(self.waits), self.users, ready)
+
+    def advance(self, worker: str) -> list[int]:
+        """Let a worker run all that it can; the runs."""
+        done: list[int] = []
+        queue = self.ready[worker]
+        while queue:
+            i = queue.pop()
+            done.append(i)
+            for user in self.users[i]:
+                self.waits[user] -= 1
+                if not self.waits[user]:
+                    self.ready[self.runs[user][0]].append(user)
+        return done
+
+    def gains_by_waiting(self, worker: str) -> bool:
+        """Whether the worker could run more in one go after all others have run what they can."""
+        trial = self.copy()
+        while others := [w for w, queue in trial.ready.items() if queue and w != worker]:
+            for other in others:
+                trial.advance(other)
+        return len(trial.advance(worker)) > len(self.copy().advance(worker))
+
+
+# ----- backward
+
+
+def backward_stages(
+    one: Plan, chunks: Chunks, backward: str, owners: Mapping[str, Node]
+) -> dict[str, int]:
+    """The stage of each run of the backward phase, by its first output.
+
+    That of the node whose gradient it is, but never before the gradients that it needs; backward
+    goes from the last stage to the first.
+    """
+    forward: dict[Node, int] = {}
+    for out, stage in chunks.stage_of.items():
+        if out in owners:
+            forward[owners[out]] = max(forward.get(owners[out], 0), stage)
+    last = len(chunks.workers) - 1
+    own = {w: [s for s, at in enumerate(chunks.workers) if at == w] for w in chunks.ranks}
+    level: dict[str, int] = {}
+    found: dict[str, int] = {}
+    for worker, run in _in_order(one, backward):
+        owner = owners.get(run.outs[0])
+        wish = last if owner is None else forward.get(owner, last)
+        wish = min([wish, *(level[arg] for arg in run.args if arg in level)])
+        level.update(dict.fromkeys((o for o in run.outs if o not in one.homes), wish))
+        # A worker whose stages are all later waits for the gradient in the last part of its work.
+        found[run.outs[0]] = max([s for s in own[worker] if s <= wish], default=own[worker][0])
+    return found
+
+
+def _in_order(one: Plan, phase: str) -> Iterator[tuple[str, Run]]:
+    """The runs of all workers, each after those that make what it needs."""
+    left: dict[str, deque[Run]] = {worker: deque() for worker in one.workers}
+    for worker, run in _runs(one, phase):
+        left[worker].append(run)
+    missing = {out for queue in left.values() for run in queue for out in run.outs}
+    missing -= set(one.homes)
+    while any(left.values()):
+        for worker, queue in left.items():
+            while queue and missing.isdisjoint(queue[0].args):
+                missing.difference_update(queue[0].outs)
+                yield worker, queue.popleft()
+
+
+# ----- programs
+
+
+def staged(one: Plan, stages: Mapping[str, Mapping[str, int]], n_stages: int) -> Plan:
+    """The plan with a phase for each stage of each phase; `stages` has the stage of each run.
+
+    Every value is sent right after it is made, in whichever phase it is needed, and received just
+    before it is used; what waits for no message runs before what does. Messages that several stages
+    need stand in each: unrolling keeps the first of them that runs.
+    """
+    maker = _Maker(one, stages)
+    programs = {
+        worker: {
+            stage_phase(phase, stage): maker.program(worker, phase, stage)
+            for phase in stages
+            for stage in range(n_stages)
+        }
+        for worker in one.workers
+    }
+    return replace(one, programs=programs)
+
+
+class _Maker:
+    """Makes the programs of stages."""
+
+    def __init__(self, one: Plan, stages: Mapping[str, Mapping[str, int]]) -> None:
+        self.one, self.stages = one, stages
+        self.forward = next(iter(stages))
+        # Where states and sums change: they travel from there, the others as early as can be.
+        self.changed = {
+            out: (phase, stage)
+            for phase, stage_of in stages.items()
+            for out, stage in stage_of.items()
+            if out in one.homes
+        }
+        self.source: dict[tuple[str, str], str] = {}  # of what a worker receives
+        self.sends: dict[tuple[str, str], dict[Send, None]] = defaultdict(dict)
+        for worker, phases in one.programs.items():
+            for instruction in (i for phase in stages for i in phases[phase]):
+                if type(instruction) is Recv:
+                    self.source[worker, instruction.entry] = instruction.source
+                elif type(instruction) is Send:
+                    self.sends[worker, instruction.entry][instruction] = None
+
+    def program(self, worker: str, phase: str, stage: int) -> Program:
+        stage_of = self.stages[phase]
+        body = [i for i in self.one.programs[worker][phase] if type(i) is Run]
+        runs = [run for run in body if stage_of[run.outs[0]] == stage]
+        first = self._homes_sent(worker, phase, stage)
+        return (*first, *self._with_messages(worker, self._eager(worker, runs)))
+
+    def _homes_sent(self, worker: str, phase: str, stage: int) -> Iterator[Send]:
+        """Sends of resident entries: in every forward stage, or in the one that changes them."""
+        for (sender, entry), sends in self.sends.items():
+            if sender == worker and entry in self.one.homes:
+                usual = (self.forward, stage)
+                if self.changed.get(entry, usual) == (phase, stage):
+                    yield from sends
+
+    def _eager(self, worker: str, runs: Sequence[Run]) -> list[Run]:
+        """Ordered by the last message that each needs, else as they are."""
+        level: dict[str, int] = {}  # of entries: after how many messages they are there
+        read: dict[str, int] = {}  # of resident entries: after how many nobody reads them
+        order: list[int] = []
+        n_messages = 0
+        for run in runs:
+            for arg in run.args:
+                if arg not in level and (worker, arg) in self.source:
+                    n_messages += 1
+                    level[arg] = n_messages
+            now = max(
+                [0, *(level.get(arg, 0) for arg in run.args), *(read.get(o, 0) for o in run.outs)]
+            )
+            order.append(now)
+            level.update(dict.fromkeys(run.outs, now))
+            read.update({a: max(read.get(a, 0), now) for a in run.args if a in self.one.homes})
+        return [runs[i] for i in sorted(range(len(runs)), key=order.__getitem__)]
+
+    def _with_messages(self, worker: str, runs: Sequence[Run]) -> Iterator[Instruction]:
+        here: set[str] = set()
+        for run in runs:
+            for arg in run.args:
+                if (worker, arg) in self.source and arg not in here:
+                    here.add(arg)
+                    yield Recv(arg, self.source[worker, arg])
+            yield run
+            for out in run.outs:
+                if out not in self.one.homes:
+                    yield from self.sends.get((worker, out), ())
+
+
+def receive_late(body: Sequence[Instruction]) -> list[Instruction]:
+    """Every receive right before the first instruction that uses what it brings."""
+    waiting: dict[str, Recv] = {}
+    done: list[Instruction] = []
+    for instruction in body:
+        if type(instruction) is Recv:
+            waiting[instruction.entry] = instruction
+            continue
+        if waiting:
+            used = uses([instruction])
+            done += [waiting.pop(entry) for entry in list(waiting) if entry in used]
+        done.append(instruction)
+    return [*done, *waiting.values()]
