@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from raysym.graph import Entry, Node, entry_name, node_names
 from raysym.op import make_op
+from raysym.passes.order import lean_order
 from raysym.planning.lifetimes import free_unused
 from raysym.planning.plan import Instruction, Plan, Program, Recv, Run, Send
 from raysym.planning.step import Bound, Step, Store, phase_of
@@ -75,7 +76,7 @@ class _Lowering:
         first = phase_of(self.step)
         for phase in self.step.phases:
             nodes = [n for n in self.step.graph.nodes if first.get(n) == phase]
-            self._phase(phase, [n for n in nodes if not n.is_variable])
+            self._phase(phase, self._lean([n for n in nodes if not n.is_variable]))
         programs: Mapping[str, Mapping[str, Program]] = {
             worker: {phase: tuple(body) for phase, body in phases.items()}
             for worker, phases in self.programs.items()
@@ -83,6 +84,14 @@ class _Lowering:
         if free:
             programs = free_unused(programs, self.home)
         return Plan(programs, self.home, self._types(programs))
+
+    def _lean(self, nodes: list[Node]) -> list[Node]:
+        """The nodes of a phase in the order in which they run."""
+        here = set(nodes)
+        sizes = {entry: kind.nbytes for entry, kind in self.step.types.items()}
+        elsewhere = {e for node in self.step.graph.nodes if node not in here for e in node.inputs}
+        old = {e for node in nodes for e in node.inputs if e.node not in here}
+        return lean_order(nodes, sizes, elsewhere | old)
 
     def _phase(self, phase: str, nodes: list[Node]) -> None:
         stores = [store for store in self.step.stores if store.phase == phase]
