@@ -15,6 +15,7 @@ from raysym.kernels.specs import Spec
 from raysym.types import TensorType, normal_axis
 
 _IN, _OUT = ("in", 0), ("out", 0)
+_OVER_FIRST = ((0, 0),)  # the result may lie where the data lies
 
 
 # ----- normalisation
@@ -34,8 +35,8 @@ def _batch_norm(op: Any, ins: Types, outs: Types) -> Kernel | None:
     reads = (0, 1, 2) if scaled else (0, 2)
     layout = frozenset({_IN, _OUT})
     if op.use_global_stats:
-        return Kernel(Spec("fixed_norm", args), (*reads, 3, 4), 0, layout)
-    return Kernel(Spec("batch_norm", args), reads, 0, layout)
+        return Kernel(Spec("fixed_norm", args), (*reads, 3, 4), 0, layout, _OVER_FIRST)
+    return Kernel(Spec("batch_norm", args), reads, 0, layout, _OVER_FIRST)
 
 
 @lowering("LayerNorm")
@@ -57,7 +58,8 @@ def _normalize_gradient(op: Any, ins: Types, outs: Types) -> Kernel | None:
     if op.kind == "batch" and op.spread == "inv" and axis == 1:
         rows, channels = _rows(ins[0])
         spec = Spec("batch_norm_gradient", (rows, channels, op.scaled))
-        return Kernel(spec, reads, 3 * channels, frozenset({_IN, ("in", 1), _OUT}))
+        layout = frozenset({_IN, ("in", 1), _OUT})
+        return Kernel(spec, reads, 3 * channels, layout, ((0, 0), (1, 0)))
     if op.kind == "layer" and op.spread == "std" and axis == len(shape) - 1 and op.scaled:
         return Kernel(Spec("layer_norm_gradient", (ins[0].size // shape[-1], shape[-1])), reads)
     return None

@@ -16,20 +16,10 @@ import numpy as np
 from raysym.kernels import layers, llvm, norm, softmax  # noqa: F401  (these enter their kernels)
 from raysym.kernels.cache import DiskCache, default_folder
 from raysym.kernels.specs import Kernels
-from raysym.kernels.tracing import (
-    FOREVER,
-    Buffer,
-    Incoming,
-    Native,
-    Outgoing,
-    Place,
-    Reference,
-    Step,
-    Trace,
-    trace,
-)
+from raysym.kernels.steps import Buffer, Incoming, Native, Outgoing, Place, Reference, Step
+from raysym.kernels.tracing import Trace, trace
 from raysym.op import call_kernel
-from raysym.passes.memory import Lifetime, plan_memory
+from raysym.passes.memory import plan_memory
 from raysym.planning.plan import Program, Run
 from raysym.random_state import generator
 from raysym.types import TensorType
@@ -142,8 +132,8 @@ class _Linker:
     ) -> None:
         self.arrays, self.kernels, self.explain, self.poison = arrays, kernels, explain, poison
         self.n_calls = 0
-        used = [buffer for buffer in found.buffers if buffer.first != FOREVER]
-        plan = plan_memory([Lifetime(b.nbytes, b.first, b.last) for b in used])
+        used = found.planned()
+        plan = plan_memory([buffer.lifetime for buffer in used])
         self.arena = _aligned_memory(plan.nbytes)
         self.offsets = dict(zip(used, plan.offsets, strict=True))
         self.clock = 0
@@ -220,7 +210,7 @@ class _Linker:
     def _address(self, buffer: Buffer) -> int:
         if buffer.home:
             return int(self.arrays[buffer.home].ctypes.data)
-        return int(self.arena.ctypes.data) + self.offsets[buffer]
+        return int(self.arena.ctypes.data) + self.offsets[buffer.owner()]
 
     def _view(self, place: Place) -> Any:
         if place.buffer.home:
@@ -228,7 +218,7 @@ class _Linker:
         return self._bytes(place.buffer).view(place.type.dtype).reshape(place.type.shape)
 
     def _bytes(self, buffer: Buffer) -> Any:
-        start = self.offsets[buffer]
+        start = self.offsets[buffer.owner()]
         return self.arena[start : start + buffer.nbytes]
 
     def _poisons(self, steps: Sequence[Step], step: Step) -> list[Action]:

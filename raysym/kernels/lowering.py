@@ -23,12 +23,15 @@ class Kernel(NamedTuple):
     """One call: arguments are `reads` (positions of inputs), all outputs, then the workspace.
 
     `last`: positions of inputs and outputs that lie channels-last, ``("in", 0), ("out", 0)``.
+    `inplace`: an input and an output that may share memory, as each element of the output is
+    written after everything that depends on that element of the input has been read.
     """
 
     spec: Spec
     reads: tuple[int, ...]
     space: int = 0  # floats
     last: frozenset[tuple[str, int]] = frozenset()
+    inplace: tuple[tuple[int, int], ...] = ()
 
 
 Lowering: TypeAlias = Callable[[Any, Types, Types], Kernel | None]

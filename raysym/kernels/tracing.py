@@ -9,78 +9,26 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 from raysym.kernels.lowering import Kernel, lower
 from raysym.kernels.maps import FUSIBLE_VIEWS, chain_of, is_elementwise, is_view, map_spec
+from raysym.kernels.sharing import share_buffers
 from raysym.kernels.specs import Spec
+from raysym.kernels.steps import (
+    FOREVER,
+    Buffer,
+    Incoming,
+    Native,
+    Outgoing,
+    Place,
+    Reference,
+    Step,
+    buffers_of,
+)
 from raysym.passes.fuse import Item, fuse
 from raysym.planning.plan import Free, Instruction, Program, Recv, Run, Send
 from raysym.types import TensorType
-
-FOREVER = 1 << 60
-
-
-@dataclass(eq=False)
-class Buffer:
-    """Memory of one value: part of the arena, or the array of a resident entry (`home`)."""
-
-    nbytes: int
-    home: str = ""
-    first: int = FOREVER
-    last: int = -1
-    phase: str = ""
-
-    def touch(self, step: int, phase: str) -> None:
-        """Note a use; what another phase made lives on, since this one may run again."""
-        self.phase = self.phase or phase
-        self.first = min(self.first, step)
-        self.last = max(self.last, step) if phase == self.phase else FOREVER
-
-
-class Place(NamedTuple):
-    """Where a value lies: buffer and type; `last` when its channels come last."""
-
-    buffer: Buffer
-    type: TensorType
-    last: bool = False
-
-
-@dataclass(frozen=True)
-class Native:
-    """A call of a generated kernel; an int argument is passed as it is."""
-
-    spec: Spec
-    args: tuple[Buffer | int, ...]
-    label: str
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A run of an op's reference kernel: arguments and results as arrays; None: not kept."""
-
-    run: Run
-    args: tuple[Place, ...]
-    outs: tuple[Place | None, ...]
-
-
-@dataclass(frozen=True)
-class Outgoing:
-    """A message to another worker."""
-
-    send: Send
-    place: Place
-
-
-@dataclass(frozen=True)
-class Incoming:
-    """A message from another worker."""
-
-    recv: Recv
-    place: Place
-
-
-Step: TypeAlias = Native | Reference | Outgoing | Incoming
 
 
 @dataclass
@@ -92,6 +40,10 @@ class Trace:
     phases: dict[str, list[Step]] = field(default_factory=dict)
     buffers: list[Buffer] = field(default_factory=list)
     uncovered: dict[str, int] = field(default_factory=dict)
+
+    def planned(self) -> list[Buffer]:
+        """Buffers that need a place in the arena: used, and in nobody else's place."""
+        return [b for b in self.buffers if b.first != FOREVER and b.shares is None]
 
 
 def trace(
@@ -105,6 +57,7 @@ def trace(
     tracer = _Tracer(found, _readers(programs), fused)
     for phase, program in programs.items():
         tracer.phase(phase, program)
+    share_buffers([step for steps in found.phases.values() for step in steps])
     return found
 
 
@@ -195,8 +148,14 @@ class _Tracer:
         self.steps.append(step)
         self.clock += 1
 
-    def _native(self, spec: Spec, args: Sequence[Buffer | int], label: str) -> None:
-        self._emit(Native(spec, tuple(args), label))
+    def _native(
+        self,
+        spec: Spec,
+        args: Sequence[Buffer | int],
+        label: str,
+        inplace: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        self._emit(Native(spec, tuple(args), label, tuple(inplace)))
 
     def _buffer(self, nbytes: int) -> Buffer:
         made = Buffer(nbytes)
@@ -293,7 +252,7 @@ class _Tracer:
                 args.append(self._write(out, ("out", i) in kernel.last, direct).buffer)
         if kernel.space:
             args.append(self._buffer(4 * kernel.space))
-        self._native(kernel.spec, args, run.op.name)
+        self._native(kernel.spec, args, run.op.name, _pairs(kernel))
         for out in run.outs:
             if out != "_":
                 self._settle(out, direct)
@@ -310,7 +269,10 @@ class _Tracer:
         spec, extra = map_spec(chain, stored, shape, last, [p.type.shape for p in places])
         label = "+".join(dict.fromkeys(run.op.name for run in runs))
         buffers = [place.buffer for place in (*places, *outs)]
-        self._native(spec, [*buffers, *extra], label)
+        # Results lie in the order of the walk, and so does what has their shape.
+        like = [i for i, place in enumerate(places) if place.type.shape == shape]
+        inplace = [(i, len(places) + j) for j in range(len(outs)) for i in like]
+        self._native(spec, [*buffers, *extra], label, inplace)
         for name in stored:
             self._settle(name, direct)
 
@@ -323,19 +285,15 @@ class _Tracer:
         return any(p != self.name or at not in positions for p, at in self.readers.get(name, ()))
 
 
+def _pairs(kernel: Kernel) -> list[tuple[int, int]]:
+    """Operands and results that may share memory, as positions among the arguments."""
+    slot = {i: position for position, i in enumerate(kernel.reads)}
+    return [(slot[i], len(kernel.reads) + j) for i, j in kernel.inplace]
+
+
 def differs(kind: TensorType) -> bool:
     """True when channels-last is another order of the numbers."""
     return len(kind.shape) > 2 and kind.shape[1] > 1 and math.prod(kind.shape[2:]) > 1
-
-
-def buffers_of(step: Step) -> list[Buffer]:
-    """All buffers that a step reads or writes."""
-    match step:
-        case Native():
-            return [arg for arg in step.args if isinstance(arg, Buffer)]
-        case Reference():
-            return [place.buffer for place in (*step.args, *step.outs) if place is not None]
-    return [step.place.buffer]
 
 
 def direct_stores(

@@ -10,6 +10,8 @@ from collections.abc import Container, Mapping, Sequence
 
 from raysym.graph import Entry, Node
 
+_MOST_READERS = 8
+
 
 def lean_order(
     nodes: Sequence[Node], nbytes: Mapping[Entry, int], kept: Container[Entry]
@@ -28,7 +30,7 @@ class _Order:
         self, nodes: Sequence[Node], nbytes: Mapping[Entry, int], kept: Container[Entry]
     ) -> None:
         self.nbytes, self.kept = nbytes, kept
-        self.waits = {node: 0 for node in nodes}
+        self.waits = dict.fromkeys(nodes, 0)
         self.readers: dict[Entry, dict[Node, None]] = {}
         for node in nodes:
             for entry in dict.fromkeys(node.inputs):
@@ -41,31 +43,34 @@ class _Order:
             ready = [node]
             while ready:
                 first = ready.pop()
-                if first not in self.done and (first is node or self._shrinks(first)):
-                    ready += self._emit(first)[::-1]
+                if first not in self.done:
+                    changed = self._emit(first)
+                    ready += [n for entry in changed for n in self._shrinking(entry)][::-1]
         return list(self.done)
 
-    def _emit(self, node: Node) -> list[Node]:
-        """Run a node; those whose prospects have changed."""
+    def _emit(self, node: Node) -> list[Entry]:
+        """Run a node; the entries whose readers have changed, or are closer to running."""
         self.done[node] = None
-        touched: dict[Node, None] = {}
+        changed = dict.fromkeys(node.inputs)
         for entry in node.entries():
             for reader in self.readers.get(entry, ()):
                 self.waits[reader] -= 1
-                touched[reader] = None
+                changed.update(dict.fromkeys(reader.inputs))
         for entry in dict.fromkeys(node.inputs):
-            left = self.readers[entry]
-            del left[node]
-            if len(left) == 1:
-                touched.update(left)
-        return list(touched)
+            del self.readers[entry][node]
+        return list(changed)
 
-    def _shrinks(self, node: Node) -> bool:
-        if self.waits[node]:
-            return False
-        ends = [e for e in dict.fromkeys(node.inputs) if len(self.readers[e]) == 1]
-        made = [e for e in node.entries() if self.readers.get(e)]
-        return self._size(made) < self._size(ends)
+    def _shrinking(self, entry: Entry) -> list[Node]:
+        """All who still read an entry, if they can run and free more than they make."""
+        group = self.readers[entry]
+        if not 0 < len(group) <= _MOST_READERS or entry in self.kept:
+            return []
+        if any(self.waits[node] for node in group):
+            return []
+        read = {e for node in group for e in node.inputs}
+        ends = [e for e in read if self.readers[e].keys() <= group.keys()]
+        made = [e for node in group for e in node.entries() if self.readers.get(e)]
+        return list(group) if self._size(made) < self._size(ends) else []
 
     def _size(self, entries: Sequence[Entry]) -> int:
         return sum(self.nbytes[entry] for entry in entries if entry not in self.kept)

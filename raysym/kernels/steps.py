@@ -1,0 +1,102 @@
+"""Steps of a linked program and the buffers that they read and write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from raysym.kernels.specs import Spec
+from raysym.passes.memory import Lifetime
+from raysym.planning.plan import Recv, Run, Send
+from raysym.types import TensorType
+
+FOREVER = 1 << 60
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Memory of one value: part of the arena, or the array of a resident entry (`home`)."""
+
+    nbytes: int
+    home: str = ""
+    first: int = FOREVER
+    last: int = -1
+    phase: str = ""
+    shares: Buffer | None = None  # the buffer whose memory this one takes over
+
+    def owner(self) -> Buffer:
+        """The buffer that is planned: itself, or the one that it shares memory with."""
+        owner = self
+        while owner.shares is not None:
+            owner = owner.shares
+        return owner
+
+    @property
+    def lifetime(self) -> Lifetime:
+        """What the memory plan has to know."""
+        return Lifetime(self.nbytes, self.first, self.last)
+
+    def touch(self, step: int, phase: str) -> None:
+        """Note a use; what another phase made lives on, since this one may run again."""
+        self.phase = self.phase or phase
+        self.first = min(self.first, step)
+        self.last = max(self.last, step) if phase == self.phase else FOREVER
+
+
+class Place(NamedTuple):
+    """Where a value lies: buffer and type; `last` when its channels come last."""
+
+    buffer: Buffer
+    type: TensorType
+    last: bool = False
+
+
+@dataclass(frozen=True)
+class Native:
+    """A call of a generated kernel; an int argument is passed as it is.
+
+    ``inplace``: an operand and a result, by their positions, that may share memory.
+    """
+
+    spec: Spec
+    args: tuple[Buffer | int, ...]
+    label: str
+    inplace: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A run of an op's reference kernel: arguments and results as arrays; None: not kept."""
+
+    run: Run
+    args: tuple[Place, ...]
+    outs: tuple[Place | None, ...]
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A message to another worker."""
+
+    send: Send
+    place: Place
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A message from another worker."""
+
+    recv: Recv
+    place: Place
+
+
+Step: TypeAlias = Native | Reference | Outgoing | Incoming
+
+
+def buffers_of(step: Step) -> list[Buffer]:
+    """All buffers that a step reads or writes."""
+    match step:
+        case Native():
+            return [arg for arg in step.args if isinstance(arg, Buffer)]
+        case Reference():
+            return [place.buffer for place in (*step.args, *step.outs) if place is not None]
+    return [step.place.buffer]
