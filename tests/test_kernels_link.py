@@ -12,6 +12,7 @@ from kernel_calls import kernels
 from random_graphs import assert_same_bits, bind_random, random_symbol, train
 
 import raysym as mx
+from raysym.kernels.link import describe
 from raysym.runtime.linked import LinkedRuntime
 
 
@@ -179,3 +180,42 @@ def test_bind_takes_generated_kernels() -> None:
 def test_other_kernels_are_refused(given: dict[str, str], words: str) -> None:
     with pytest.raises(mx.MXNetError, match=words):
         mx.sym.Variable("x").simple_bind(mx.cpu(), x=(2,), **given)
+
+
+def grads(executor: mx.Executor) -> dict[str, np.ndarray]:
+    return {n: g.asnumpy().copy() for n, g in executor.grad_dict.items() if g is not None}
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=SEEDS, n_nodes=st.integers(2, 14), n_workers=st.integers(1, 2), poison=st.booleans())
+def test_backward_may_run_again(seed: int, n_nodes: int, n_workers: int, poison: bool) -> None:
+    symbol = random_symbol(np.random.default_rng(seed), n_nodes, 4)
+    used = runtime(poison=poison)
+    executor = bind_random(symbol, seed, runtime=used, group2ctx=groups(n_workers))
+    executor.forward(is_train=True)
+    executor.backward()
+    first = grads(executor)
+    outputs = [output.asnumpy() for output in executor.outputs]
+    for _ in range(2):
+        executor.backward()
+        assert_same_bits(first, grads(executor))
+    for output, want in zip(executor.outputs, outputs, strict=True):
+        np.testing.assert_array_equal(output.asnumpy(), want)
+
+
+def test_what_backward_uses_up_is_made_by_forward_steps_alone() -> None:
+    def again(net: mx.Symbol) -> list[str]:
+        used = runtime()
+        net.simple_bind(mx.cpu(), x=(3, 4), runtime=used)
+        found = used.linked[0].found
+        steps = [step for steps in found.phases.values() for step in steps]
+        return [describe(steps[clock]) for clock in found.again.get("backward", ())]
+
+    x = mx.sym.Variable("x")
+    net = mx.sym.BatchNorm(mx.sym.tanh(mx.sym.FullyConnected(x, num_hidden=4)), name="bn")
+    assert again(net) == [
+        "call      FullyConnected (gemm)",
+        "call      tanh (flat_map)",
+        "call      BatchNorm (batch_norm)",
+    ]
+    assert again(mx.sym.exp(x)) == ["call      exp+_copy (flat_map)"]

@@ -43,6 +43,7 @@ class LinkedPhase:
 
     actions: tuple[Action, ...]
     owner: LinkedWorker  # the memory that the actions use
+    again: tuple[Action, ...] = ()  # make what this phase has used up once more
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -50,9 +51,22 @@ class LinkedPhase:
     def advance(self, mailbox: Any, key: Any, start: int) -> int:
         """Run from action `start`; the position where it stopped: the end, or a missing message."""
         with np.errstate(all="ignore"):
-            for position in range(start, len(self.actions)):
-                if not self.actions[position](mailbox, key):
-                    return position
+            if start == 0 and self.owner.is_spent:
+                self._refresh(mailbox, key)
+            reached = self._run(mailbox, key, start)
+        if reached > 0:
+            self.owner.is_spent = bool(self.again)
+        return reached
+
+    def _refresh(self, mailbox: Any, key: Any) -> None:
+        for action in self.again:
+            action(mailbox, key)
+        self.owner.is_spent = False
+
+    def _run(self, mailbox: Any, key: Any, start: int) -> int:
+        for position in range(start, len(self.actions)):
+            if not self.actions[position](mailbox, key):
+                return position
         return len(self.actions)
 
 
@@ -64,6 +78,7 @@ class LinkedWorker:
     found: Trace
     arena: Any
     n_calls: int = 0
+    is_spent: bool = False  # a phase has used up what another had made for it
 
     @property
     def nbytes(self) -> int:
@@ -107,9 +122,12 @@ def link(
     found = trace(programs, types, list(arrays), fused)
     linker = _Linker(found, arrays, kernels or shared_kernels(), explain, poison)
     worker = LinkedWorker({}, found, linker.arena)
+    every = list(enumerate(step for steps in found.phases.values() for step in steps))
     for phase, steps in found.phases.items():
-        actions = tuple(linker.actions(steps))
-        worker.phases[phase] = LinkedPhase(actions, worker)
+        start = sum(len(found.phases[name]) for name in list(found.phases)[: len(worker.phases)])
+        actions = linker.actions(every[start : start + len(steps)])
+        again = linker.actions([every[clock] for clock in found.again.get(phase, ())])
+        worker.phases[phase] = LinkedPhase(tuple(actions), worker, tuple(again))
     worker.n_calls = linker.n_calls
     return worker
 
@@ -136,21 +154,20 @@ class _Linker:
         plan = plan_memory([buffer.lifetime for buffer in used])
         self.arena = _aligned_memory(plan.nbytes)
         self.offsets = dict(zip(used, plan.offsets, strict=True))
-        self.clock = 0
 
-    def actions(self, steps: Sequence[Step]) -> list[Action]:
+    def actions(self, steps: Sequence[tuple[int, Step]]) -> list[Action]:
+        """Actions of steps with their clocks."""
         made: list[Action] = []
         native: list[Native] = []
-        for step in steps:
+        for clock, step in steps:
             if self.poison:
                 made += self._flush(native)
-                made += self._poisons(steps, step)
+                made += self._poisons(clock)
             if isinstance(step, Native):
                 native.append(step)
             else:
                 made += self._flush(native)
                 made.append(self._action(step))
-            self.clock += 1
         return made + self._flush(native)
 
     def _action(self, step: Step) -> Action:
@@ -221,8 +238,8 @@ class _Linker:
         start = self.offsets[buffer.owner()]
         return self.arena[start : start + buffer.nbytes]
 
-    def _poisons(self, steps: Sequence[Step], step: Step) -> list[Action]:
-        born = [b for b in self.offsets if b.first == self.clock]
+    def _poisons(self, clock: int) -> list[Action]:
+        born = [b for b in self.offsets if b.first == clock]
         return [_poison(self._bytes(buffer)) for buffer in born]
 
 

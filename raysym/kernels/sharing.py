@@ -31,12 +31,12 @@ def _share(step: Native, clock: int) -> None:
         if _is_read_elsewhere(step, owner, target):
             continue
         result.shares = owner
-        owner.last = result.last
+        owner.last, owner.crosses, owner.spent = result.last, result.crosses, result.spent
         taken.add(owner)
 
 
 def _can_share(owner: Buffer, result: Buffer, clock: int) -> bool:
-    ends = owner.last == clock and not owner.home
+    ends = owner.end == clock and not owner.home
     begins = result.first == clock and not result.home and result.shares is None
     return ends and begins and aligned(owner.nbytes) == aligned(result.nbytes)
 

@@ -22,6 +22,8 @@ class Buffer:
     first: int = FOREVER
     last: int = -1
     phase: str = ""
+    crosses: bool = False  # used by another phase than the one that made it
+    spent: bool = False  # ends there nevertheless
     shares: Buffer | None = None  # the buffer whose memory this one takes over
 
     def owner(self) -> Buffer:
@@ -34,13 +36,19 @@ class Buffer:
     @property
     def lifetime(self) -> Lifetime:
         """What the memory plan has to know."""
-        return Lifetime(self.nbytes, self.first, self.last)
+        return Lifetime(self.nbytes, self.first, self.end)
+
+    @property
+    def end(self) -> int:
+        """The last step that needs the content."""
+        return FOREVER if self.crosses and not self.spent else self.last
 
     def touch(self, step: int, phase: str) -> None:
         """Note a use; what another phase made lives on, since this one may run again."""
         self.phase = self.phase or phase
+        self.crosses |= phase != self.phase
         self.first = min(self.first, step)
-        self.last = max(self.last, step) if phase == self.phase else FOREVER
+        self.last = max(self.last, step)
 
 
 class Place(NamedTuple):
@@ -55,12 +63,14 @@ class Place(NamedTuple):
 class Native:
     """A call of a generated kernel; an int argument is passed as it is.
 
-    ``inplace``: an operand and a result, by their positions, that may share memory.
+    The first `n_reads` arguments are read, others written. ``inplace``: an operand and a result,
+    by their positions, that may share memory.
     """
 
     spec: Spec
     args: tuple[Buffer | int, ...]
     label: str
+    n_reads: int
     inplace: tuple[tuple[int, int], ...] = ()
 
 
@@ -94,9 +104,24 @@ Step: TypeAlias = Native | Reference | Outgoing | Incoming
 
 def buffers_of(step: Step) -> list[Buffer]:
     """All buffers that a step reads or writes."""
+    return read_buffers(step) + written_buffers(step)
+
+
+def read_buffers(step: Step) -> list[Buffer]:
+    """Buffers that a step reads."""
     match step:
         case Native():
-            return [arg for arg in step.args if isinstance(arg, Buffer)]
+            return [arg for arg in step.args[: step.n_reads] if isinstance(arg, Buffer)]
         case Reference():
-            return [place.buffer for place in (*step.args, *step.outs) if place is not None]
-    return [step.place.buffer]
+            return [place.buffer for place in step.args]
+    return [step.place.buffer] if isinstance(step, Outgoing) else []
+
+
+def written_buffers(step: Step) -> list[Buffer]:
+    """Buffers that a step writes."""
+    match step:
+        case Native():
+            return [arg for arg in step.args[step.n_reads :] if isinstance(arg, Buffer)]
+        case Reference():
+            return [place.buffer for place in step.outs if place is not None]
+    return [step.place.buffer] if isinstance(step, Incoming) else []

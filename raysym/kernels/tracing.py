@@ -13,6 +13,7 @@ from typing import Any
 
 from raysym.kernels.lowering import Kernel, lower
 from raysym.kernels.maps import FUSIBLE_VIEWS, chain_of, is_elementwise, is_view, map_spec
+from raysym.kernels.replay import spend
 from raysym.kernels.sharing import share_buffers
 from raysym.kernels.specs import Spec
 from raysym.kernels.steps import (
@@ -40,6 +41,7 @@ class Trace:
     phases: dict[str, list[Step]] = field(default_factory=dict)
     buffers: list[Buffer] = field(default_factory=list)
     uncovered: dict[str, int] = field(default_factory=dict)
+    again: dict[str, list[int]] = field(default_factory=dict)  # see replay.py
 
     def planned(self) -> list[Buffer]:
         """Buffers that need a place in the arena: used, and in nobody else's place."""
@@ -57,6 +59,7 @@ def trace(
     tracer = _Tracer(found, _readers(programs), fused)
     for phase, program in programs.items():
         tracer.phase(phase, program)
+    found.again = spend(found.phases)
     share_buffers([step for steps in found.phases.values() for step in steps])
     return found
 
@@ -153,9 +156,10 @@ class _Tracer:
         spec: Spec,
         args: Sequence[Buffer | int],
         label: str,
+        n_reads: int,
         inplace: Sequence[tuple[int, int]] = (),
     ) -> None:
-        self._emit(Native(spec, tuple(args), label, tuple(inplace)))
+        self._emit(Native(spec, tuple(args), label, n_reads, tuple(inplace)))
 
     def _buffer(self, nbytes: int) -> Buffer:
         made = Buffer(nbytes)
@@ -201,7 +205,7 @@ class _Tracer:
         sizes = (n, c, math.prod(spatial)) if last else (n, math.prod(spatial), c)
         is_home = name in self.found.homes and not last
         buffer = Buffer(there.type.nbytes, name) if is_home else self._buffer(there.type.nbytes)
-        self._native(Spec("transpose", sizes), [there.buffer, buffer], "transpose")
+        self._native(Spec("transpose", sizes), [there.buffer, buffer], "transpose", 1)
         # Another phase turns it again: this one may run without that.
         self.places[name, last] = Place(buffer, there.type, last)
         return self.places[name, last]
@@ -252,7 +256,7 @@ class _Tracer:
                 args.append(self._write(out, ("out", i) in kernel.last, direct).buffer)
         if kernel.space:
             args.append(self._buffer(4 * kernel.space))
-        self._native(kernel.spec, args, run.op.name, _pairs(kernel))
+        self._native(kernel.spec, args, run.op.name, len(kernel.reads), _pairs(kernel))
         for out in run.outs:
             if out != "_":
                 self._settle(out, direct)
@@ -272,7 +276,7 @@ class _Tracer:
         # Results lie in the order of the walk, and so does what has their shape.
         like = [i for i, place in enumerate(places) if place.type.shape == shape]
         inplace = [(i, len(places) + j) for j in range(len(outs)) for i in like]
-        self._native(spec, [*buffers, *extra], label, inplace)
+        self._native(spec, [*buffers, *extra], label, len(places), inplace)
         for name in stored:
             self._settle(name, direct)
 
