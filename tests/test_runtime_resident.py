@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_graphs import WIDTH, assert_same_bits, bind_random, random_symbol
-from test_pipeline import chain, contiguous, everything, groups, train
+from test_pipeline import SCHEDULES, chain, contiguous, everything, groups, train
 
 import raysym as mx
 from raysym.errors import PlacementError, StallError
@@ -56,10 +56,21 @@ def test_any_transport_and_cut_gives_the_bits_of_the_process(
         assert_same_bits(whole, train(executor, 3))
 
 
-@pytest.mark.parametrize("schedule", ["1f1b", "zero_bubble_h1", "zero_bubble_free"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("transport", ["object_store", "socket"])
 def test_any_schedule_gives_the_bits_of_the_process(schedule: str, transport: str) -> None:
     where = {"micro_batches": 4, "schedule": schedule, "group2ctx": contiguous(4)}
+    whole = train(bind_random(chain(4), 1, **where), 3)
+    with bind_random(chain(4), 1, runtime="ray", transport=transport, **where) as executor:
+        assert_same_bits(whole, train(executor, 3))
+
+
+@pytest.mark.parametrize("schedule", ["interleaved", "search"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_workers_with_several_stages_give_the_bits_of_the_process(
+    schedule: str, transport: str
+) -> None:
+    where = {"micro_batches": 4, "schedule": schedule, "group2ctx": groups(2)}
     whole = train(bind_random(chain(4), 1, **where), 3)
     with bind_random(chain(4), 1, runtime="ray", transport=transport, **where) as executor:
         assert_same_bits(whole, train(executor, 3))

@@ -11,14 +11,25 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import scheduler
+from raysym.errors import PlanError, in_words, sentence
 from raysym.graph import Node
+from raysym.planning.check import check
 from raysym.planning.lower import lower, owners_of
 from raysym.planning.microbatch import Batches
 from raysym.planning.orders import Schedule, order_of
 from raysym.planning.plan import Plan
 from raysym.planning.replicas import replicate
 from raysym.planning.stage_costs import best_order
-from raysym.planning.stages import Chunks, backward_stages, receive_late, stage_phase, staged
+from raysym.planning.stages import (
+    RESIDENT,
+    Chunks,
+    backward_stages,
+    chunks_of,
+    goes_back,
+    receive_late,
+    stage_phase,
+    staged,
+)
 from raysym.planning.step import Bound, Step
 from raysym.planning.unroll import Piece, Unrolling
 from raysym.planning.update import Optimizer, plan_updates
@@ -73,42 +84,47 @@ def lower_pipeline(
     one = lower(step, batches.bound, placement, free=False)
     if not is_step:
         unrolling = Unrolling(one, bound, batches)
-        rows = [[Piece(phase, "", j) for j in range(batches.n)] for phase in step.phases]
-        bodies = {row[0].phase: unrolling.bodies(dict.fromkeys(one.workers, row)) for row in rows}
+        whole = [[Piece(phase, "", j) for j in range(batches.n)] for phase in step.phases]
+        bodies = {row[0].phase: unrolling.bodies(dict.fromkeys(one.workers, row)) for row in whole}
         return unrolling.plan(bodies)
-    parts, rows_by_worker = _scheduled(one, step, owners_of(step, batches.bound), pipeline)
-    unrolling = Unrolling(parts, bound, batches)
-    together = replicate(unrolling, rows_by_worker, pipeline.data_parallel)
+    chunks, rows = _scheduled(one, step, batches.bound, pipeline)
+    unrolling = Unrolling(_by_stages(one, step, batches.bound, chunks), bound, batches)
+    together = replicate(unrolling, rows, pipeline.data_parallel)
     updates = plan_updates(one, pipeline.optimizer, batches.axes)
     for worker, runs in updates.runs.items():
         together[worker] = [*together[worker], *runs]
     together = {worker: receive_late(body) for worker, body in together.items()}
-    return unrolling.plan({STEP: together}, updates.homes, updates.types)
+    plan = unrolling.plan({STEP: together}, updates.homes, updates.types)
+    if goes_back(one, step.phases[0], chunks):
+        _check_back_and_forth(plan, chunks_of(one, step.phases[0]), pipeline.schedule)
+    return plan
 
 
 def _scheduled(
-    one: Plan, step: Step, owners: Mapping[str, Node], pipeline: Pipeline
-) -> tuple[Plan, dict[str, list[Piece]]]:
-    """The plan by stages, and by worker the pieces in the order of the schedule."""
+    one: Plan, step: Step, bound: Bound, pipeline: Pipeline
+) -> tuple[Chunks, dict[str, list[Piece]]]:
+    """The stages, and by worker the pieces of all micro-batches in the order of the schedule."""
     forward, *later = step.phases
     n = pipeline.micro_batches
 
     def search(chunks: Chunks) -> Order:
-        parts = _by_stages(one, step, owners, chunks)
+        parts = _by_stages(one, step, bound, chunks)
         return best_order(parts, chunks, step.phases, n, pipeline.cluster)
 
     chunks, order = order_of(pipeline.schedule, one, forward, n, search)
     kinds = {"F": (forward, "")}
-    kinds |= {k: (phase, k.strip("B")) for phase in later for k in "BIW"}
+    kinds |= {kind: (phase, kind.strip("B")) for phase in later for kind in "BIW"}
+    first = [Piece(RESIDENT, "", j) for j in range(n)]
     rows = {
-        worker: [_piece(action, *kinds[action.kind]) for action in row if action.kind in kinds]
+        worker: [*first, *(_piece(a, *kinds[a.kind]) for a in row if a.kind in kinds)]
         for worker, row in zip(chunks.ranks, order, strict=True)
     }
-    return _by_stages(one, step, owners, chunks), rows
+    return chunks, rows
 
 
-def _by_stages(one: Plan, step: Step, owners: Mapping[str, Node], chunks: Chunks) -> Plan:
+def _by_stages(one: Plan, step: Step, bound: Bound, chunks: Chunks) -> Plan:
     forward, *later = step.phases
+    owners = owners_of(step, bound)
     stages = {forward: chunks.stage_of}
     for backward in later:  # none if there is nothing to differentiate
         stages[backward] = backward_stages(one, chunks, backward, owners)
@@ -117,3 +133,14 @@ def _by_stages(one: Plan, step: Step, owners: Mapping[str, Node], chunks: Chunks
 
 def _piece(action: Action, phase: str, part: str) -> Piece:
     return Piece(stage_phase(phase, action.stage), part, action.batch)
+
+
+def _check_back_and_forth(plan: Plan, chunks: Chunks, schedule: Schedule) -> None:
+    """Say what to do if workers that are one stage each would wait for each other."""
+    try:
+        check(plan)
+    except PlanError as error:
+        what = f"schedule {schedule!r} of one stage per worker: the data flow goes through"
+        wanted = "each worker once. 'interleaved', 'search' and 'gpipe' can go back"
+        wrong = sentence(what, in_words(chunks.workers), wanted)
+        raise PlanError(f"{wrong}\n{error}") from error

@@ -31,6 +31,9 @@ class Chunks(NamedTuple):
         return tuple(dict.fromkeys(self.workers))
 
 
+RESIDENT = "resident"  # the phase of a staged plan that sends what other workers read all along
+
+
 def stage_phase(phase: str, stage: int) -> str:
     """The name of a stage's part of a phase."""
     return f"{phase}/{stage}"
@@ -74,6 +77,18 @@ def _runs(one: Plan, phase: str) -> Iterator[tuple[str, Run]]:
         for instruction in phases[phase]:
             if type(instruction) is Run:
                 yield worker, instruction
+
+
+def goes_back(one: Plan, forward: str, chunks: Chunks) -> bool:
+    """Whether some stage needs values of a later one."""
+    if len(chunks.workers) > len(chunks.ranks):
+        return False  # by the way in which they were found
+    stage = {worker: s for s, worker in enumerate(chunks.workers)}
+    return any(
+        type(i) is Recv and stage[i.source] > stage[worker]
+        for worker in one.workers
+        for i in one.programs[worker][forward]
+    )
 
 
 class _Frontier(NamedTuple):
@@ -181,17 +196,17 @@ def staged(one: Plan, stages: Mapping[str, Mapping[str, int]], n_stages: int) ->
 
     Every value is sent right after it is made, in whichever phase it is needed, and received just
     before it is used; what waits for no message runs before what does. Messages that several stages
-    need stand in each: unrolling keeps the first of them that runs.
+    need stand in each: unrolling keeps the first of them that runs. Resident entries that no phase
+    changes are sent in a phase of their own, so that nobody waits for them behind other work.
     """
     maker = _Maker(one, stages)
-    programs = {
-        worker: {
-            stage_phase(phase, stage): maker.program(worker, phase, stage)
-            for phase in stages
-            for stage in range(n_stages)
-        }
-        for worker in one.workers
-    }
+    programs: dict[str, dict[str, Program]] = {}
+    for worker in one.workers:
+        programs[worker] = {RESIDENT: tuple(maker.sends_of_homes(worker))}
+        for phase in stages:
+            for stage in range(n_stages):
+                name = stage_phase(phase, stage)
+                programs[worker][name] = tuple(maker.program(worker, phase, stage))
     return replace(one, programs=programs)
 
 
@@ -200,8 +215,7 @@ class _Maker:
 
     def __init__(self, one: Plan, stages: Mapping[str, Mapping[str, int]]) -> None:
         self.one, self.stages = one, stages
-        self.forward = next(iter(stages))
-        # Where states and sums change: they travel from there, the others as early as can be.
+        # Where states and sums change: they travel from there.
         self.changed = {
             out: (phase, stage)
             for phase, stage_of in stages.items()
@@ -217,20 +231,20 @@ class _Maker:
                 elif type(instruction) is Send:
                     self.sends[worker, instruction.entry][instruction] = None
 
-    def program(self, worker: str, phase: str, stage: int) -> Program:
+    def program(self, worker: str, phase: str, stage: int) -> Iterator[Instruction]:
+        """What a worker does for one stage in one phase."""
         stage_of = self.stages[phase]
         body = [i for i in self.one.programs[worker][phase] if type(i) is Run]
         runs = [run for run in body if stage_of[run.outs[0]] == stage]
-        first = self._homes_sent(worker, phase, stage)
-        return (*first, *self._with_messages(worker, self._eager(worker, runs)))
+        yield from self.sends_of_homes(worker, (phase, stage))
+        yield from self._with_messages(worker, self._eager(worker, runs))
 
-    def _homes_sent(self, worker: str, phase: str, stage: int) -> Iterator[Send]:
-        """Sends of resident entries: in every forward stage, or in the one that changes them."""
+    def sends_of_homes(self, worker: str, changed: tuple[str, int] | None = None) -> Iterator[Send]:
+        """Sends of the resident entries that one stage changes, or that none does."""
         for (sender, entry), sends in self.sends.items():
-            if sender == worker and entry in self.one.homes:
-                usual = (self.forward, stage)
-                if self.changed.get(entry, usual) == (phase, stage):
-                    yield from sends
+            is_home = sender == worker and entry in self.one.homes
+            if is_home and self.changed.get(entry) == changed:
+                yield from sends
 
     def _eager(self, worker: str, runs: Sequence[Run]) -> list[Run]:
         """Ordered by the last message that each needs, else as they are."""
