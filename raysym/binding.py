@@ -14,6 +14,7 @@ from raysym.graph import Entry, Graph, Node, node_names, split_variables
 from raysym.nd.creation import zeros
 from raysym.ndarray import NDArray
 from raysym.passes.infer import infer
+from raysym.planning.lean import MINIMAL
 from raysym.planning.orders import Schedule
 from raysym.planning.partition import place_by_group, place_by_scheduler
 from raysym.planning.pipeline import Pipeline
@@ -42,6 +43,8 @@ class Where(NamedTuple):
     what `Executor.step` updates parameters with, as ("sgd_update", {"lr": 0.1}).
     ``kernels``: "reference", or "generated" for machine code made for this graph (local CPUs only;
     needs llvmlite). The bits depend on it.
+    ``memory``: bytes for values that come and go on a worker, or "minimal": what forward leaves for
+    backward is dropped and made again until that is enough. No bit depends on it.
     """
 
     ctx: Context
@@ -58,6 +61,7 @@ class Where(NamedTuple):
     data_parallel: int = 1
     optimizer: Optimizer | None = None
     kernels: str = "reference"
+    memory: int | str | None = None
 
     @property
     def wanted_runtime(self) -> Any:
@@ -92,7 +96,15 @@ def where(ctx: Any, group2ctx: Mapping[str, Context] | None, options: Mapping[st
     unknown = sorted(set(options) - set(Where._fields))
     if unknown:
         raise TypeError(f"bind: unknown argument {unknown[0]}: expected {in_words(Where._fields)}")
+    _check_memory(options.get("memory"))
     return Where(ctx, groups, **options)
+
+
+def _check_memory(given: Any) -> None:
+    is_bytes = isinstance(given, int) and not isinstance(given, bool) and given > 0
+    if given is not None and given != MINIMAL and not is_bytes:
+        wanted = "a number of bytes or 'minimal'"
+        raise TypeError(f"bind: memory: got {given!r}, expected {wanted}")
 
 
 @collection_paused()
@@ -118,7 +130,9 @@ def make_executor(
         place.optimizer,
         None if place.cluster is None else _cluster(place.cluster),
     )
-    session = Session(bound, placement, runtime, homes, memory, pipeline=pipeline)
+    session = Session(
+        bound, placement, runtime, homes, memory, pipeline=pipeline, limit=place.memory
+    )
     try:
         session.mode("training")
     except BaseException:

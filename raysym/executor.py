@@ -9,11 +9,12 @@ from typing import Any, Self
 import numpy as np
 
 from raysym.errors import did_you_mean, in_words, sentence, some
-from raysym.graph import Node, node_error, node_text
+from raysym.graph import Node, node_error, node_text, split_variables
 from raysym.monitor import make_tap
 from raysym.nd.creation import array
 from raysym.ndarray import NDArray
 from raysym.pictures.of_executor import draw_executor
+from raysym.planning.footprint import Footprint, footprints
 from raysym.planning.plan import Plan
 from raysym.profile import Profile, profile_plan
 from raysym.random_state import next_draw
@@ -294,10 +295,24 @@ class Executor:
         return picture
 
     def debug_str(self) -> str:
-        """The plan as text, and the peak bytes of each worker."""
-        step, plan = self._session.mode("training")
-        total = sum(kind.nbytes for kind in step.types.values())
-        return f"{plan}\nTotal {total / 2**20:.4g} MB allocated"
+        """The plan as text, and the planned bytes of each worker in the mode that ran last."""
+        lines = [str(self.plan)]
+        found = self.memory()
+        for worker, kinds in found.items():
+            parts = [f"{kind} {nbytes}" for kind, nbytes in kinds._asdict().items() if nbytes]
+            lines.append(f"{worker}: {', '.join(parts)} bytes")
+        total = sum(kinds.work for kinds in found.values())
+        return "\n".join([*lines, f"Total {total / 2**20:.4g} MB allocated"])
+
+    def memory(self) -> dict[str, Footprint]:
+        """Planned peak bytes of each worker: resident arrays by kind, and ``work`` beside them.
+
+        ``work`` is what MXNet's `debug_str` calls allocated: activations, gradients on the way and
+        workspace. Of the mode that ran last; training at first.
+        """
+        names = self._session.bound.names
+        states = {names[node] for node in split_variables(self._session.bound.graph)[1]}
+        return footprints(self.plan, states, self._session.runtime.work_bytes(self.plan))
 
     def get_optimized_symbol(self) -> Any:
         """The forward graph as it is executed, after simplification."""

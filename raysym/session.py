@@ -19,6 +19,7 @@ from raysym.graph import Node
 from raysym.nd.creation import zeros
 from raysym.ndarray import NDArray
 from raysym.planning.compile import compile_plan
+from raysym.planning.lean import Budget
 from raysym.planning.pipeline import STEP, WHOLE, Pipeline
 from raysym.planning.plan import Plan, split_entry
 from raysym.planning.step import Bound, Step
@@ -47,6 +48,7 @@ class Session:
     modes: dict[str, tuple[Step, Plan]] = field(default_factory=dict)
     tap: Tap | None = None
     pipeline: Pipeline = WHOLE
+    limit: int | str | None = None  # bytes for values that come and go, see planning/lean.py
     _pushed: dict[str, int] = field(default_factory=dict)
 
     def mode(self, name: str) -> tuple[Step, Plan]:
@@ -54,8 +56,15 @@ class Session:
         if name not in self.modes:
             with collection_paused():
                 tidy = self.tap is None
+                budget = Budget(self.limit, self.runtime.work_bytes) if self.limit else None
                 step, plan = compile_plan(
-                    self.bound, self.placement, name, self.memory, tidy, self.pipeline
+                    self.bound,
+                    self.placement,
+                    name,
+                    self.memory,
+                    tidy,
+                    self.pipeline,
+                    budget if tidy else None,
                 )
                 self._load(plan)
                 self.modes[name] = step, self.runtime.route(plan)

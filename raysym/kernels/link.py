@@ -132,6 +132,14 @@ def link(
     return worker
 
 
+def arena_bytes(
+    programs: Mapping[str, Program], types: Mapping[str, TensorType], homes: Sequence[str]
+) -> int:
+    """How large the arena of a worker would be; makes no kernel."""
+    found = trace(programs, types, homes)
+    return plan_memory([buffer.lifetime for buffer in found.planned()]).nbytes
+
+
 def can_link(arrays: Mapping[str, Any]) -> bool:
     """True when resident arrays lie in host memory, each in one piece."""
     return all(isinstance(a, np.ndarray) and a.flags.c_contiguous for a in arrays.values())

@@ -14,13 +14,17 @@ _MOST_READERS = 8
 
 
 def lean_order(
-    nodes: Sequence[Node], nbytes: Mapping[Entry, int], kept: Container[Entry]
+    nodes: Sequence[Node],
+    nbytes: Mapping[Entry, int],
+    kept: Container[Entry],
+    lazy: Container[Node] = (),
 ) -> list[Node]:
     """`nodes` in an order that respects their inputs.
 
-    Entries `kept` take no part: they live longer than these nodes, or somewhere else.
+    Entries `kept` take no part: they live longer than these nodes, or somewhere else. `lazy` nodes
+    run when somebody needs them.
     """
-    return _Order(nodes, nbytes, kept).run(nodes)
+    return _Order(nodes, nbytes, kept).run(nodes, lazy)
 
 
 class _Order:
@@ -38,15 +42,31 @@ class _Order:
                 self.waits[node] += entry.node in self.waits
         self.done: dict[Node, None] = {}
 
-    def run(self, nodes: Sequence[Node]) -> list[Node]:
+    def run(self, nodes: Sequence[Node], lazy: Container[Node]) -> list[Node]:
         for node in nodes:
-            ready = [node]
+            if node in lazy:
+                continue
+            ready = [node, *self._missing(node)]
             while ready:
                 first = ready.pop()
                 if first not in self.done:
                     changed = self._emit(first)
                     ready += [n for entry in changed for n in self._shrinking(entry)][::-1]
         return list(self.done)
+
+    def _missing(self, node: Node) -> list[Node]:
+        """What must run before a node, last things first."""
+        if not self.waits[node]:
+            return []
+        found: dict[Node, None] = {}
+        stack = [entry.node for entry in node.inputs]
+        while stack:
+            before = stack.pop()
+            if before in self.waits and before not in self.done:
+                found.pop(before, None)  # behind all who wait for it
+                found[before] = None
+                stack += [entry.node for entry in before.inputs]
+        return list(found)
 
     def _emit(self, node: Node) -> list[Entry]:
         """Run a node; the entries whose readers have changed, or are closer to running."""

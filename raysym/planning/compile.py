@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from raysym.graph import Node
 from raysym.planning.check import check
+from raysym.planning.lean import Budget, within
 from raysym.planning.lower import lower
 from raysym.planning.microbatch import split_batch
 from raysym.planning.pipeline import STEP, WHOLE, Pipeline, lower_pipeline
@@ -34,20 +35,30 @@ def compile_plan(
     memory: Mapping[str, float] | None = None,
     tidy: bool = True,
     pipeline: Pipeline = WHOLE,
+    budget: Budget | None = None,
 ) -> tuple[Step, Plan]:
     """The step and the checked plan of one mode.
 
-    `tidy` off keeps every node of the user's graph in sight, for monitors. With micro-batches, the
-    step is that of one micro-batch and the plan runs all.
+    `memory`: bytes of each device. `tidy` off keeps every node of the user's graph in sight, for
+    monitors. With micro-batches, the step is that of one micro-batch and the plan runs all. With a
+    `budget`, values of forward that backward needs are made again where that saves bytes.
     """
-    if mode != STEP and pipeline.slices == 1:
-        step = STEPS[mode](bound, tidy)
-        plan = lower(step, bound, placement)
+    is_whole = mode != STEP and pipeline.slices == 1
+    batches = None if is_whole else split_batch(bound, pipeline.slices, pipeline.batch_axes)
+    step = STEPS[mode](batches.bound if batches else bound, tidy)
+
+    def plan_of(step: Step) -> Plan:
+        if batches is None:
+            plan = lower(step, bound, placement)
+        else:
+            plan = lower_pipeline(step, bound, placement, batches, pipeline, mode == STEP)
+        if pipeline.data_parallel > 1:
+            plan = with_replicas(plan, sorted(set(placement.values())), pipeline.data_parallel)
+        return plan
+
+    if budget is None:
+        plan = plan_of(step)
     else:
-        batches = split_batch(bound, pipeline.slices, pipeline.batch_axes)
-        step = STEPS[mode](batches.bound, tidy)
-        plan = lower_pipeline(step, bound, placement, batches, pipeline, mode == STEP)
-    if pipeline.data_parallel > 1:
-        plan = with_replicas(plan, sorted(set(placement.values())), pipeline.data_parallel)
+        step, plan = within(budget, step, plan_of)
     check(plan, memory)
     return step, plan

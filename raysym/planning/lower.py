@@ -91,7 +91,7 @@ class _Lowering:
         sizes = {entry: kind.nbytes for entry, kind in self.step.types.items()}
         elsewhere = {e for node in self.step.graph.nodes if node not in here for e in node.inputs}
         old = {e for node in nodes for e in node.inputs if e.node not in here}
-        return lean_order(nodes, sizes, elsewhere | old)
+        return lean_order(nodes, sizes, elsewhere | old, self.step.copies)
 
     def _phase(self, phase: str, nodes: list[Node]) -> None:
         stores = [store for store in self.step.stores if store.phase == phase]

@@ -48,7 +48,10 @@ class Bound:
 
 @dataclass(frozen=True)
 class Step:
-    """The joint graph of one mode. ``origin``: the user's node that each node belongs to."""
+    """The joint graph of one mode. ``origin``: the user's node that each node belongs to.
+
+    ``copies`` make values of forward again, see `planning.lean`.
+    """
 
     graph: Graph
     stores: tuple[Store, ...]
@@ -57,6 +60,7 @@ class Step:
     types: Mapping[Entry, TensorType]
     head_grads: Mapping[int, Node]  # the placeholders that the step really reads
     accumulators: Mapping[str, Node]  # home of a gradient -> variable that holds its old value
+    copies: frozenset[Node] = frozenset()
 
 
 def inference_step(bound: Bound, tidy: bool = True) -> Step:

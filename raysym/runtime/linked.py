@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from raysym.kernels.link import LinkedPhase, LinkedWorker, can_link, link
+from raysym.context import of_worker
+from raysym.kernels.link import LinkedPhase, LinkedWorker, arena_bytes, can_link, link
 from raysym.kernels.specs import Kernels
 from raysym.planning.plan import Plan, Run
 from raysym.runtime.interpreter import Clock, Mailbox, Runnable, Worker, explain
@@ -87,3 +88,12 @@ class LinkedRuntime(LocalRuntime):
         """While watched it is interpreted, so that all values can be seen."""
         linked = self._linked.get(name, {}).get(phase) if tap is None else None
         return super()._phase(name, phase, tap) if linked is None else linked
+
+    def work_bytes(self, plan: Plan) -> dict[str, int]:
+        """The arena of each worker, or what its values take where it is interpreted."""
+        found = super().work_bytes(plan)
+        for name in plan.workers:
+            if of_worker(name).device_type == "cpu":
+                homes = [home for home, worker in plan.homes.items() if worker == name]
+                found[name] = arena_bytes(plan.programs[name], plan.types, homes)
+        return found

@@ -11,6 +11,7 @@ import numpy as np
 from raysym.context import of_worker
 from raysym.device import array_module, on_device, place, to_numpy
 from raysym.errors import PlanError
+from raysym.planning.footprint import interpreted_bytes
 from raysym.planning.plan import Plan, Program
 from raysym.runtime.interpreter import Phase, Runnable, Worker
 from raysym.runtime.protocol import Arrays, StepKey, Tap
@@ -94,6 +95,10 @@ class LocalRuntime:
     def fetch(self, names: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
         """Content of resident entries as host arrays (aliases on the CPU)."""
         return {n: to_numpy(self._workers[self._home_of[n]].values[n]) for n in names}
+
+    def work_bytes(self, plan: Plan) -> dict[str, int]:
+        """Bytes of values that come and go on each worker."""
+        return interpreted_bytes(plan)
 
     def timings(self) -> dict[str, dict[str, float]]:
         """Seconds by worker; a waiting worker gives way to another, so nobody waits long."""

@@ -47,6 +47,9 @@ class Runtime(Protocol):
     def shares_memory(self) -> bool:
         """True when resident entries are the very arrays given to `load`."""
 
+    def work_bytes(self, plan: Plan) -> dict[str, int]:
+        """Bytes that each worker would plan for values that come and go; needs no `load`."""
+
     def timings(self) -> dict[str, dict[str, float]]:
         """Seconds that each worker spent computing, communicating and waiting so far."""
 

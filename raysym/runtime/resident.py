@@ -22,6 +22,7 @@ import numpy as np
 
 from raysym.device import to_numpy
 from raysym.errors import StallError, WorkerError
+from raysym.planning.footprint import interpreted_bytes
 from raysym.planning.plan import Plan, Program
 from raysym.runtime.diagnosis import describe, find_stall
 from raysym.runtime.host import Health, Site, make_rings, open_rings
@@ -344,6 +345,10 @@ class ResidentRuntime:
             home = self._home_of[name]
             asked[home] = (*asked.get(home, ()), name)
         return asked
+
+    def work_bytes(self, plan: Plan) -> dict[str, int]:
+        """Bytes of values that come and go on each worker."""
+        return interpreted_bytes(plan)
 
     def timings(self) -> dict[str, dict[str, float]]:
         """Seconds that each worker spent computing, communicating and waiting so far."""

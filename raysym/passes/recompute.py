@@ -1,0 +1,167 @@
+"""Recompute: forward values that backward reads are dropped, and made again when it gets there.
+
+A choice is a set of forward nodes to drop. Forward is cut into segments, as in Chen et al. 2016:
+what crosses from one to the next is kept, what lies inside is made again, one segment at a time.
+Cuts are optimal for each limit on a segment's bytes; ops that are dear for the bytes they make may
+be spared.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from itertools import accumulate
+
+from raysym.graph import Entry, Graph, Node
+
+_SEGMENTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+_FLOPS_PER_BYTE = (8.0, 256.0, float("inf"))  # elementwise; small products; everything
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Forward nodes to drop; a guess of the bytes that are then needed, and of the extra work."""
+
+    dropped: frozenset[Node]
+    nbytes: float
+    flops: float
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What recomputing has to know of the forward nodes, which are in order.
+
+    ``read_later``: their entries that backward reads.
+    """
+
+    nodes: Sequence[Node]
+    read_later: Set[Entry]
+    nbytes: Mapping[Entry, int]
+    flops: Callable[[Node], float]
+    changed: Container[Node]  # variables with another content when backward runs
+
+
+def may_drop(node: Node, changed: Container[Node]) -> bool:
+    """True when a second run gives the same bits and nothing else happens."""
+    op = node.op
+    if node.is_variable or op.random or op.stateful:
+        return False
+    return not any(entry.node in changed for entry in node.inputs)
+
+
+def choices(forward: Forward) -> list[Choice]:
+    """Different choices, those with the least extra work first; the empty one is none of them."""
+    found = {
+        choice.dropped: choice for dear in _FLOPS_PER_BYTE for choice in _family(forward, dear)
+    }
+    found.pop(frozenset(), None)
+    return sorted(found.values(), key=lambda choice: (choice.flops, choice.nbytes))
+
+
+def _family(forward: Forward, dear: float) -> Iterator[Choice]:
+    """Choices that spare ops with more than `dear` flops for a byte."""
+    open_nodes = {node for node in forward.nodes if _is_open(forward, node, dear)}
+    weights = [_made(forward, n) if n in open_nodes else 0 for n in forward.nodes]
+    crossing = _crossings(forward.nodes)
+    cuts = [sum(forward.nbytes[e] for e in cut if e.node in open_nodes) for cut in crossing]
+    for parts in _SEGMENTS:
+        ends = best_cuts(weights, cuts, sum(weights) / parts)
+        kept = {entry.node for i in ends for entry in crossing[i]}
+        yield _choice(forward, open_nodes - kept, weights, ends)
+
+
+def _is_open(forward: Forward, node: Node, dear: float) -> bool:
+    made = max(1, _made(forward, node))
+    return may_drop(node, forward.changed) and forward.flops(node) <= dear * made
+
+
+def _made(forward: Forward, node: Node) -> int:
+    return sum(forward.nbytes[entry] for entry in node.entries())
+
+
+def _crossings(nodes: Sequence[Node]) -> list[tuple[Entry, ...]]:
+    """Behind each node: the entries made up to there that nodes after it read."""
+    last = {entry: i for i, node in enumerate(nodes) for entry in node.inputs}
+    live: dict[Entry, None] = {}
+    found = []
+    for i, node in enumerate(nodes):
+        live.update((entry, None) for entry in node.entries() if entry in last)
+        for entry in node.inputs:
+            if last[entry] == i:
+                live.pop(entry, None)
+        found.append(tuple(live))
+    return found
+
+
+def best_cuts(weights: Sequence[int], cuts: Sequence[int], limit: float) -> list[int]:
+    """Where to cut a sequence so that the cuts together cost least and no part weighs too much.
+
+    `cuts[i]` is the cost of a cut behind `i`, `limit` the most that the weights between two cuts
+    may sum up to; a single element may weigh more. The last part ends with the sequence.
+    """
+    total = [0, *accumulate(weights)]
+    cost = [0.0] * (len(weights) + 1)  # of the best cuts of a start that ends with a cut
+    before = [0] * (len(weights) + 1)
+    window: deque[int] = deque([0])  # starts in reach, their costs rising
+    for i in range(1, len(weights) + 1):
+        while len(window) > 1 and total[i] - total[window[0]] > limit:
+            window.popleft()
+        before[i] = window[0]
+        cost[i] = cost[window[0]] + (cuts[i - 1] if i < len(weights) else 0)
+        while window and cost[window[-1]] >= cost[i]:
+            window.pop()
+        window.append(i)
+    ends, i = [], before[-1]
+    while i > 0:
+        ends.append(i - 1)
+        i = before[i]
+    return ends[::-1]
+
+
+def _choice(
+    forward: Forward, dropped: Set[Node], weights: Sequence[int], ends: Sequence[int]
+) -> Choice:
+    again = _made_again(forward, dropped)
+    needed = {*forward.read_later, *(e for node in again for e in node.inputs)}
+    kept = sum(forward.nbytes[e] for n in forward.nodes if n not in again
+               for e in n.entries() if e in needed)  # fmt: skip
+    parts, start = [0], 0
+    for end in (*ends, len(weights) - 1):
+        parts.append(sum(weights[start : end + 1]))
+        start = end + 1
+    return Choice(frozenset(again), kept + max(parts), sum(map(forward.flops, again)))
+
+
+def _made_again(forward: Forward, dropped: Set[Node]) -> set[Node]:
+    """Those of the dropped nodes that backward comes to need."""
+    needed = {entry.node for entry in forward.read_later}
+    again = set()
+    for node in reversed(forward.nodes):
+        if node in dropped and node in needed:
+            again.add(node)
+            needed.update(entry.node for entry in node.inputs)
+    return again
+
+
+def make_again(
+    graph: Graph, forward: Container[Node], dropped: Container[Node]
+) -> tuple[dict[Entry, Entry], dict[Node, Node]]:
+    """What nodes that are not `forward` now read for each entry; copies and what they copy."""
+    copies: dict[Entry, Entry] = {}
+    new: dict[Entry, Entry] = {}
+    copy_of: dict[Node, Node] = {}
+
+    def later(entry: Entry) -> Entry:
+        return copies.get(entry) or new.get(entry, entry)
+
+    for node in graph.nodes:
+        if node in dropped:
+            name = f"{node.name}_again" if node.name else ""
+            copy = Node(node.op, name, tuple(map(later, node.inputs)), node.attrs, node.source)
+            copies.update(zip(node.entries(), copy.entries(), strict=True))
+            copy_of[copy] = node
+        elif node not in forward and not node.is_variable:
+            made = node.with_inputs(tuple(map(later, node.inputs)))
+            new.update(zip(node.entries(), made.entries(), strict=True))
+    return {**new, **copies}, copy_of
