@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -116,20 +117,36 @@ def large_pipeline() -> Iterator[Row]:
     yield from pipeline(256 << 10)
 
 
+def hand_on(shape: tuple[int, ...], transport: str | None, length: int) -> mx.Executor:
+    """Two workers pass an array to and fro without computing: each makes a view of it."""
+    x = mx.sym.Variable("data")
+    for i in range(length):
+        with mx.AttrScope(ctx_group=f"g{i % 2}"):
+            x = mx.sym.Reshape(x, shape=shape if i % 2 else (1, *shape))
+    where = {"group2ctx": groups(2), "runtime": "ray", "transport": transport}
+    return x.simple_bind(mx.cpu(), grad_req="null", data=shape, **where)
+
+
+def multiply(shape: tuple[int, ...], transport: str | None, length: int) -> mx.Executor:
+    """The same, and each multiplies by one."""
+    return chain(2, shape, transport, length)
+
+
 def hops() -> Iterator[Row]:
-    """Receive, copy, send: what one more step of a chain between two workers adds."""
+    """What one more step of a chain between two workers adds: a hop alone, and with a product."""
     short, long = 4, 24
     for label, nbytes in SIZES.items():
         shape, n = (nbytes // 4,), 20 if nbytes > 1 << 20 else 100
         x = np.ones(shape, np.float32)
-        yield f"ObjectRefs {label}", peers.ref_hop(short, long, x, max(5, n // 10)), ""
-        for transport in TRANSPORTS:
+        yield f"ObjectRefs {label}", peers.ref_hop(short, long, x, max(5, n // 10)), "copy"
+        for transport, make in product(TRANSPORTS, (hand_on, multiply)):
             times = {}
             for length in (short, long):
                 repeat = 5 if transport == "object_ref" else n
-                with chain(2, shape, transport, length) as executor:
+                with make(shape, transport, length) as executor:
                     times[length] = median(executor.forward, repeat)
-            yield f"raysym {transport} {label}", (times[long] - times[short]) / (long - short), ""
+            hop_s = (times[long] - times[short]) / (long - short)
+            yield f"raysym {transport} {label}", hop_s, make.__name__
 
 
 def nodes() -> Iterator[Row]:
