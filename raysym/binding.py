@@ -38,7 +38,9 @@ class Where(NamedTuple):
     ``transport``: how workers exchange arrays, "object_store", "socket" or "object_ref"; chosen by
     where they are if not given.
     ``micro_batches``: cut the batch into so many parts and run them through the workers in the
-    order of ``schedule`` (see `planning.pipeline`); ``batch_axes``: the batch axis of each input.
+    order of ``schedule`` (see `planning.pipeline.Pipeline`). The batch axis is 0 for "...data" and
+    "...label", or where the ``N`` is in an argument's ``__layout__``; ``batch_axes`` changes it by
+    name, adds arguments, and with None takes one out.
     ``data_parallel``: so many groups of workers, each with its share of the batch. ``optimizer``:
     what `Executor.step` updates parameters with, as ("sgd_update", {"lr": 0.1}).
     ``kernels``: "reference", or "generated" for machine code made for this graph (local CPUs only;
@@ -57,7 +59,7 @@ class Where(NamedTuple):
     transport: str | None = None
     micro_batches: int = 1
     schedule: Schedule = "1f1b"
-    batch_axes: Mapping[str, int] | None = None
+    batch_axes: Mapping[str, int | None] | None = None
     data_parallel: int = 1
     optimizer: Optimizer | None = None
     kernels: str = "reference"

@@ -257,28 +257,6 @@ def test_an_order_that_does_not_fit_is_refused(order: str, why: str) -> None:
         executor.step()
 
 
-def test_a_batch_that_cannot_be_cut_is_refused() -> None:
-    with pytest.raises(PlanError, match=r"micro_batches=3: 'data' is f32\[4,6\]"):
-        bind_random(chain(2), 1, micro_batches=3)
-
-
-def test_an_input_whose_batch_axis_is_unknown_must_be_named() -> None:
-    net = mx.sym.Variable("x") * 2.0
-    with pytest.raises(PlanError, match=r"batch_axes=\{'x': 0\}"):
-        net.simple_bind(mx.cpu(), x=(2, 4), micro_batches=2)
-    executor = net.simple_bind(mx.cpu(), x=(2, 4), micro_batches=2, batch_axes={"x": 1})
-    array = np.arange(8, dtype=np.float32).reshape(2, 4)
-    assert np.array_equal(executor.forward(x=array)[0].asnumpy(), 2 * array)
-    executor.step(mx.nd.ones((2, 4)))
-    assert np.array_equal(executor.grad_dict["x"].asnumpy(), np.full((2, 4), 2.0))
-
-
-def test_an_output_without_a_batch_axis_is_refused() -> None:
-    net = mx.sym.sum(mx.sym.Variable("data"), name="total")
-    with pytest.raises(mx.MXNetError, match=r"output .total. is .* no batch axis"):
-        net.simple_bind(mx.cpu(), data=(4, 3), micro_batches=2)
-
-
 # ----- replicas and updates
 
 

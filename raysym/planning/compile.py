@@ -44,7 +44,8 @@ def compile_plan(
     `budget`, values of forward that backward needs are made again where that saves bytes.
     """
     is_whole = mode != STEP and pipeline.slices == 1
-    batches = None if is_whole else split_batch(bound, pipeline.slices, pipeline.batch_axes)
+    n, axes = pipeline.slices, pipeline.batch_axes
+    batches = None if is_whole else split_batch(bound, n, axes, str(pipeline))
     step = STEPS[mode](batches.bound if batches else bound, tidy)
 
     def plan_of(step: Step) -> Plan:

@@ -24,9 +24,13 @@ def lower(step: Step, bound: Bound, placement: Mapping[Node, str], free: bool = 
 
 
 def owners_of(step: Step, bound: Bound) -> dict[str, Node]:
-    """The user's node that each run of the plan belongs to, by the run's first output."""
+    """The user's node that each run of the plan belongs to, by the run's first output.
+
+    Copies, which make values of forward again for whoever needs them, have no owner.
+    """
     names = _names(step, bound)
-    return {names[node]: step.origin[node] for node in step.graph.nodes if node in step.origin}
+    own = [n for n in step.graph.nodes if n in step.origin and n not in step.copies]
+    return {names[node]: step.origin[node] for node in own}
 
 
 def _names(step: Step, bound: Bound) -> dict[Node, str]:

@@ -53,15 +53,23 @@ class Pipeline(NamedTuple):
 
     micro_batches: int = 1
     schedule: Schedule = "1f1b"
-    batch_axes: Mapping[str, int] | None = None
+    batch_axes: Mapping[str, int | None] | None = None
     data_parallel: int = 1
     optimizer: Optimizer | None = None
     cluster: scheduler.Cluster | None = None
 
     @property
     def slices(self) -> int:
-        """Into how many parts the batch is cut."""
+        """Into how many parts the batch is cut; PlanError for numbers that are none."""
+        for name in ("micro_batches", "data_parallel"):
+            n = getattr(self, name)
+            if not isinstance(n, int) or n < 1:
+                raise PlanError(sentence(name, repr(n), "a whole number from 1 on"))
         return self.micro_batches * self.data_parallel
+
+    def __str__(self) -> str:
+        more = f" x data_parallel={self.data_parallel}" if self.data_parallel > 1 else ""
+        return f"micro_batches={self.micro_batches}{more}"
 
 
 WHOLE = Pipeline()

@@ -157,20 +157,32 @@ def backward_stages(
     goes from the last stage to the first.
     """
     forward: dict[Node, int] = {}
+    last = len(chunks.workers) - 1
     for out, stage in chunks.stage_of.items():
         if out in owners:
             forward[owners[out]] = max(forward.get(owners[out], 0), stage)
-    last = len(chunks.workers) - 1
     own = {w: [s for s, at in enumerate(chunks.workers) if at == w] for w in chunks.ranks}
-    level: dict[str, int] = {}
+    level: dict[str, int] = {}  # of gradients
     found: dict[str, int] = {}
+    copies: list[tuple[str, Run]] = []
+    readers: dict[str, list[int]] = defaultdict(list)  # of values that are made again
     for worker, run in _in_order(one, backward):
-        owner = owners.get(run.outs[0])
-        wish = last if owner is None else forward.get(owner, last)
+        out = run.outs[0]
+        if out not in owners and out not in one.homes:
+            copies.append((worker, run))
+            continue
+        wish = forward.get(owners[out], last) if out in owners else last
         wish = min([wish, *(level[arg] for arg in run.args if arg in level)])
         level.update(dict.fromkeys((o for o in run.outs if o not in one.homes), wish))
         # A worker whose stages are all later waits for the gradient in the last part of its work.
-        found[run.outs[0]] = max([s for s in own[worker] if s <= wish], default=own[worker][0])
+        found[out] = max([s for s in own[worker] if s <= wish], default=own[worker][0])
+        for arg in run.args:
+            readers[arg].append(found[out])
+    for worker, run in reversed(copies):
+        first = max([stage for out in run.outs for stage in readers[out]], default=0)
+        found[run.outs[0]] = min([s for s in own[worker] if s >= first], default=own[worker][-1])
+        for arg in run.args:
+            readers[arg].append(found[run.outs[0]])
     return found
 
 
