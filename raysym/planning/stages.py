@@ -178,12 +178,22 @@ def backward_stages(
         found[out] = max([s for s in own[worker] if s <= wish], default=own[worker][0])
         for arg in run.args:
             readers[arg].append(found[out])
+    _stage_copies(copies, own, readers, found)
+    return found
+
+
+def _stage_copies(
+    copies: Sequence[tuple[str, Run]],
+    own: Mapping[str, Sequence[int]],
+    readers: dict[str, list[int]],
+    found: dict[str, int],
+) -> None:
+    """Values that are made again are made for their first reader, and no sooner."""
     for worker, run in reversed(copies):
         first = max([stage for out in run.outs for stage in readers[out]], default=0)
         found[run.outs[0]] = min([s for s in own[worker] if s >= first], default=own[worker][-1])
         for arg in run.args:
             readers[arg].append(found[run.outs[0]])
-    return found
 
 
 def _in_order(one: Plan, phase: str) -> Iterator[tuple[str, Run]]:
