@@ -67,6 +67,19 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--policy", default="auto", help="default %(default)s")
     parser.add_argument("--objective", choices=("load", "makespan"), default="load")
+    parser.add_argument(
+        "--micro-batches",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="parts of the batch, one behind the other (default %(default)s)",
+    )
+    parser.add_argument(
+        "--schedule",
+        default="1f1b",
+        help="their order: 1f1b, gpipe, interleaved, zero_bubble_h1, zero_bubble_free, search, "
+        "or the text of one (default %(default)s)",
+    )
     parser.add_argument("--inference", action="store_true", help="forward only")
     parser.add_argument("--full", action="store_true", help="print every instruction as well")
     _add_common(parser, _plan)
@@ -88,6 +101,8 @@ def _plan(given: argparse.Namespace, console: Console) -> int:
         policy=given.policy,
         objective=given.objective,
         is_train=not given.inference,
+        micro_batches=given.micro_batches,
+        schedule=given.schedule,
     )
     console.print(Text(str(made)), soft_wrap=True)
     if given.full:

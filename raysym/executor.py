@@ -276,10 +276,15 @@ class Executor:
     def plan(self) -> Plan:
         """What each worker does, as text and as data: the plan of inference if that ran last.
 
-        Otherwise that of training; `step` runs one of its own.
+        Otherwise that of training; `step` runs one of its own, see `step_plan`.
         """
         training = self._last in ("", "forward") and bool(self._session.bound.grad_req)
         return self._session.mode("training" if training else "inference")[1]
+
+    @property
+    def step_plan(self) -> Plan:
+        """What each worker does in `step`: all micro-batches in the order of the schedule."""
+        return self._session.mode("step")[1]
 
     def draw(self, path: str | Path | None = None, title: str = "") -> str:
         """`plan` as an SVG picture, written to `path` if one is given.

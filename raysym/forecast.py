@@ -11,7 +11,9 @@ from raysym.graph import Entry, Graph, Node, node_names, split_variables
 from raysym.passes.infer import infer
 from raysym.planning.check import check
 from raysym.planning.compile import compile_plan
+from raysym.planning.orders import Schedule
 from raysym.planning.partition import place_by_scheduler
+from raysym.planning.pipeline import STEP, Pipeline
 from raysym.planning.plan import Plan
 from raysym.planning.predict import Prediction, predict
 from raysym.planning.step import Bound
@@ -29,7 +31,8 @@ class Forecast(NamedTuple):
     cluster: scheduler.Cluster
 
     def __str__(self) -> str:
-        return "\n".join([*self._cut(), "", str(self.schedule), "", *self._costs()])
+        chart = ["", *self.prediction.chart()] if STEP in self.prediction.phases else []
+        return "\n".join([*self._cut(), "", str(self.schedule), *chart, "", *self._costs()])
 
     def _cut(self) -> list[str]:
         lines = ["cut"]
@@ -62,18 +65,22 @@ def forecast(
     is_train: bool = True,
     group2ctx: Mapping[str, Context] | None = None,
     type_dict: Mapping[str, Any] | None = None,
+    micro_batches: int = 1,
+    schedule: Schedule = "1f1b",
 ) -> Forecast:
     """Plan `symbol` for input `shapes` on `cluster`; MXNetError as bind would raise.
 
     `policy` and `objective` as in `scheduler.place`. With `is_train` every argument gets a
-    gradient.
+    gradient. With `micro_batches` the plan is that of `Executor.step`, in the order of `schedule`
+    (see `planning.pipeline.Pipeline`).
     """
     bound = _bound(symbol.graph, shapes, is_train, type_dict)
-    placement, schedule = place_by_scheduler(bound, cluster, policy, group2ctx or {}, objective)
+    placement, placed = place_by_scheduler(bound, cluster, policy, group2ctx or {}, objective)
     memory = {device.name: device.memory for device in cluster.devices}
-    mode = "training" if is_train else "inference"
-    plan = compile_plan(bound, placement, mode, memory)[1]
-    return Forecast(plan, schedule, predict(plan, cluster), check(plan), cluster)
+    mode = "inference" if not is_train else STEP if micro_batches > 1 else "training"
+    pipeline = Pipeline(micro_batches, schedule, cluster=cluster)
+    plan = compile_plan(bound, placement, mode, memory, pipeline=pipeline)[1]
+    return Forecast(plan, placed, predict(plan, cluster), check(plan), cluster)
 
 
 def _bound(

@@ -8,6 +8,7 @@ from .graph import Part, Task, TaskGraph
 from .instances import Instance, load_instance
 from .place import POLICIES, place
 from .policies.ideals import split
+from .policies.in_turn import in_turn
 from .schedule import Schedule, Slot
 from .simulate import Program, Simulation, Work, simulate
 from .verify import verify
@@ -29,6 +30,7 @@ __all__ = [
     "TaskGraph",
     "Work",
     "from_json",
+    "in_turn",
     "load_instance",
     "place",
     "simulate",

@@ -19,7 +19,7 @@ MARK = "---- next block ----"
 
 def test_every_example_says_what_it_prints():
     languages = [language for language, _ in BLOCKS]
-    assert languages == ["python", "text"] * 4
+    assert languages == ["python", "text"] * 5
 
 
 @pytest.mark.ray

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import scheduler
-from raysym.planning.plan import Free, Instruction, Plan, Recv, Run, Send
+from raysym.planning.plan import Free, Instruction, Plan, Recv, Run, Send, split_entry
 from raysym.types import TensorType
 
 
@@ -39,6 +39,29 @@ class Prediction(NamedTuple):
     def total_s(self) -> float:
         """Seconds of all phases one after the other."""
         return sum(self.phases.values())
+
+    def chart(self, width: int = 96) -> list[str]:
+        """A line for each worker: the micro-batch that it works on over time.
+
+        Forward in digits, backward in letters (``a`` is micro-batch 0), ``+`` for what belongs to
+        all micro-batches, ``.`` for waiting.
+        """
+        scale = width / self.total_s if self.total_s else 0.0
+        cells = {span.worker: ["."] * width for span in self.spans}
+        for span in self.spans:
+            if not span.what.startswith("wait "):
+                first = min(round(span.start * scale), width - 1)
+                last = min(max(first + 1, round(span.finish * scale)), width)
+                cells[span.worker][first:last] = _mark(span.what) * (last - first)
+        return [f"{worker} |{''.join(row)}|" for worker, row in sorted(cells.items())]
+
+
+def _mark(entry: str) -> str:
+    base, batch = split_entry(entry)
+    if base == entry:
+        return "+"
+    is_backward = base.startswith("grad:") or "_backward" in base
+    return chr(ord("a") + batch % 26) if is_backward else str(batch % 10)
 
 
 def predict(

@@ -44,8 +44,16 @@ class Timeline:
         return 1.0 - busy / self.span if self.span > 0 else 0.0
 
     def __str__(self) -> str:
+        """A row for each rank, or for each of its stages if it has several."""
         scale = 100 / self.makespan if self.makespan else 0.0
-        return "\n".join(_line(self, rank, scale) for rank in range(len(self.order)))
+        lines = []
+        for rank, row in enumerate(self.order):
+            stages = sorted({action.stage for action in row})
+            several = len(stages) > 1
+            for stage in stages:
+                name = f"rank {rank} stage {stage}" if several else f"rank {rank}"
+                lines.append(_line(self, name, [a for a in row if a.stage == stage], scale))
+        return "\n".join(lines)
 
 
 def run(order: Order, stages: Stages) -> Timeline:
@@ -117,10 +125,10 @@ def _peak(row: tuple[Action, ...], stages: Stages) -> float:
     return peak
 
 
-def _line(timeline: Timeline, rank: int, scale: float) -> str:
+def _line(timeline: Timeline, name: str, row: list[Action], scale: float) -> str:
     cells = ["."] * 100
-    for action in timeline.order[rank]:
+    for action in row:
         first = round(timeline.start[action] * scale)
         last = max(first + 1, round(timeline.finish[action] * scale))
         cells[first:last] = action.kind * (min(last, 100) - first)
-    return f"rank {rank} |{''.join(cells[:100])}|"
+    return f"{name} |{''.join(cells[:100])}|"
