@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts, runs_of
-from raysym.kernels.gemm import ROWS, tile
+from raysym.kernels.gemm import tile
 from raysym.kernels.moving import PANEL, copy, each_panel, pack_columns, pack_rows
+from raysym.kernels.product import ROWS
 from raysym.kernels.specs import maker
 
 

@@ -80,6 +80,16 @@ class Emit:
         """``i * n``, folded where both are known."""
         return i * n if isinstance(i, int) else self.b.mul(i, self.const(n))
 
+    def product(self, i: Index, j: Index) -> Index:
+        """``i * j``, where either may be known."""
+        if isinstance(j, int):
+            return self.times(i, j)
+        return self.times(j, i) if isinstance(i, int) else self.b.mul(i, j)
+
+    def share(self, i: Index, n: int) -> Index:
+        """``i // n`` of what is not negative."""
+        return i // n if isinstance(i, int) else self.b.udiv(i, self.const(n))
+
     def plus(self, *terms: Index) -> Index:
         """The sum of ints and i64 values."""
         known = sum(term for term in terms if isinstance(term, int))
@@ -189,6 +199,13 @@ class Emit:
         else:
             args = [value, place, ir.Constant(I32, 4), _first(lanes)]
             self.call("llvm.masked.store.v16f32.p0", VOID, args)
+
+    def prefetch(
+        self, pointer: Value, offset: Index = 0, writes: bool = False, near: int = 3
+    ) -> None:
+        """Ask for a line of memory before it is used; `near` 3 brings it into the first cache."""
+        args = [self.at(pointer, offset), *(ir.Constant(I32, n) for n in (int(writes), near, 1))]
+        self.call("llvm.prefetch.p0", VOID, args)
 
     def gather(self, pointer: Value, offset: Index, stride: int, lanes: int = LANES) -> Value:
         """A vector of floats that lie `stride` apart."""

@@ -1,24 +1,27 @@
 """Matrix products: one register-tiled micro-kernel, specialised per shape.
 
-Right sides are packed into panels of 32 columns unless few rows would read them; a tile of up to
-14 rows and one panel stays in registers while `DEPTH` products are added. The order of additions
-depends on the shape alone.
+A tile of up to 14 rows and 32 columns stays in registers while products are added; blocks of rows
+stay in the second cache while all columns pass. Right sides that lie badly are packed into panels
+of 32 columns, transposed left sides into strips of one tile's rows; what the next panel reads is
+asked for meanwhile. The order of additions depends on the shape alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
-from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts, runs_of
-from raysym.kernels.moving import PANEL, each_panel, pack_columns, pack_rows, write_transpose
+from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts
+from raysym.kernels.moving import PANEL, each_panel, pack_columns, pack_rows
+from raysym.kernels.product import ROWS, STRIP, Product
 from raysym.kernels.specs import maker
 
-ROWS = 14  # 14 x 2 sums, 2 columns and 1 factor: 31 of 32 registers
-DEPTH = 384  # a panel of this depth about fills the first cache
-SHORT = 192  # products of this depth read a transposed A where it lies
-BLOCK_BYTES = 1 << 20  # of A: half of the second cache
 _UNROLL = 4
+
+
+def _nothing(k: Index) -> None:
+    """No memory is needed later."""
 
 
 def tile(
@@ -31,12 +34,17 @@ def tile(
     depth: int,
     sums: Sequence[Value],
     lanes: Sequence[int],
+    ahead: Callable[[Index], None] = _nothing,
 ) -> list[Value]:
-    """``sums[i][j] += sum_k a[rows[i] + k a_step] b[k b_step + 16 j]``, k from 0 in order."""
+    """``sums[i][j] += sum_k a[rows[i] + k a_step] b[k b_step + 16 j]``, k from 0 in order.
+
+    ``ahead(k)`` may ask for memory that is needed later.
+    """
     width = len(lanes)
 
     def products(k: Index, count: int, *sums: Value) -> list[Value]:
         at_a, at_b, made = e.at(a, e.times(k, a_step)), e.at(b, e.times(k, b_step)), list(sums)
+        ahead(k)
         for u in range(count):
             right = [e.load(at_b, u * b_step + j * LANES, n) for j, n in enumerate(lanes)]
             for i, row in enumerate(rows):
@@ -52,41 +60,18 @@ def tile(
     return products(full, depth - full, *made) if depth - full else made
 
 
-class Product(NamedTuple):
-    """``C = A B`` (+ bias): sizes, and whether the factors are stored transposed."""
+def prefetch_rows(
+    e: Emit, place: Value, step: int, rows: int, vectors: int, k: Index, depth: int
+) -> None:
+    """The share of product `k` when `depth` products ask for the rows that a tile will write.
 
-    m: int
-    n: int
-    k: int
-    turned_a: bool = False
-    turned_b: bool = False
-    bias: bool = False
-    repeats: int = 1  # so many products, one behind the other
-
-    @property
-    def packs_b(self) -> bool:
-        """True when parts of B are copied into a panel before they are read."""
-        return self.turned_b or (self.m >= 4 * ROWS and self.n > PANEL)
-
-    @property
-    def moves_a(self) -> bool:
-        """True when a transposed A is turned first: long columns would touch too many pages."""
-        return self.turned_a and self.k > SHORT
-
-    @property
-    def a_steps(self) -> tuple[int, int]:
-        """Floats between two rows of A, and between two of its columns."""
-        return (1, self.m) if self.turned_a and not self.moves_a else (self.k, 1)
-
-    @property
-    def block(self) -> int:
-        """Rows of A that stay in the second cache while all panels of B pass."""
-        return min(self.m, max(1, BLOCK_BYTES // (4 * self.k * ROWS)) * ROWS)
-
-    def workspace(self) -> int:
-        """Floats of extra memory."""
-        panel = PANEL * min(self.k, DEPTH) if self.packs_b else 0
-        return panel + (self.block * self.k if self.moves_a else 0)
+    A processor that meets all of them at once, when the tile is done, waits for each.
+    """
+    first = e.share(e.times(k, rows), depth)
+    for more in range(-(-rows * _UNROLL // max(_UNROLL, depth))):
+        for j in range(vectors):
+            offset = e.plus(e.times(first, step), more * step + j * LANES)
+            e.prefetch(place, offset, writes=True)
 
 
 @maker
@@ -105,8 +90,40 @@ def gemm(e: Emit, fields: tuple[Any, ...]) -> None:
     e.nest((shape.repeats,), one)
 
 
+class Part(NamedTuple):
+    """Part of the depth of a product: where it begins, its size; `starts`: C holds nothing yet."""
+
+    k: Index
+    depth: int
+    starts: bool
+
+
+class Rows(NamedTuple):
+    """Tiles of one height: those from `first` to `end` of a run that begins at row `start`."""
+
+    start: int
+    height: int
+    first: Index
+    end: Index
+
+
+class Block(NamedTuple):
+    """Rows that stay near while all panels of B pass; `packs`: that is when B is packed.
+
+    `packs` is an IR truth where a loop runs over blocks, and only the first of them packs.
+    """
+
+    rows: Sequence[Rows]
+    packs: Value
+
+    def counted(self) -> list[tuple[Rows, int]]:
+        """The tiles of each height with the number of tiles before them."""
+        before = [sum(rows.end for rows in self.rows[:i]) for i in range(len(self.rows))]
+        return list(zip(self.rows, before, strict=True))
+
+
 class Multiplication(NamedTuple):
-    """A product while it is written: arrays, and where B is read from.
+    """A product while it is written.
 
     ``packed``: B lies in panels of the whole depth already. ``onto``: added to what C holds.
     """
@@ -122,145 +139,205 @@ class Multiplication(NamedTuple):
     onto: bool = False
 
     @property
-    def is_single(self) -> bool:
-        """True when the whole depth is one part: sums need not be stored in between."""
-        return self.shape.k <= DEPTH
+    def reads_panels(self) -> bool:
+        """True when tiles read B from panels, which are filled up with zeros."""
+        return self.packed or self.shape.packs_b
 
-    @property
-    def step(self) -> int:
-        """Floats between two rows of B as the tiles read them."""
-        return PANEL if self.packed or self.shape.packs_b else self.shape.n
+    def source(self, part: Part, column: Index) -> tuple[Value, int]:
+        """Where columns of B come from, and the floats between two rows of the stored B."""
+        e, shape = self.e, self.shape
+        if shape.turned_b:
+            return e.at(self.b, e.times(column, shape.k), part.k), shape.k
+        return e.at(self.b, e.times(part.k, shape.n), column), shape.n
 
-    def right(self, column: Index, k: Index, depth: int) -> Value:
-        """Rows k.. of a panel of B, brought there if need be."""
+    def right(self, part: Part, column: Index) -> Value:
+        """Where tiles read a panel of B."""
         e, shape = self.e, self.shape
         if self.packed:
-            return e.at(self.b, e.times(column, shape.k), e.times(k, PANEL))
+            return e.at(self.b, e.times(column, shape.k), e.times(part.k, PANEL))
         if not shape.packs_b:
-            return e.at(self.b, e.times(k, shape.n), column)
-        width = PANEL if not isinstance(column, int) else shape.n - column
-        if shape.turned_b:
-            pack_rows(
-                e, e.at(self.b, e.times(column, shape.k), k), shape.k, self.space, depth, width
-            )
-        else:
-            pack_columns(
-                e, e.at(self.b, e.times(k, shape.n), column), shape.n, self.space, depth, width
-            )
-        return self.space
+            return self.source(part, column)[0]
+        return self.space if shape.is_one_block else e.at(self.space, e.times(column, part.depth))
+
+    def pack(self, part: Part, column: Index, width: int) -> None:
+        """Columns of B into their panel."""
+        source, step = self.source(part, column)
+        pack = pack_rows if self.shape.turned_b else pack_columns
+        pack(self.e, source, step, self.right(part, column), part.depth, width)
+
+    def following(self, part: Part, block: Block, column: Index) -> tuple[Value, Index] | None:
+        """What the panel after this one will be read from, and the step between two lines pairs."""
+        e, shape = self.e, self.shape
+        if self.packed or shape.n <= PANEL:
+            return None
+        source, step = self.source(part, e.plus(column, PANEL))
+        step = PANEL if shape.turned_b else step  # rows of the stored B follow each other
+        if block.packs is True or not shape.packs_b:
+            return source, step
+        panel = self.right(part, e.plus(column, PANEL))
+        if block.packs is False:
+            return panel, PANEL
+        b = e.b
+        return b.select(block.packs, source, panel), b.select(
+            block.packs, e.const(step), e.const(PANEL)
+        )
 
 
 def product_into(
     e: Emit, shape: Product, a: Value, b: Value, bias: Value | None, c: Value, space: Value
 ) -> None:
     """One product; `space` is the workspace."""
-    rest = e.at(space, shape.block * shape.k) if shape.moves_a else space
-    _write(Multiplication(e, shape, a, b, bias, c, rest), space)
+    _write(Multiplication(e, shape, a, b, bias, c, space))
 
 
 def multiply(e: Emit, shape: Product, a: Value, panels: Value, c: Value, onto: bool) -> None:
     """A product with B in panels; `onto` adds it to what C holds."""
-    _write(Multiplication(e, shape, a, panels, None, c, panels, packed=True, onto=onto), panels)
+    _write(Multiplication(e, shape, a, panels, None, c, panels, packed=True, onto=onto))
 
 
-def _write(p: Multiplication, space: Value) -> None:
-    """Blocks of rows, panels of B, parts of the depth, tiles of rows."""
+def _write(p: Multiplication) -> None:
+    """All parts of the depth: the first, equal ones, a shorter last."""
+    size, depth = p.shape.k, p.shape.depth
+    full = size // depth * depth
+    _part(p, Part(0, depth, not p.onto))
+    if full > depth:
+        p.e.loop(depth, full, lambda k: _part(p, Part(k, depth, False)), step=depth)
+    if full < size:
+        _part(p, Part(full, size - full, False))
+
+
+def _part(p: Multiplication, part: Part) -> None:
+    """Blocks of rows: all at once, or as many tiles of one height as fit."""
     e, shape = p.e, p.shape
-    if not p.is_single and not p.onto:
-        _start(p)
-    for start, height, end in runs_of(even_parts(shape.m, ROWS)):
-        rows = max(1, shape.block // height) * height
-        if shape.moves_a:
-            _turned_blocks(p, start, end, rows, height, space)
-        elif end - start > rows:
-            e.loop(
-                start,
-                end,
-                lambda i, h=height, n=rows, end=end: _panels(p, i, e.smaller(e.plus(i, n), end), h),
-                step=rows,
-            )
+    runs = [Rows(start, height, 0, count) for start, height, count in shape.runs]
+    if shape.is_one_block:
+        _block(p, part, Block(runs, True))
+        return
+    for run in runs:
+        step = even_parts(run.end, shape.block)[0]
+
+        def some(first: Index, run: Rows = run, step: int = step) -> None:
+            rows = run._replace(first=first, end=e.smaller(e.plus(first, step), run.end))
+            begins = isinstance(first, int) or e.b.icmp_signed("==", first, e.const(0))
+            _block(p, part, Block([rows], run.start == 0 and begins))
+
+        if step == run.end:
+            some(0)
         else:
-            _panels(p, start, end, height)
+            e.loop(0, run.end, some, step=step)
 
 
-def _turned_blocks(
-    p: Multiplication, start: int, end: int, rows: int, height: int, space: Value
-) -> None:
-    """Blocks of rows that are columns of the stored A: they are turned in the workspace."""
+def _block(p: Multiplication, part: Part, block: Block) -> None:
     e, shape = p.e, p.shape
-
-    def block(first: Index, count: int) -> None:
-        write_transpose(e, e.at(p.a, first), shape.m, space, shape.k, shape.k, count)
-        moved = e.at(space, e.times(e.times(first, -1), shape.k))  # so that rows keep their numbers
-        _panels(p._replace(a=moved), first, e.plus(first, count), height)
-
-    full = (end - start) // rows * rows
-    if full:
-        e.loop(start, start + full, lambda i: block(i, rows), step=rows)
-    if start + full < end:
-        block(start + full, end - start - full)
-
-
-def _start(p: Multiplication) -> None:
-    e, shape = p.e, p.shape
-
-    def cells(column: Index, lanes: int) -> None:
-        value = e.zero if p.bias is None else e.load(p.bias, column, lanes)
-        e.loop(
-            0, shape.m, lambda i: e.store(value, p.c, e.plus(e.times(i, shape.n), column), lanes)
-        )
-
-    e.columns(shape.n, cells)
-
-
-def _panels(p: Multiplication, first: Index, last: Index, height: int) -> None:
-    e, shape = p.e, p.shape
+    if shape.strips_a:
+        _pack_strips(p, part, block)
 
     def panel(column: Index, lanes: Sequence[int]) -> None:
         kept = [n for n in lanes if n]
+        if shape.packs_b and not p.packed and block.packs is not False:
+            with nullcontext() if block.packs is True else e.b.if_then(block.packs):
+                p.pack(part, column, sum(kept))
+        following = p.following(part, block, column)
+        for rows, before in block.counted():
 
-        def part(k: Index, depth: int) -> None:
-            right = p.right(column, k, depth)
+            def one(t: Index, rows: Rows = rows, before: int = before) -> None:
+                number = e.plus(t, e.times(rows.first, -1), before)
+                row = e.plus(e.times(t, rows.height), rows.start)
+                left = _left(p, part, row, number)
+                ahead = _ahead(p, part, number, following)
+                _tile(p, part, left, (row, column), rows.height, kept, ahead)
 
-            def rows(i: Index) -> None:
-                left = e.at(p.a, e.times(i, shape.a_steps[0]), e.times(k, shape.a_steps[1]))
-                _tile(p, left, right, e.plus(e.times(i, shape.n), column), column, depth, height,
-                      kept)  # fmt: skip
-
-            e.loop(first, last, rows, step=height)
-
-        for start, depth, end in runs_of(even_parts(shape.k, DEPTH)):
-            if end - start > depth:
-                e.loop(start, end, lambda k, depth=depth: part(k, depth), step=depth)
-            else:
-                part(start, depth)
+            e.loop(rows.first, rows.end, one)
 
     each_panel(e, shape.n, panel)
 
 
+def _ahead(
+    p: Multiplication, part: Part, number: Index, following: tuple[Value, Index] | None
+) -> Callable[[Index], None]:
+    """Each tile of a block asks for its share of the panel that comes next."""
+    e, shape = p.e, p.shape
+    tiles = min(-(-shape.m // ROWS), shape.block)
+    if following is None or tiles < _UNROLL:  # too few to reach all lines
+        return _nothing
+    start, step = following
+
+    def ahead(k: Index) -> None:
+        line = e.share(e.plus(e.times(number, part.depth), k), tiles)
+        place = e.at(start, e.product(line, step))
+        for j in range(PANEL // LANES):
+            e.prefetch(place, j * LANES)
+
+    return ahead
+
+
+class Left(NamedTuple):
+    """Where a tile's rows of A lie, and the floats between two rows and two columns."""
+
+    at: Value
+    row_step: int
+    step: int
+
+
+def _left(p: Multiplication, part: Part, row: Index, number: Index) -> Left:
+    e, shape = p.e, p.shape
+    if shape.strips_a:
+        strips = e.at(p.space, shape.panels)
+        return Left(e.at(strips, e.times(number, STRIP * part.depth)), 1, STRIP)
+    row_step, step = shape.a_steps
+    return Left(e.at(p.a, e.times(row, row_step), e.times(part.k, step)), row_step, step)
+
+
+def _pack_strips(p: Multiplication, part: Part, block: Block) -> None:
+    """Rows of the stored A, cut where tiles begin: every piece takes a line of its tile's strip."""
+    e, shape = p.e, p.shape
+    strips = e.at(p.space, shape.panels)
+
+    def line(k: Index) -> None:
+        source, target = (
+            e.at(p.a, e.times(e.plus(k, part.k), shape.m)),
+            e.at(strips, e.times(k, STRIP)),
+        )
+        for rows, before in block.counted():
+
+            def piece(t: Index, rows: Rows = rows, before: int = before) -> None:
+                value = e.load(source, e.plus(e.times(t, rows.height), rows.start), rows.height)
+                number = e.plus(t, e.times(rows.first, -1), before)
+                e.store(value, target, e.times(number, STRIP * part.depth))
+
+            e.loop(rows.first, rows.end, piece)
+
+    e.loop(0, part.depth, line)
+
+
 def _tile(
     p: Multiplication,
-    left: Value,
-    right: Value,
-    target: Index,
-    column: Index,
-    depth: int,
+    part: Part,
+    left: Left,
+    corner: tuple[Index, Index],
     height: int,
     lanes: Sequence[int],
+    ahead: Callable[[Index], None],
 ) -> None:
-    e, shape, place = p.e, p.shape, p.e.at(p.c, target)
-    cells = [(r * shape.n + j * LANES, n) for r in range(height) for j, n in enumerate(lanes)]
-    if p.onto or not p.is_single:
-        sums = [e.load(place, offset, n) for offset, n in cells]
+    e, n, (row, column) = p.e, p.shape.n, corner
+    place = e.at(p.c, e.times(row, n), column)
+    cells = [(r * n + j * LANES, count) for r in range(height) for j, count in enumerate(lanes)]
+    if not part.starts:
+        sums = [e.load(place, offset, count) for offset, count in cells]
     elif p.bias is not None:
         first = e.at(p.bias, column)
-        sums = [e.load(first, j * LANES, n) for j, n in enumerate(lanes)] * height
+        sums = [e.load(first, j * LANES, count) for j, count in enumerate(lanes)] * height
     else:
         sums = [e.zero] * len(cells)
-    starts = [r * shape.a_steps[0] for r in range(height)]
-    read = [
-        LANES if p.packed or shape.packs_b else n for n in lanes
-    ]  # panels are filled up with zeros
-    sums = tile(e, left, starts, shape.a_steps[1], right, p.step, depth, sums, read)
-    for value, (offset, n) in zip(sums, cells, strict=True):
-        e.store(value, place, offset, n)
+    right, step = (p.right(part, column), PANEL if p.reads_panels else n)
+    read = [LANES if p.reads_panels else count for count in lanes]
+    starts = [r * left.row_step for r in range(height)]
+    lines = place if part.starts else e.at(place, height * n)  # sums were loaded: on to the next
+
+    def both(k: Index) -> None:
+        ahead(k)
+        prefetch_rows(e, lines, n, height, len(lanes), k, part.depth)
+
+    sums = tile(e, left.at, starts, left.step, right, step, part.depth, sums, read, both)
+    for value, (offset, count) in zip(sums, cells, strict=True):
+        e.store(value, place, offset, count)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from raysym.kernels.conv import Geometry, data_space
-from raysym.kernels.gemm import Product
+from raysym.kernels.product import Product
 from raysym.kernels.specs import Spec
 from raysym.op import Op
 from raysym.ops.reduce import reduced_axes

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from raysym.kernels import vector_math as vm
 from raysym.kernels.emit import LANES, Emit, Index, Value
-from raysym.kernels.gemm import Product, multiply, product_into
+from raysym.kernels.gemm import multiply, product_into
 from raysym.kernels.moving import PANEL, copy, fill, pack_columns, pack_rows
+from raysym.kernels.product import Product
 from raysym.kernels.reduce import sum_rows
 from raysym.kernels.specs import maker
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts, runs_of
-from raysym.kernels.gemm import ROWS, tile
+from raysym.kernels.gemm import tile
 from raysym.kernels.moving import PANEL, each_panel, fill
+from raysym.kernels.product import ROWS
 
 _DEPTH = 384
 _CACHE = 320 * 1024  # bytes of images that are kept near while all panels pass

@@ -1,0 +1,75 @@
+"""The sizes of a matrix product, and how it is cut so that its parts fit the caches."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from raysym.kernels.emit import LANES, even_parts, runs_of
+from raysym.kernels.moving import PANEL
+
+ROWS = 14  # 14 x 2 sums, 2 columns and 1 factor: 31 of 32 registers
+DEPTH = 1152  # sums that are longer are stored in between
+BLOCK_BYTES = 1 << 19  # of A: what stays in the second cache beside panels of B and C
+BLOCK_TILES = 10  # more rows would scatter C over too many pages
+SHORT = 192  # products of this depth read a transposed A where it lies
+STRIP = LANES  # floats between two columns of a strip: one line of the cache
+
+
+class Product(NamedTuple):
+    """``C = A B`` (+ bias): sizes, and whether the factors are stored transposed."""
+
+    m: int
+    n: int
+    k: int
+    turned_a: bool = False
+    turned_b: bool = False
+    bias: bool = False
+    repeats: int = 1  # so many products, one behind the other
+
+    @property
+    def depth(self) -> int:
+        """Products that are added before the sums are stored; the last part may be shorter."""
+        return -(-even_parts(self.k, DEPTH)[0] // 8) * 8 if self.k > DEPTH else self.k
+
+    @property
+    def runs(self) -> list[tuple[int, int, int]]:
+        """Tiles of equal height together: first row, height, number of tiles."""
+        runs = runs_of(even_parts(self.m, ROWS))
+        return [(start, height, (end - start) // height) for start, height, end in runs]
+
+    @property
+    def block(self) -> int:
+        """Tiles whose rows of A stay in the second cache while all panels of B pass."""
+        return min(BLOCK_TILES, max(1, BLOCK_BYTES // (4 * self.depth * ROWS)))
+
+    @property
+    def is_one_block(self) -> bool:
+        """True when B passes once."""
+        return -(-self.m // ROWS) <= self.block
+
+    @property
+    def packs_b(self) -> bool:
+        """True when B is copied into panels before it is read."""
+        is_read_often = self.n > PANEL and self.m >= 4 * ROWS
+        is_cut = self.n % LANES != 0  # lines of the cache
+        return self.turned_b or (is_read_often and (is_cut or not self.is_one_block))
+
+    @property
+    def strips_a(self) -> bool:
+        """True when blocks of a transposed A are packed: long columns touch too many pages."""
+        return self.turned_a and self.depth > SHORT and self.n > 2 * PANEL
+
+    @property
+    def a_steps(self) -> tuple[int, int]:
+        """Floats between two rows of A, and between two of its columns."""
+        return (1, self.m) if self.turned_a else (self.k, 1)
+
+    @property
+    def panels(self) -> int:
+        """Floats of packed B: one panel, or all of them where many blocks of rows read them."""
+        wide = PANEL if self.is_one_block else -(-self.n // PANEL) * PANEL
+        return wide * self.depth if self.packs_b else 0
+
+    def workspace(self) -> int:
+        """Floats of extra memory."""
+        return self.panels + (self.block * STRIP * self.depth if self.strips_a else 0)
