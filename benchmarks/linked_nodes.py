@@ -41,10 +41,10 @@ def many_nodes() -> None:
     runtime = LinkedRuntime()
     net = mx.sym.Group(ends[:: NODES // 10])
     executor = net.simple_bind(mx.cpu(), grad_req="null", runtime=runtime, x=(32, 32))
-    phase = runtime.linked[0].phases["forward"]
+    phase = runtime.workers[0].phases["forward"]
     whole = best(lambda: executor.forward(is_train=True))
     calls = best(lambda: [action(None, None) for action in phase.actions])
-    n = runtime.linked[0].n_calls
+    n = runtime.workers[0].n_calls
     print(f"{NODES} nodes in {n} calls: phase {whole * 1e6:.0f} us, calls {calls * 1e6:.0f} us")
 
 

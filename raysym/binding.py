@@ -21,6 +21,7 @@ from raysym.planning.pipeline import Pipeline
 from raysym.planning.step import Bound
 from raysym.planning.update import Optimizer
 from raysym.runtime import open_runtime
+from raysym.runtime.engines import engines_for
 from raysym.session import Session
 from raysym.types import TensorType
 from scheduler.collector import collection_paused
@@ -43,8 +44,9 @@ class Where(NamedTuple):
     name, adds arguments, and with None takes one out.
     ``data_parallel``: so many groups of workers, each with its share of the batch. ``optimizer``:
     what `Executor.step` updates parameters with, as ("sgd_update", {"lr": 0.1}).
-    ``kernels``: "reference", or "generated" for machine code made for this graph (local CPUs only;
-    needs llvmlite). The bits depend on it.
+    ``kernels``: "reference", or "generated" for machine code made for this graph (on CPUs; needs
+    llvmlite where the workers are). The bits depend on it. ``compiling``: "before" the first step,
+    or in the "background" while first steps run on reference kernels.
     ``memory``: bytes for values that come and go on a worker, or "minimal": what forward leaves for
     backward is dropped and made again until that is enough. No bit depends on it.
     """
@@ -63,6 +65,7 @@ class Where(NamedTuple):
     data_parallel: int = 1
     optimizer: Optimizer | None = None
     kernels: str = "reference"
+    compiling: str = "before"
     memory: int | str | None = None
 
     @property
@@ -123,7 +126,8 @@ def make_executor(
     homes = _homes(bound, arg_nodes, aux_nodes, arrays, outputs)
     workers = sorted(set(placement.values()))
     _check_contexts(homes, place, workers)
-    runtime = open_runtime(place.wanted_runtime, place.threads, place.transport, place.kernels)
+    engines = engines_for(place.kernels, place.compiling)
+    runtime = open_runtime(place.wanted_runtime, place.threads, place.transport, engines)
     pipeline = Pipeline(
         place.micro_batches,
         place.schedule,

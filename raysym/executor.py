@@ -300,8 +300,9 @@ class Executor:
         return picture
 
     def debug_str(self) -> str:
-        """The plan as text, and the planned bytes of each worker in the mode that ran last."""
-        lines = [str(self.plan)]
+        """The plan of the mode that ran last, how workers linked it, and their planned bytes."""
+        linkages = self._session.runtime.linked(self.plan.phases[0])
+        lines = [str(self.plan), *(f"{worker}: {it.text}" for worker, it in linkages.items())]
         found = self.memory()
         for worker, kinds in found.items():
             parts = [f"{kind} {nbytes}" for kind, nbytes in kinds._asdict().items() if nbytes]

@@ -50,9 +50,12 @@ class Session:
     pipeline: Pipeline = WHOLE
     limit: int | str | None = None  # bytes for values that come and go, see planning/lean.py
     _pushed: dict[str, int] = field(default_factory=dict)
+    _outdated: set[str] = field(default_factory=set)  # modes compiled before a monitor came or went
 
     def mode(self, name: str) -> tuple[Step, Plan]:
         """The step and plan of a mode, compiled and loaded when first asked for."""
+        if name in self._outdated and name != "training":  # that one is, when forward runs
+            self._renew(name)
         if name not in self.modes:
             with collection_paused():
                 tidy = self.tap is None
@@ -86,13 +89,23 @@ class Session:
         return array.data
 
     def watch(self, tap: Tap | None) -> None:
-        """Call `tap` with every value that a phase computes; None ends it."""
+        """Call `tap` with every value that a phase computes; None ends it.
+
+        Watched modes keep nodes that others simplify away. A backward belongs to the forward that
+        ran before, so training changes with its next forward.
+        """
         if (tap is None) != (self.tap is None):
-            self.modes.clear()  # watched modes keep nodes that others simplify away
+            self._outdated = set(self.modes)
         self.tap = tap
+
+    def _renew(self, mode: str) -> None:
+        self._outdated.discard(mode)
+        self.modes.pop(mode, None)
 
     def run(self, phase: str, key: StepKey) -> None:
         """Push what changed here, run a phase, mark what changed there."""
+        if phase == "forward" and "training" in self._outdated:
+            self._renew("training")
         plan = self.mode(MODE_OF_PHASE[phase])[1]
         self._push(plan.homes)
         try:

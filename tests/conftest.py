@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +14,16 @@ HAS_RAY = importlib.util.find_spec("ray") is not None
 
 # A bare GPU machine has no rich: the command line cannot even be imported there.
 collect_ignore = [] if importlib.util.find_spec("rich") else ["test_cli.py", "test_demo.py"]
+
+
+def pytest_configure() -> None:
+    """Kernels are made anew in every test run, once for all processes that it starts."""
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="raysym-cache-")
+
+
+def pytest_unconfigure() -> None:
+    """Remove the kernels."""
+    shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-import tempfile
 from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
-from raysym.kernels.cache import DiskCache
 from raysym.kernels.link import LinkedWorker, link
-from raysym.kernels.specs import Kernels, Spec
+from raysym.kernels.link import shared_kernels as kernels
+from raysym.kernels.specs import Spec
 from raysym.op import Op
 from raysym.planning.plan import Run
 from raysym.runtime.protocol import StepKey
 from raysym.types import TensorType
-
-
-@lru_cache(maxsize=1)
-def kernels() -> Kernels:
-    """Kernels made in this test run, cached in a folder of its own."""
-    return Kernels(DiskCache(Path(tempfile.mkdtemp(prefix="raysym-kernels-"))))
 
 
 def call(spec: Spec, *args: np.ndarray | int) -> None:

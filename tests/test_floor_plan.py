@@ -27,8 +27,8 @@ FLOORS = [
     {"kernels", "planning"},
     {"pictures", "runtime"},
     {
-        "bind", "binding", "executor", "monitor", "profile", "rebind", "session", "simple_bind",
-        "sym", "symbol", "symbol_text", "symbol_types",
+        "bind", "binding", "executor", "monitor", "profile", "rebind", "session",
+        "simple_bind", "sym", "symbol", "symbol_text", "symbol_types",
     },
     {"contexts", "demo", "forecast", "model", "stubs", "tutorial"},
     {"__init__", "cli"},
@@ -45,6 +45,7 @@ DOORS = {
 }
 LAZY = {
     "raysym/runtime/__init__.py",
+    "raysym/runtime/engines.py",
     "raysym/device.py",
     "raysym/demo/digits.py",
     "raysym/runtime/threads.py",

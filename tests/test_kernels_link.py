@@ -137,7 +137,7 @@ def test_a_linked_worker_is_text() -> None:
     x = mx.sym.Variable("x")
     net = mx.sym.sin(mx.sym.exp(x * 2) + 1, name="wave")
     net.simple_bind(mx.cpu(), grad_req="null", runtime=used, x=(3, 4))
-    assert str(used.linked[0]) == (
+    assert str(used.workers[0]) == (
         "arena 64 bytes\n"
         "forward:\n"
         "  call      _mul_scalar+exp+_plus_scalar (flat_map)\n"
@@ -165,7 +165,7 @@ def test_a_monitor_sees_values_that_fusion_leaves_out() -> None:
 def test_bind_takes_generated_kernels() -> None:
     net = mx.sym.exp(mx.sym.Variable("x"))
     executor = net.simple_bind(mx.cpu(), x=(2, 3), kernels="generated")
-    assert isinstance(executor._session.runtime, LinkedRuntime)
+    assert executor._session.runtime.linked("forward")
     executor.forward(x=mx.nd.ones((2, 3)))
     np.testing.assert_allclose(executor.outputs[0].asnumpy(), np.exp(1), rtol=1e-6)
 
@@ -174,7 +174,7 @@ def test_bind_takes_generated_kernels() -> None:
     ("given", "words"),
     [
         ({"kernels": "fast"}, r"kernels: got 'fast', expected 'reference' or 'generated'"),
-        ({"kernels": "generated", "runtime": "ray"}, r"got runtime 'ray', expected 'local'"),
+        ({"compiling": "never"}, r"compiling: got 'never', expected 'before' or 'background'"),
     ],
 )
 def test_other_kernels_are_refused(given: dict[str, str], words: str) -> None:
@@ -207,7 +207,7 @@ def test_what_backward_uses_up_is_made_by_forward_steps_alone() -> None:
     def again(net: mx.Symbol) -> list[str]:
         used = runtime()
         net.simple_bind(mx.cpu(), x=(3, 4), runtime=used)
-        found = used.linked[0].found
+        found = used.workers[0].found
         steps = [step for steps in found.phases.values() for step in steps]
         return [describe(steps[clock]) for clock in found.again.get("backward", ())]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 import raysym as mx
 
@@ -55,3 +56,44 @@ def test_texts_of_an_executor() -> None:
     assert "MB allocated" in executor.debug_str()
     assert executor.get_optimized_symbol().list_arguments() == ["a", "b"]
     assert repr(executor) == "<Executor of <Symbol c>: 2 arguments>"
+
+
+# ----- monitors that come or go between forward and backward
+
+
+def gradients(kernels: str, before: bool, after: bool) -> tuple[dict[str, Any], list[bytes]]:
+    """Gradients of a step whose forward and backward were watched or not, and what was seen."""
+    x = sym.Convolution(V("data"), kernel=(3, 3), num_filter=4, name="conv")
+    x = sym.Activation(sym.BatchNorm(x, fix_gamma=False, name="bn"), act_type="relu", name="act")
+    x = sym.Dropout(sym.Pooling(x, kernel=(2, 2), stride=(2, 2), name="pool"), p=0.3, name="drop")
+    net = sym.SoftmaxOutput(sym.FullyConnected(x, num_hidden=5, name="fc"), name="softmax")
+    executor = net.simple_bind(cpu(), data=(3, 2, 8, 10), kernels=kernels)
+    rng = np.random.default_rng(0)
+    for array in executor.arg_dict.values():
+        array[:] = rng.uniform(0.1, 0.9, array.shape)
+    seen: list[bytes] = []
+    mx.random.seed(3)
+    for is_watched, run in ((before, lambda: executor.forward(is_train=True)),
+                            (after, executor.backward)):  # fmt: skip
+        executor.set_monitor_callback(
+            (lambda name, value: seen.append(name)) if is_watched else None
+        )
+        run()
+    found = {name: grad.asnumpy() for name, grad in executor.grad_dict.items()}
+    return found | {name: aux.asnumpy() for name, aux in executor.aux_dict.items()}, seen
+
+
+@pytest.mark.parametrize("kernels", ["reference", "generated"])
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_monitor_may_come_and_go_between_forward_and_backward(
+    kernels: str, before: bool, after: bool
+) -> None:
+    if kernels == "generated":
+        pytest.importorskip("llvmlite")
+    want, _ = gradients("reference", False, False)
+    found, seen = gradients(kernels, before, after)
+    for name in want:
+        np.testing.assert_allclose(found[name], want[name], rtol=1e-3, atol=1e-5, err_msg=name)
+    assert (b"act_output" in seen) == before
+    assert any(b"fc_backward" in name for name in seen) == after

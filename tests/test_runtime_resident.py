@@ -161,9 +161,9 @@ def arm(host: Any, position: int, signal_number: int) -> int:
         def forward(self, xp: Any) -> Any:
             os.kill(os.getpid(), signal_number)
 
-    program = list(host._programs["step"])
+    program = list(host._engine.programs["step"])
     program.insert(position % len(program), Run(("_",), Bomb(), ()))
-    host._phases["step"] = Phase(host._worker, tuple(program))
+    host._engine.phases["step"] = Phase(host._worker, tuple(program))
     return os.getpid()
 
 
@@ -196,13 +196,13 @@ def fail(host: Any, position: int) -> None:
         def forward(self, xp: Any) -> Any:
             raise ValueError("out of luck")
 
-    program = list(host._programs["step"])
+    program = list(host._engine.programs["step"])
     program.insert(position % len(program), Run(("x",), Wrong(), ()))
-    host._phases["step"] = Phase(host._worker, tuple(program))
+    host._engine.phases["step"] = Phase(host._worker, tuple(program))
 
 
 def heal(host: Any) -> None:
-    host._phases["step"] = Phase(host._worker, host._programs["step"])
+    host._engine.phases["step"] = Phase(host._worker, host._engine.programs["step"])
 
 
 @pytest.mark.parametrize("position", [0, 9, 500])

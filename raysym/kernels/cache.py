@@ -1,7 +1,6 @@
-"""Machine code on disk, keyed by what it was made from; safe with many writers and bad files.
+"""Entries on disk, keyed by what they were made from; safe with many writers and bad files.
 
-A kernel's IR is a function of its spec and of this package's source, so those two stand for it:
-a warm start builds no IR at all.
+Whoever makes an entry claims it first, so that processes of one node share the work.
 """
 
 from __future__ import annotations
@@ -9,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+
+from raysym.kernels.claims import claims_in
 
 _DIGEST = 32  # bytes of SHA-256 in front of the code
 
@@ -33,24 +34,70 @@ def source_digest() -> str:
 
 
 class DiskCache:
-    """Code by key in one folder; what cannot be read or written counts as absent."""
+    """Entries by key in one folder; what cannot be read or written counts as absent."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.hits = self.misses = 0
+        self._claims = claims_in(folder)
 
     def get(self, key: str, make: Callable[[], bytes]) -> bytes:
-        """The code of `key`, from disk or made now and written for the next process."""
-        path = self.folder / hashlib.sha256(key.encode()).hexdigest()
-        code = _read(path)
-        if code is not None:
-            self.hits += 1
-            return code
+        """The entry of `key`, from disk or made now and written for the next process.
+
+        Waits while another process makes it.
+        """
+        found = self._found(key)
+        if found is not None:
+            return found
+        with self._claims.held(_number(key)):
+            found = self._found(key)  # whoever we waited for has made it
+            return self._made(key, make) if found is None else found
+
+    def has(self, key: str) -> bool:
+        """Whether the entry can be read."""
+        return _read(self._path(key)) is not None
+
+    def offer(self, key: str, make: Callable[[], bytes]) -> None:
+        """Make the entry unless it is there or another process is making it."""
+        if self._claims.take(_number(key), wait=False):
+            try:
+                if not self.has(key):
+                    self._made(key, make)
+            finally:
+                self._claims.leave(_number(key))
+
+    @contextmanager
+    def slot(self, n: int) -> Iterator[bool]:
+        """A block in which we hold one of `n` places for processes of this node, if one is free."""
+        taken = next((i for i in range(n) if self._claims.take(i, wait=False)), None)
+        try:
+            yield taken is not None
+        finally:
+            if taken is not None:
+                self._claims.leave(taken)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / _name(key)
+
+    def _found(self, key: str) -> bytes | None:
+        code = _read(self._path(key))
+        self.hits += code is not None
+        return code
+
+    def _made(self, key: str, make: Callable[[], bytes]) -> bytes:
         self.misses += 1
         code = make()
         with suppress(OSError):  # a full or read-only disk costs time at the next start, no more
-            _write(path, code)
+            _write(self._path(key), code)
         return code
+
+
+def _name(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _number(key: str) -> int:
+    return (1 << 16) + int(_name(key)[:8], 16) // 4
 
 
 def _read(path: Path) -> bytes | None:

@@ -15,9 +15,10 @@ import numpy as np
 
 from raysym.kernels import layers, llvm, norm, softmax  # noqa: F401  (these enter their kernels)
 from raysym.kernels.cache import DiskCache, default_folder
+from raysym.kernels.compilers import compile_all
 from raysym.kernels.specs import Kernels
 from raysym.kernels.steps import Buffer, Incoming, Native, Outgoing, Place, Reference, Step
-from raysym.kernels.tracing import Trace, trace
+from raysym.kernels.tracing import Trace, differs, trace
 from raysym.op import call_kernel
 from raysym.passes.memory import plan_memory
 from raysym.planning.plan import Program, Run
@@ -43,6 +44,8 @@ class LinkedPhase:
 
     actions: tuple[Action, ...]
     owner: LinkedWorker  # the memory that the actions use
+    earlier: tuple[str, ...]  # phases that run before
+    carried: Mapping[str, list[Any]]  # what those have made: every place of a value, as arrays
     again: tuple[Action, ...] = ()  # make what this phase has used up once more
 
     def __len__(self) -> int:
@@ -51,15 +54,16 @@ class LinkedPhase:
     def advance(self, mailbox: Any, key: Any, start: int) -> int:
         """Run from action `start`; the position where it stopped: the end, or a missing message."""
         with np.errstate(all="ignore"):
-            if start == 0 and self.owner.is_spent:
-                self._refresh(mailbox, key)
+            if start == 0:
+                self.refresh(mailbox, key)
             reached = self._run(mailbox, key, start)
         if reached > 0:
             self.owner.is_spent = bool(self.again)
         return reached
 
-    def _refresh(self, mailbox: Any, key: Any) -> None:
-        for action in self.again:
+    def refresh(self, mailbox: Any, key: Any) -> None:
+        """Make again what this phase has used up, if it has."""
+        for action in self.again if self.owner.is_spent else ():
             action(mailbox, key)
         self.owner.is_spent = False
 
@@ -120,14 +124,18 @@ def link(
     written, and `fused` off gives every op a loop of its own: both for tests, as no bit may change.
     """
     found = trace(programs, types, list(arrays), fused)
-    linker = _Linker(found, arrays, kernels or shared_kernels(), explain, poison)
+    kernels = kernels or shared_kernels()
+    steps = [step for steps in found.phases.values() for step in steps]
+    compile_all(kernels, [step.spec for step in steps if isinstance(step, Native)])
+    linker = _Linker(found, arrays, kernels, explain, poison)
     worker = LinkedWorker({}, found, linker.arena)
-    every = list(enumerate(step for steps in found.phases.values() for step in steps))
-    for phase, steps in found.phases.items():
+    every = list(enumerate(steps))
+    for phase, own in found.phases.items():
         start = sum(len(found.phases[name]) for name in list(found.phases)[: len(worker.phases)])
-        actions = linker.actions(every[start : start + len(steps)])
+        actions = linker.actions(every[start : start + len(own)])
         again = linker.actions([every[clock] for clock in found.again.get(phase, ())])
-        worker.phases[phase] = LinkedPhase(tuple(actions), worker, tuple(again))
+        earlier, carried = tuple(worker.phases), linker.carried(found.carried[phase])
+        worker.phases[phase] = LinkedPhase(tuple(actions), worker, earlier, carried, tuple(again))
     worker.n_calls = linker.n_calls
     return worker
 
@@ -186,7 +194,7 @@ class _Linker:
                 array = self._view(place)
 
                 def outgoing(mailbox: Any, key: Any) -> bool:
-                    mailbox.send(send.to, send.entry, array.copy())  # the arena is used again
+                    mailbox.send(send.to, send.entry, array)
                     return True
 
                 return outgoing
@@ -212,6 +220,23 @@ class _Linker:
             return True
 
         return reference
+
+    def carried(self, places: Mapping[tuple[str, bool], Place]) -> dict[str, list[Any]]:
+        """Arrays of the places by name; resident ones read-only."""
+        found: dict[str, list[Any]] = {}
+        for (name, _), place in places.items():
+            array = self._oriented(place)[...]
+            array.flags.writeable = array.flags.writeable and not place.buffer.home
+            found.setdefault(name, []).append(array)
+        return found
+
+    def _oriented(self, place: Place) -> Any:
+        """The array in the axes that users see, wherever its channels lie."""
+        if not place.last or not differs(place.type):
+            return self._view(place)
+        n, c, *spatial = place.type.shape
+        turned = place.type._replace(shape=(n, *spatial, c))
+        return np.moveaxis(self._view(place._replace(type=turned)), -1, 1)
 
     # ----- native calls
 

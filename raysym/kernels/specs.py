@@ -6,6 +6,7 @@ A maker is a function that writes the kernel of its arguments into an `Emit`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any, NamedTuple, TypeAlias
 
 from raysym.kernels import llvm
@@ -37,7 +38,11 @@ def ir_text(spec: Spec) -> str:
 
 
 class Kernels:
-    """Addresses of kernels, each made at most once in this process and once per disk cache."""
+    """Addresses of kernels, each made at most once in this process and once per disk cache.
+
+    Machine code is kept under its IR and the host. A kernel's IR is a function of its spec and of
+    this package's source: an index by these two spares a warm start from building it.
+    """
 
     def __init__(self, cache: DiskCache) -> None:
         self.cache = cache
@@ -46,7 +51,39 @@ class Kernels:
     def address(self, spec: Spec) -> int:
         """The address of a kernel, compiled now if it has never been."""
         if spec not in self._addresses:
-            key = f"{spec!r} {source_digest()} {llvm.host()}"
-            code = self.cache.get(key, lambda: llvm.assemble(ir_text(spec)))
-            self._addresses[spec] = llvm.load(code)
+            made = _Making(spec, self.cache)
+            self._addresses[spec] = llvm.load(self.cache.get(made.key(), made.code))
         return self._addresses[spec]
+
+    def is_missing(self, spec: Spec) -> bool:
+        """True when neither this process nor the disk has the kernel."""
+        if spec in self._addresses:
+            return False
+        made = _Making(spec, self.cache)
+        return not (self.cache.has(made.index) and self.cache.has(made.key()))
+
+    def offer(self, spec: Spec) -> None:
+        """Compile a kernel for the disk, unless another process is at it."""
+        made = _Making(spec, self.cache)
+        self.cache.offer(made.key(), made.code)
+
+
+class _Making:
+    """One kernel on its way: its IR is built at most once, and only when it must be."""
+
+    def __init__(self, spec: Spec, cache: DiskCache) -> None:
+        self._spec, self._cache = spec, cache
+        self.index = f"ir of {spec!r} by {source_digest()}"
+        self._text = ""
+
+    def text(self) -> str:
+        self._text = self._text or ir_text(self._spec)
+        return self._text
+
+    def key(self) -> str:
+        """The key of the machine code: a digest of the IR, and the host."""
+        digest = self._cache.get(self.index, lambda: sha256(self.text().encode()).digest())
+        return f"code of {digest.hex()} for {llvm.host()}"
+
+    def code(self) -> bytes:
+        return llvm.assemble(self.text())

@@ -40,6 +40,8 @@ class Trace:
     homes: frozenset[str]
     phases: dict[str, list[Step]] = field(default_factory=dict)
     buffers: list[Buffer] = field(default_factory=list)
+    # By phase: where values of earlier phases lie when it begins.
+    carried: dict[str, dict[tuple[str, bool], Place]] = field(default_factory=dict)
     uncovered: dict[str, int] = field(default_factory=dict)
     again: dict[str, list[int]] = field(default_factory=dict)  # see replay.py
 
@@ -59,6 +61,9 @@ def trace(
     tracer = _Tracer(found, _readers(programs), fused)
     for phase, program in programs.items():
         tracer.phase(phase, program)
+    for phase, places in found.carried.items():
+        kept = {key: p for key, p in places.items() if p.buffer.crosses or p.buffer.home}
+        found.carried[phase] = kept
     found.again = spend(found.phases)
     share_buffers([step for steps in found.phases.values() for step in steps])
     return found
@@ -111,6 +116,7 @@ class _Tracer:
         self.found.phases[name] = self.steps
         for key in [k for k in self.places if k[0] in self.found.homes]:
             del self.places[key]  # users may have written to resident arrays since
+        self.found.carried[name] = dict(self.places)
         order = [i for i in range(len(body)) if i not in skipped]
         base: dict[str, str] = {}  # what a view is a view of
         items = [self._item(body[i], direct, base) for i in order]

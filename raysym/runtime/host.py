@@ -17,7 +17,8 @@ from raysym.context import of_worker
 from raysym.device import array_module, on_device, place, to_numpy
 from raysym.errors import MXNetError
 from raysym.planning.plan import Program, split_entry
-from raysym.runtime.interpreter import Phase, Worker
+from raysym.runtime.engines import Engines
+from raysym.runtime.interpreter import INTERPRETED, Worker
 from raysym.runtime.orders import (
     DRIVER,
     Aborted,
@@ -27,11 +28,12 @@ from raysym.runtime.orders import (
     pack,
     unpack,
 )
-from raysym.runtime.protocol import Arrays, StepKey, Tap
+from raysym.runtime.protocol import Arrays, Linkage, StepKey, Tap
 from raysym.runtime.threads import pinned
 from raysym.runtime.transport import Address, ChannelClosed, Exchange, Key, Port, Store
 from raysym.runtime.transport.mail import MailChannel
 from raysym.runtime.transport.ring import RingChannel
+from raysym.types import TensorType
 
 WAIT_S = 300.0  # how long a worker waits for a message of a step
 ACCEPT_S = 30.0
@@ -59,10 +61,16 @@ class Health(NamedTuple):
 class Host:
     """One worker."""
 
-    def __init__(self, name: str, threads: int, secret: bytes, site: Callable[[], Site]) -> None:
+    def __init__(
+        self,
+        name: str,
+        threads: int,
+        secret: bytes,
+        site: Callable[[], Site],
+        engines: Engines = INTERPRETED,
+    ) -> None:
         self._worker = Worker(name, array_module(of_worker(name)))
-        self._programs: dict[str, Program] = {}
-        self._phases: dict[str, Phase] = {}
+        self._engine = engines.open(self._worker)
         self._threads = threads
         self._site = site()
         self._port = Port(name, secret, self._site.node, self._site.host)
@@ -105,14 +113,17 @@ class Host:
         self._gone.wait()
 
     def load(
-        self, programs: Mapping[str, Program], arrays: Arrays, rings: Mapping[str, tuple[int, int]]
+        self,
+        programs: Mapping[str, Program],
+        types: Mapping[str, TensorType],
+        arrays: Arrays,
+        rings: Mapping[str, tuple[int, int]],
     ) -> dict[str, Any]:
         """Add phases and resident entries; the handles of new rings towards peers."""
-        self._programs.update(programs)
         for entry, array in arrays.items():
             self._worker.values[entry] = place(array, of_worker(self._worker.name))
             self._worker.homes.add(entry)
-        self._phases = {name: Phase(self._worker, p) for name, p in self._programs.items()}
+        self._engine.load(programs, types)
         return make_rings(self._exchange, self._site.store, rings, self._blocks)
 
     def attach(self, handles: Mapping[str, Any]) -> None:
@@ -131,6 +142,10 @@ class Host:
             self._exchange.waits_for,
             box.moves + self._exchange.events,
         )
+
+    def linked(self, phase: str) -> Linkage | None:
+        """How the phase was linked, None when it is interpreted."""
+        return self._engine.linked(phase)
 
     def pid(self) -> int:
         """The process, for those who look after it."""
@@ -198,10 +213,11 @@ class Host:
             array = self._exchange.recv(DRIVER, Key(order.turn, 0, entry), WAIT_S)
             values[entry][...] = self._worker.xp.asarray(array)
         tap: Tap | None = (lambda *what: seen.append(what)) if order.watched else None
+        key = StepKey(order.seed, order.step)
         for phase in order.phases:
-            if phase in self._phases:
+            if phase in self._engine.programs:
                 self._phase = phase
-                self._phases[phase].advance(self._mailbox, StepKey(order.seed, order.step), tap=tap)
+                self._engine.advance(phase, self._mailbox, key, tap=tap)
 
     def _results(self, order: Order) -> dict[str, Any]:
         arrays = {name: to_numpy(self._worker.values[name]) for name in order.wanted}

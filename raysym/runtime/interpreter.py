@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -11,16 +11,18 @@ import numpy as np
 
 from raysym.errors import MXNetError, RuleError, node_message
 from raysym.op import Op, call_kernel
-from raysym.planning.plan import Free, Instruction, Program, Recv, Run, Send
+from raysym.planning.footprint import interpreted_bytes
+from raysym.planning.plan import Free, Instruction, Plan, Program, Recv, Run, Send
 from raysym.random_state import generator
-from raysym.runtime.protocol import StepKey, Tap
+from raysym.runtime.protocol import Linkage, StepKey, Tap
+from raysym.types import TensorType
 
 
 class Mailbox(Protocol):
     """The ways of a worker to its peers within one phase."""
 
     def send(self, to: str, entry: str, array: Any) -> None:
-        """Hand an array to the worker `to`; never waits."""
+        """Hand an array to the worker `to`; its memory may be written again afterwards."""
 
     def recv(self, source: str, entry: str) -> Any:
         """The array that `source` sent, owned by the receiver; None when it is not here yet
@@ -56,17 +58,6 @@ class Worker:
     homes: set[str] = field(default_factory=set)
     clock: Clock = field(default_factory=Clock)
     position: int = 0  # the instruction that runs, for the diagnosis
-
-
-class Runnable(Protocol):
-    """One phase of one worker."""
-
-    def __len__(self) -> int: ...
-
-    def advance(
-        self, mailbox: Mailbox, key: StepKey, start: int = 0, tap: Tap | None = None
-    ) -> int:
-        """Run from `start`; where it stopped: the end, or a missing message."""
 
 
 # An instruction with all that it works on filled in; False: its message is not here yet.
@@ -114,6 +105,48 @@ class Phase:
             _watched(self._worker, instruction, tap) if type(instruction) is Run else action
             for instruction, action in zip(self.program, self._actions, strict=True)
         ]
+
+
+class Interpreter:
+    """The engine that runs programs as they stand, with reference kernels; see `engines`."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.programs: dict[str, Program] = {}
+        self.phases: dict[str, Phase] = {}
+
+    def load(self, programs: Mapping[str, Program], types: Mapping[str, TensorType]) -> None:
+        """Add phases; their resident entries are in the worker's values."""
+        self.programs.update(programs)
+        self.phases = {phase: Phase(self.worker, p) for phase, p in self.programs.items()}
+
+    def advance(
+        self, phase: str, mailbox: Mailbox, key: StepKey, start: int = 0, tap: Tap | None = None
+    ) -> int | None:
+        """Run a phase from `start`; where a message was missing, None at the end."""
+        found = self.phases[phase]
+        reached = found.advance(mailbox, key, start, tap)
+        return reached if reached < len(found) else None
+
+    def linked(self, phase: str) -> Linkage | None:
+        """Nothing: this engine links no phase."""
+        return None
+
+
+@dataclass(frozen=True)
+class Interpreters:
+    """Opens interpreters; see `engines.Engines`."""
+
+    def open(self, worker: Worker) -> Interpreter:
+        """The engine of a worker."""
+        return Interpreter(worker)
+
+    def work_bytes(self, plan: Plan) -> dict[str, int]:
+        """Bytes of values that come and go on each worker."""
+        return interpreted_bytes(plan)
+
+
+INTERPRETED = Interpreters()
 
 
 def _bound(worker: Worker, instruction: Instruction) -> Action:

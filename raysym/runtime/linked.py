@@ -1,43 +1,210 @@
-"""The local runtime whose workers run linked programs instead of interpreting theirs."""
+"""The engine that links a worker's programs: the same class in this process and on Ray workers.
+
+Watched phases, and those not compiled yet, are interpreted on the same arrays; what one phase has
+made is handed over where the other kind runs the next.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from raysym.context import of_worker
 from raysym.kernels.link import LinkedPhase, LinkedWorker, arena_bytes, can_link, link
 from raysym.kernels.specs import Kernels
-from raysym.planning.plan import Plan, Run
-from raysym.runtime.interpreter import Clock, Mailbox, Runnable, Worker, explain
+from raysym.planning.footprint import interpreted_bytes
+from raysym.planning.lifetimes import uses
+from raysym.planning.plan import Instruction, Plan, Program, Recv, Run, Send
+from raysym.runtime.interpreter import Interpreter, Mailbox, Worker, explain
 from raysym.runtime.local import LocalRuntime
-from raysym.runtime.protocol import Arrays, StepKey, Tap
+from raysym.runtime.protocol import Linkage, StepKey, Tap
+from raysym.types import TensorType
+
+
+class Linked(Interpreter):
+    """Links what is loaded; workers on GPUs, and arrays in pieces, are interpreted.
+
+    In the `background`, phases are interpreted until their kernels are made.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        kernels: Kernels | None = None,
+        poison: bool = False,
+        fused: bool = True,
+        background: bool = False,
+    ) -> None:
+        super().__init__(worker)
+        self._kernels, self._poison, self._fused = kernels, poison, fused
+        self._background = background
+        self.made: list[LinkedWorker] = []
+        self._phases: dict[str, LinkedPhase] = {}
+        self._messages: dict[str, dict[Instruction, int]] = {}  # by phase: where each one stands
+        self._now: LinkedPhase | None = None  # what runs, None while interpreted
+        self._interpreted: set[str] = set()  # phases whose values lie with the interpreter
+        self._failure: Exception | None = None
+        self._linking: threading.Thread | None = None
+
+    def load(self, programs: Mapping[str, Program], types: Mapping[str, TensorType]) -> None:
+        """Add the phases, linked."""
+        self.wait()
+        super().load(programs, types)
+        for phase, program in programs.items():
+            self._phases.pop(phase, None)
+            self._messages[phase] = {
+                i: at for at, i in enumerate(program) if type(i) in (Send, Recv)
+            }
+        values = self.worker.values
+        resident = {entry: values[entry] for entry in self.worker.homes if entry in types}
+        if self.worker.xp is not np or not can_link(resident):
+            return
+        if not self._background:
+            self._link(programs, types, resident)
+            return
+        what = self._link_later, (programs, types, resident)
+        self._linking = threading.Thread(target=what[0], args=what[1], daemon=True)
+        self._linking.start()
+
+    def wait(self) -> None:
+        """Return when nothing is being compiled; raises what went wrong there."""
+        if self._linking is not None:
+            self._linking.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _link_later(self, *what: Any) -> None:
+        try:
+            self._link(*what)
+        except Exception as error:  # raised to whoever runs or loads next
+            self._failure = error
+
+    def _link(
+        self,
+        programs: Mapping[str, Program],
+        types: Mapping[str, TensorType],
+        resident: Mapping[str, Any],
+    ) -> None:
+        worker = self.worker
+
+        def explained(error: Exception, run: Run, args: Mapping[str, Any]) -> Exception:
+            return explain(error, run.op, run, Worker(worker.name, worker.xp, dict(args)))
+
+        made = link(
+            programs,
+            types,
+            resident,
+            explained,
+            self._kernels,
+            poison=self._poison,
+            fused=self._fused,
+        )
+        self.made.append(made)
+        self._phases.update(made.phases)
+
+    def linked(self, phase: str) -> Linkage | None:
+        """How the phase was linked; None when it is interpreted."""
+        self.wait()
+        found = self._phases.get(phase)
+        return None if found is None else Linkage(found.owner.nbytes, str(found.owner))
+
+    # ----- running
+
+    def advance(
+        self, phase: str, mailbox: Mailbox, key: StepKey, start: int = 0, tap: Tap | None = None
+    ) -> int | None:
+        """Run a phase from `start`; where a message was missing, None at the end."""
+        if start == 0:
+            self._begin(phase, mailbox, key, tap)
+        if self._now is None:
+            return super().advance(phase, mailbox, key, start, tap)
+        clock, begun = self.worker.clock, time.perf_counter()
+        timed = _Timed(mailbox, self.worker, self._messages[phase])
+        reached = self._now.advance(timed, key, start)
+        clock.compute += time.perf_counter() - begun
+        return reached if reached < len(self._now) else None
+
+    def _begin(self, phase: str, mailbox: Mailbox, key: StepKey, tap: Tap | None) -> None:
+        """Choose how the phase runs, and hand it what earlier phases have made."""
+        if self._failure is not None:
+            raise self._failure
+        found = self._phases.get(phase)
+        self._now = None if tap is not None else found
+        if found is not None and found.carried:
+            is_theirs = not self._interpreted.isdisjoint(found.earlier)
+            if self._now is not None and is_theirs:
+                self._hand_in(found.carried)
+                found.owner.is_spent = False
+            elif self._now is None and not is_theirs:
+                found.refresh(mailbox, key)
+                self._hand_out(phase, found.carried)
+        (self._interpreted.add if self._now is None else self._interpreted.discard)(phase)
+
+    def _hand_in(self, carried: Mapping[str, list[Any]]) -> None:
+        for name, places in carried.items():
+            for place in places if name in self.worker.values else ():
+                if place.flags.writeable:
+                    place[...] = self.worker.values[name]
+
+    def _hand_out(self, phase: str, carried: Mapping[str, list[Any]]) -> None:
+        for name in uses(self.programs[phase]) & set(carried):
+            self.worker.values[name] = np.array(carried[name][0], order="C")
+
+
+class _Timed:
+    """A mailbox whose time is booked apart from that of the kernels; notes where the worker is."""
+
+    def __init__(
+        self, mailbox: Mailbox, worker: Worker, messages: Mapping[Instruction, int]
+    ) -> None:
+        self._mailbox, self._worker, self._messages = mailbox, worker, messages
+
+    def send(self, to: str, entry: str, array: Any) -> None:
+        self._worker.position = self._messages[Send(entry, to)]
+        begun = time.perf_counter()
+        self._mailbox.send(to, entry, array)
+        spent, clock = time.perf_counter() - begun, self._worker.clock
+        clock.communicate, clock.compute = clock.communicate + spent, clock.compute - spent
+
+    def recv(self, source: str, entry: str) -> Any:
+        self._worker.position = self._messages[Recv(entry, source)]
+        begun = time.perf_counter()
+        array = self._mailbox.recv(source, entry)
+        spent, clock = time.perf_counter() - begun, self._worker.clock
+        clock.wait, clock.compute = clock.wait + spent, clock.compute - spent
+        return array
 
 
 @dataclass(frozen=True)
-class TimedPhase:
-    """A linked phase that says how long it ran."""
+class LinkedEngines:
+    """Opens linking engines; see `engines.Engines`. Options as for `Linked`."""
 
-    phase: LinkedPhase
-    clock: Clock
+    kernels: Kernels | None = None
+    poison: bool = False
+    fused: bool = True
+    background: bool = False
 
-    def __len__(self) -> int:
-        return len(self.phase)
+    def open(self, worker: Worker) -> Linked:
+        """The engine of a worker."""
+        return Linked(worker, self.kernels, self.poison, self.fused, self.background)
 
-    def advance(
-        self, mailbox: Mailbox, key: StepKey, start: int = 0, tap: Tap | None = None
-    ) -> int:
-        """See `interpreter.Phase`; nobody can watch."""
-        begun = time.perf_counter()
-        reached = self.phase.advance(mailbox, key, start)
-        self.clock.spend("compute", begun, time.perf_counter())
-        return reached
+    def work_bytes(self, plan: Plan) -> dict[str, int]:
+        """The arena of each worker, or what its values take where it is interpreted."""
+        found = interpreted_bytes(plan)
+        for name in plan.workers:
+            if of_worker(name).device_type == "cpu":
+                homes = [home for home, worker in plan.homes.items() if worker == name]
+                found[name] = arena_bytes(plan.programs[name], plan.types, homes)
+        return found
 
 
 class LinkedRuntime(LocalRuntime):
-    """Links what is loaded; workers on GPUs, and arrays in pieces, are interpreted as before.
+    """The local runtime with linked workers; see `Linked`.
 
     Matrix products of reference kernels use `threads` threads, generated kernels one.
     """
@@ -49,51 +216,10 @@ class LinkedRuntime(LocalRuntime):
         poison: bool = False,
         fused: bool = True,
     ) -> None:
-        super().__init__(threads)
-        self._kernels, self._poison, self._fused = kernels, poison, fused
-        self.linked: list[LinkedWorker] = []
-        self._linked: dict[str, dict[str, TimedPhase]] = {}
+        super().__init__(threads, LinkedEngines(kernels, poison, fused))
 
-    def load(self, plan: Plan, arrays: Arrays) -> None:
-        """Add the plan's phases, linked."""
-        super().load(plan, arrays)
-        for name, worker in self._workers.items():
-            if name in plan.programs and can_link(self._resident(plan, worker)):
-                self._link(plan, name, worker)
-
-    def _resident(self, plan: Plan, worker: Worker) -> dict[str, Any]:
-        return {entry: worker.values[entry] for entry in worker.homes if entry in plan.homes}
-
-    def _link(self, plan: Plan, name: str, worker: Worker) -> None:
-        resident = self._resident(plan, worker)
-
-        def explained(error: Exception, run: Run, args: Mapping[str, Any]) -> Exception:
-            return explain(error, run.op, run, Worker(name, worker.xp, dict(args)))
-
-        programs = plan.programs[name]
-        made = link(
-            programs,
-            plan.types,
-            resident,
-            explained,
-            self._kernels,
-            poison=self._poison,
-            fused=self._fused,
-        )
-        self.linked.append(made)
-        linked = self._linked.setdefault(name, {})
-        linked.update({n: TimedPhase(phase, worker.clock) for n, phase in made.phases.items()})
-
-    def _phase(self, name: str, phase: str, tap: Tap | None) -> Runnable:
-        """While watched it is interpreted, so that all values can be seen."""
-        linked = self._linked.get(name, {}).get(phase) if tap is None else None
-        return super()._phase(name, phase, tap) if linked is None else linked
-
-    def work_bytes(self, plan: Plan) -> dict[str, int]:
-        """The arena of each worker, or what its values take where it is interpreted."""
-        found = super().work_bytes(plan)
-        for name in plan.workers:
-            if of_worker(name).device_type == "cpu":
-                homes = [home for home, worker in plan.homes.items() if worker == name]
-                found[name] = arena_bytes(plan.programs[name], plan.types, homes)
-        return found
+    @property
+    def workers(self) -> list[LinkedWorker]:
+        """What has been linked."""
+        engines = [engine for engine in self.engines.values() if isinstance(engine, Linked)]
+        return [made for engine in engines for made in engine.made]

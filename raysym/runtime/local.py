@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from raysym.context import of_worker
 from raysym.device import array_module, on_device, place, to_numpy
 from raysym.errors import PlanError
-from raysym.planning.footprint import interpreted_bytes
-from raysym.planning.plan import Plan, Program
-from raysym.runtime.interpreter import Phase, Runnable, Worker
-from raysym.runtime.protocol import Arrays, StepKey, Tap
+from raysym.planning.plan import Plan
+from raysym.runtime.engines import Engine, Engines
+from raysym.runtime.interpreter import INTERPRETED, Worker
+from raysym.runtime.protocol import Arrays, Linkage, StepKey, Tap
 from raysym.runtime.threads import pinned
+
+Mail: TypeAlias = dict[tuple[str, str, str], deque[Any]]  # by source, target and entry
 
 
 class LocalRuntime:
     """Workers share the process; a message is a copy in the receiver's memory."""
 
-    def __init__(self, threads: int = 1) -> None:
-        self._threads = threads
-        self._workers: dict[str, Worker] = {}
-        self._programs: dict[str, dict[str, Program]] = {}
-        self._phases: dict[str, dict[str, Phase]] = {}
+    def __init__(self, threads: int = 1, engines: Engines = INTERPRETED) -> None:
+        self._threads, self._engines = threads, engines
+        self.engines: dict[str, Engine] = {}
         self._home_of: dict[str, str] = {}
         self._results: dict[int, dict[str, Any]] = {}
         self._ticket = 0
@@ -38,17 +38,19 @@ class LocalRuntime:
     def load(self, plan: Plan, arrays: Arrays) -> None:
         """Add the plan's phases; arrays are aliased, not copied."""
         for name in plan.workers:
-            if name not in self._workers:
-                self._workers[name] = Worker(name, array_module(of_worker(name)))
-            self._programs.setdefault(name, {}).update(plan.programs[name])
+            if name not in self.engines:
+                worker = Worker(name, array_module(of_worker(name)))
+                self.engines[name] = self._engines.open(worker)
         self._home_of.update(plan.homes)
         for entry, array in arrays.items():
-            worker = self._workers[self._home_of[entry]]
+            worker = self._home(entry)
             worker.values[entry] = array
             worker.homes.add(entry)
-        for name, programs in self._programs.items():
-            worker = self._workers[name]
-            self._phases[name] = {phase: Phase(worker, p) for phase, p in programs.items()}
+        for name in plan.workers:
+            self.engines[name].load(plan.programs[name], plan.types)
+
+    def _home(self, entry: str) -> Worker:
+        return self.engines[self._home_of[entry]].worker
 
     def route(self, plan: Plan) -> Plan:
         """The plan as it is: no edge leaves the process."""
@@ -56,24 +58,21 @@ class LocalRuntime:
 
     def run(self, phase: str, key: StepKey, tap: Tap | None = None) -> None:
         """Let each worker run until it waits for a message, round after round."""
-        mail: dict[tuple[str, str, str], deque[Any]] = {}
-        found = {n: self._phase(n, phase, tap) for n, p in self._programs.items() if p.get(phase)}
-        at = dict.fromkeys(found, 0)
+        mail: Mail = {}
+        at = {name: 0 for name, engine in self.engines.items() if engine.programs.get(phase)}
         with pinned(self._threads):
             while at:
                 before = dict(at)
-                for name in list(at):
-                    box = Box(name, mail, self._workers)
+                for name in before:
                     with on_device(of_worker(name)):
-                        at[name] = found[name].advance(box, key, at[name], tap)
-                    if at[name] == len(found[name]):
+                        box = Box(name, mail)
+                        reached = self.engines[name].advance(phase, box, key, at[name], tap)
+                    if reached is None:
                         del at[name]
+                    else:
+                        at[name] = reached
                 if at == before:
                     raise PlanError(f"{phase}: all workers wait: {', '.join(at)}")
-
-    def _phase(self, name: str, phase: str, tap: Tap | None) -> Runnable:
-        """What a worker runs in a phase, watched or not."""
-        return self._phases[name][phase]
 
     def submit(self, phases: Sequence[str], key: StepKey, wanted: Iterable[str] = ()) -> int:
         """Run the phases now; the ticket of the results."""
@@ -90,34 +89,35 @@ class LocalRuntime:
     def push(self, arrays: Arrays) -> None:
         """Overwrite resident entries in place."""
         for entry, array in arrays.items():
-            self._workers[self._home_of[entry]].values[entry][...] = array
+            self._home(entry).values[entry][...] = array
 
     def fetch(self, names: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
         """Content of resident entries as host arrays (aliases on the CPU)."""
-        return {n: to_numpy(self._workers[self._home_of[n]].values[n]) for n in names}
+        return {n: to_numpy(self._home(n).values[n]) for n in names}
 
     def work_bytes(self, plan: Plan) -> dict[str, int]:
         """Bytes of values that come and go on each worker."""
-        return interpreted_bytes(plan)
+        return self._engines.work_bytes(plan)
 
     def timings(self) -> dict[str, dict[str, float]]:
         """Seconds by worker; a waiting worker gives way to another, so nobody waits long."""
-        return {name: worker.clock.as_dict() for name, worker in self._workers.items()}
+        return {name: engine.worker.clock.as_dict() for name, engine in self.engines.items()}
+
+    def linked(self, phase: str) -> dict[str, Linkage]:
+        """How each worker linked the phase."""
+        found = {name: engine.linked(phase) for name, engine in self.engines.items()}
+        return {name: linkage for name, linkage in found.items() if linkage is not None}
 
     def close(self) -> None:
         """Forget programs and arrays."""
-        self._workers.clear()
-        self._programs.clear()
-        self._phases.clear()
+        self.engines.clear()
 
 
 class Box:
     """Messages between workers of one process: a queue for each (source, target, entry)."""
 
-    def __init__(
-        self, name: str, mail: dict[tuple[str, str, str], deque[Any]], workers: dict[str, Worker]
-    ) -> None:
-        self._name, self._mail, self._workers = name, mail, workers
+    def __init__(self, name: str, mail: Mail) -> None:
+        self._name, self._mail = name, mail
 
     def send(self, to: str, entry: str, array: Any) -> None:
         copy = place(array, of_worker(to))

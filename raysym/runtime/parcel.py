@@ -1,11 +1,14 @@
-"""Programs on their way to another process, behind what their ops must find there."""
+"""Programs on their way to another process, behind what their ops must find there; their types."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from raysym.planning.plan import Program, Run
+from raysym.planning.lifetimes import made, uses
+from raysym.planning.plan import Plan, Program, Run
+from raysym.runtime.protocol import Arrays
+from raysym.types import TensorType
 
 
 class Parcel(dict[str, Program]):
@@ -30,3 +33,10 @@ def _unpacked(luggage: tuple[Any, ...], programs: Mapping[str, Program]) -> Mapp
 def modules_in(argument: Any) -> set[str]:
     """Names of the modules that define what a parcel carries; of anything else, none."""
     return {p.module for p in argument.luggage()} if isinstance(argument, Parcel) else set()
+
+
+def types_for(programs: Mapping[str, Program], arrays: Arrays, plan: Plan) -> dict[str, TensorType]:
+    """Types of what a worker's programs read and make, and of its arrays."""
+    bodies = programs.values()
+    names = {*arrays}.union(*map(uses, bodies), *map(made, bodies))
+    return {name: plan.types[name] for name in names if name in plan.types}

@@ -19,6 +19,13 @@ class StepKey(NamedTuple):
     step: int
 
 
+class Linkage(NamedTuple):
+    """How a worker's phase was linked: bytes of its arena, and its calls as text."""
+
+    nbytes: int
+    text: str
+
+
 class Runtime(Protocol):
     """Runs the phases of plans on workers that keep resident entries between calls."""
 
@@ -52,6 +59,9 @@ class Runtime(Protocol):
 
     def timings(self) -> dict[str, dict[str, float]]:
         """Seconds that each worker spent computing, communicating and waiting so far."""
+
+    def linked(self, phase: str) -> dict[str, Linkage]:
+        """How each worker linked the phase; workers that interpret theirs are left out."""
 
     def close(self) -> None:
         """Let go of everything; always returns quickly; may be called twice."""

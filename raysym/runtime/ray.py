@@ -24,7 +24,9 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from raysym.errors import PlacementError, StallError, WorkerError
+from raysym.runtime.engines import Engines
 from raysym.runtime.host import Host, Site
+from raysym.runtime.interpreter import INTERPRETED
 from raysym.runtime.parcel import modules_in
 from raysym.runtime.resident import ResidentRuntime
 
@@ -61,8 +63,8 @@ def here() -> Site:
 class WorkerActor(Host):
     """A worker in an actor: the loop, messages by call and the watch have threads of their own."""
 
-    def __init__(self, name: str, threads: int, secret: bytes) -> None:
-        super().__init__(name, threads, secret, here)
+    def __init__(self, name: str, threads: int, secret: bytes, engines: Engines) -> None:
+        super().__init__(name, threads, secret, here, engines)
 
     def join_by_mail(self, name: str, peers: Mapping[str, Any]) -> None:
         """Exchange arrays with `peers`, who are actors, by calls of their `deliver`."""
@@ -113,9 +115,15 @@ def _by_value(names: Iterable[str]) -> Iterator[None]:
 
 
 class RayFleet:
-    """One actor per worker; see `resident.Fleet`."""
+    """One actor per worker; see `fleet.Fleet`."""
 
-    def __init__(self, workers: tuple[str, ...], threads: int, secret: bytes) -> None:
+    def __init__(
+        self,
+        workers: tuple[str, ...],
+        threads: int,
+        secret: bytes,
+        engines: Engines = INTERPRETED,
+    ) -> None:
         _connect(len(workers))
         _check_devices(workers)
         self.names = workers
@@ -126,15 +134,15 @@ class RayFleet:
             self.close()
             raise _no_room(workers, bundles)
         for i, name in enumerate(workers):
-            self.actors[name] = self._actor(name, i, threads, secret)
+            self.actors[name] = self._actor(name, i, threads, secret, engines)
         self.site = here()
 
-    def _actor(self, name: str, bundle: int, threads: int, secret: bytes) -> Any:
+    def _actor(self, name: str, bundle: int, threads: int, secret: bytes, engines: Engines) -> Any:
         need = _resources(name)
         where = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=bundle)
         return _Actor.options(
             num_cpus=need["CPU"], num_gpus=need.get("GPU", 0), scheduling_strategy=where
-        ).remote(name, threads, secret)
+        ).remote(name, threads, secret, engines)
 
     def call(self, method: str, args: Mapping[str, tuple[Any, ...]], timeout_s: float) -> Any:
         """Call a method on the workers named; results by worker.
@@ -191,8 +199,13 @@ class RayFleet:
 class RayRuntime(ResidentRuntime):
     """The distributed runtime on Ray actors."""
 
-    def __init__(self, threads: int = 1, transport: str | None = None) -> None:
-        super().__init__(RayFleet, threads, transport)
+    def __init__(
+        self,
+        threads: int = 1,
+        transport: str | None = None,
+        engines: Engines = INTERPRETED,
+    ) -> None:
+        super().__init__(RayFleet, threads, transport, engines)
 
     @property
     def _actors(self) -> Mapping[str, Any]:

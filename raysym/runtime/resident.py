@@ -16,51 +16,29 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from queue import SimpleQueue
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from raysym.device import to_numpy
 from raysym.errors import StallError, WorkerError
-from raysym.planning.footprint import interpreted_bytes
 from raysym.planning.plan import Plan, Program
 from raysym.runtime.diagnosis import describe, find_stall
-from raysym.runtime.host import Health, Site, make_rings, open_rings
+from raysym.runtime.engines import Engines
+from raysym.runtime.fleet import Fleet
+from raysym.runtime.host import Health, make_rings, open_rings
+from raysym.runtime.interpreter import INTERPRETED
 from raysym.runtime.links import Links, Rings, link_plan, ring_sizes
 from raysym.runtime.orders import DRIVER, Order, Report, is_small, pack, unpack
-from raysym.runtime.parcel import Parcel
-from raysym.runtime.protocol import Arrays, StepKey, Tap
+from raysym.runtime.parcel import Parcel, types_for
+from raysym.runtime.protocol import Arrays, Linkage, StepKey, Tap
 from raysym.runtime.transport import Address, ChannelClosed, Exchange, Key, Port
 
 STEP_S = 300.0  # how long a step may take before it is called a stall
 START_S = 60.0
+LOAD_S = 600.0  # kernels may be compiled meanwhile
 PROBE_S = 1.0  # how often silent workers are asked what they wait for
 IN_FLIGHT = 4  # steps that may be under way
-
-
-class Fleet(Protocol):
-    """The workers' processes, whoever starts them."""
-
-    names: tuple[str, ...]
-    site: Site
-
-    def call(self, method: str, args: Mapping[str, tuple[Any, ...]], timeout_s: float) -> Any:
-        """Call a method on the workers named; results by worker. WorkerError names a dead one."""
-
-    def start(self, method: str, args: Mapping[str, tuple[Any, ...]]) -> Any:
-        """Begin a call; what `finish` needs."""
-
-    def finish(self, calls: Any, timeout_s: float) -> Any:
-        """The results of a call that was begun."""
-
-    def join_by_mail(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Let the pairs of workers exchange arrays by actor calls."""
-
-    def room(self) -> Mapping[str, float]:
-        """Bytes of shared memory by node."""
-
-    def close(self) -> None:
-        """End the processes."""
 
 
 class _Turn(NamedTuple):
@@ -78,8 +56,15 @@ class ResidentRuntime:
 
     shares_memory = False
 
-    def __init__(self, open_fleet: Any, threads: int = 1, transport: str | None = None) -> None:
+    def __init__(
+        self,
+        open_fleet: Any,
+        threads: int = 1,
+        transport: str | None = None,
+        engines: Engines = INTERPRETED,
+    ) -> None:
         self._open_fleet, self._threads, self._transport = open_fleet, threads, transport
+        self._engines = engines
         self._fleet: Fleet | None = None
         self._secret = secrets.token_bytes(32)
         report = weakref.WeakMethod(self._report)  # the exchange may outlive us until it is closed
@@ -117,8 +102,8 @@ class ResidentRuntime:
                 programs = {phase: p for phase, p in plan.programs[name].items() if p}
                 self._programs.setdefault(name, {}).update(programs)
                 towards = {b: size for (a, b), size in rings.items() if a == name}
-                calls[name] = Parcel(programs), own, towards
-            self._attach(fleet, fleet.call("load", calls, START_S), rings)
+                calls[name] = Parcel(programs), types_for(programs, own, plan), own, towards
+            self._attach(fleet, fleet.call("load", calls, LOAD_S), rings)
 
     def route(self, plan: Plan) -> Plan:
         """The plan with the transport of each of its edges."""
@@ -126,7 +111,7 @@ class ResidentRuntime:
 
     def _start(self, workers: tuple[str, ...]) -> Fleet:
         _close_dropped()
-        fleet: Fleet = self._open_fleet(workers, self._threads, self._secret)
+        fleet: Fleet = self._open_fleet(workers, self._threads, self._secret, self._engines)
         self._fleet = fleet
         self._drop = weakref.finalize(self, _dropped.put, (self._exchange, fleet))
         addresses: dict[str, Address] = fleet.call("address", dict.fromkeys(workers, ()), START_S)
@@ -348,11 +333,19 @@ class ResidentRuntime:
 
     def work_bytes(self, plan: Plan) -> dict[str, int]:
         """Bytes of values that come and go on each worker."""
-        return interpreted_bytes(plan)
+        return self._engines.work_bytes(plan)
 
     def timings(self) -> dict[str, dict[str, float]]:
         """Seconds that each worker spent computing, communicating and waiting so far."""
         return {name: dict(seconds) for name, seconds in self._seconds.items()}
+
+    def linked(self, phase: str) -> dict[str, Linkage]:
+        """How each worker linked the phase; nothing when they are gone."""
+        if self._broken or self._fleet is None:
+            return {}
+        asked = {name: (phase,) for name, own in self._programs.items() if phase in own}
+        found: dict[str, Linkage | None] = self._fleet.call("linked", asked, LOAD_S)
+        return {name: linkage for name, linkage in found.items() if linkage is not None}
 
     # ----- ending
 

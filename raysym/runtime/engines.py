@@ -1,0 +1,65 @@
+"""Engines: what runs the programs of one worker, in whichever process the worker is.
+
+`Interpreter` runs them as they stand; `linked.Linked` turns them into calls of generated kernels.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Protocol
+
+from raysym.errors import MXNetError
+from raysym.planning.plan import Plan, Program
+from raysym.runtime.interpreter import INTERPRETED, Mailbox, Worker
+from raysym.runtime.protocol import Linkage, StepKey, Tap
+from raysym.types import TensorType
+
+
+class Engine(Protocol):
+    """Runs the phases of one worker."""
+
+    worker: Worker
+    programs: dict[str, Program]
+
+    def load(self, programs: Mapping[str, Program], types: Mapping[str, TensorType]) -> None:
+        """Add phases; their resident entries are in the worker's values and stay there."""
+
+    def advance(
+        self, phase: str, mailbox: Mailbox, key: StepKey, start: int = 0, tap: Tap | None = None
+    ) -> int | None:
+        """Run a phase from `start`; where a message was missing, None at the end."""
+
+    def linked(self, phase: str) -> Linkage | None:
+        """How the phase was linked, None when it is interpreted."""
+
+
+class Engines(Protocol):
+    """Opens the engine of each worker; travels to other processes."""
+
+    def open(self, worker: Worker) -> Engine:
+        """The engine of a worker that has nothing loaded yet."""
+
+    def work_bytes(self, plan: Plan) -> dict[str, int]:
+        """Bytes that each worker would plan for values that come and go."""
+
+
+def engines_for(kernels: str, compiling: str = "before") -> Engines:
+    """The engines for "reference" or "generated" kernels.
+
+    `compiling`: "before" the first step, or in the "background" while first steps run on reference
+    kernels. llvmlite is imported when generated kernels are first asked for.
+    """
+    if kernels not in ("reference", "generated"):
+        raise MXNetError(f"bind: kernels: got {kernels!r}, expected 'reference' or 'generated'")
+    if compiling not in ("before", "background"):
+        raise MXNetError(f"bind: compiling: got {compiling!r}, expected 'before' or 'background'")
+    if kernels == "reference":
+        return INTERPRETED
+    try:
+        door = importlib.import_module("raysym.runtime.linked")
+    except ModuleNotFoundError as error:
+        wrong = f"bind: kernels='generated': {error}. Install raysym[kernels]"
+        raise MXNetError(wrong) from error
+    made: Engines = door.LinkedEngines(background=compiling == "background")
+    return made

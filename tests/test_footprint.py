@@ -1,0 +1,88 @@
+"""Planned memory against measured memory, and how an executor tells of it."""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+
+import raysym as mx
+
+pytest.importorskip("llvmlite")
+GROUPS = {"a": mx.cpu(0), "b": mx.cpu(1)}
+
+
+def network() -> mx.Symbol:
+    """Layers of many sizes, all with generated kernels, in two groups."""
+    value = mx.sym.Variable("data")
+    for i, width in enumerate((700, 300, 900, 200)):
+        with mx.AttrScope(ctx_group="ab"[i // 2]):
+            value = mx.sym.FullyConnected(value, num_hidden=width, name=f"fc{i}")
+            value = mx.sym.Activation(value, act_type="relu", name=f"act{i}")
+    with mx.AttrScope(ctx_group="b"):
+        return mx.sym.SoftmaxOutput(value, name="softmax")
+
+
+def bound(**where: Any) -> mx.Executor:
+    return network().simple_bind(mx.cpu(), data=(500, 400), **where)
+
+
+def trained(executor: mx.Executor) -> mx.Executor:
+    executor.forward(is_train=True)
+    executor.backward()
+    return executor
+
+
+# Interpreted workers of one process have their peaks at different times: one of them is measured.
+@pytest.mark.parametrize(
+    ("kernels", "groups"), [("reference", None), ("generated", None), ("generated", GROUPS)]
+)
+def test_the_planned_peak_is_the_measured_one(kernels: str, groups: Any) -> None:
+    where = {"kernels": kernels, "group2ctx": groups}
+    trained(bound(**where))  # kernels are compiled, everything is imported
+    tracemalloc.start()
+    try:
+        executor = trained(bound(**where))
+        trained(executor)
+        measured = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    planned = sum(use.total for use in executor.memory().values())
+    assert abs(measured - planned) < 0.1 * planned
+
+
+@pytest.mark.parametrize("groups", [None, GROUPS], ids=["one", "two"])
+def test_no_part_of_an_arena_is_for_nothing(groups: Any) -> None:
+    executor = bound(kernels="generated", group2ctx=groups)
+    engines = executor._session.runtime.engines  # type: ignore[attr-defined]
+    rng = np.random.default_rng(0)
+    for array in executor.arg_dict.values():
+        array[:] = rng.uniform(0.1, 1, array.shape)
+    arenas = [engine.made[0].arena for engine in engines.values()]
+    for arena in arenas:
+        arena.fill(0xA5)
+    trained(executor)
+    for arena in arenas:
+        assert np.count_nonzero(arena != 0xA5) > 0.9 * arena.nbytes
+
+
+def test_an_executor_tells_its_memory() -> None:
+    net = mx.sym.sin(mx.sym.exp(mx.sym.Variable("x") * 2) + 1, name="wave")
+    for kernels, work in (("reference", 96), ("generated", 64)):
+        executor = net.simple_bind(mx.cpu(), grad_req="null", kernels=kernels, x=(3, 4))
+        use = executor.memory()["cpu:0"]
+        assert (use.arguments, use.heads, use.work, use.total) == (48, 48, work, 96 + work)
+        assert f"\ncpu:0: arguments 48, heads 48, work {work} bytes\n" in executor.debug_str()
+
+
+def test_a_linked_program_is_part_of_the_text() -> None:
+    net = mx.sym.sin(mx.sym.exp(mx.sym.Variable("x") * 2) + 1, name="wave")
+    executor = net.simple_bind(mx.cpu(), grad_req="null", kernels="generated", x=(3, 4))
+    assert (
+        "\ncpu:0: arena 64 bytes\n"
+        "inference:\n"
+        "  call      _mul_scalar+exp+_plus_scalar (flat_map)\n"
+        "  reference wave = sin\n"
+    ) in executor.debug_str()
