@@ -68,7 +68,7 @@ def _family(forward: Forward, dear: float) -> Iterator[Choice]:
     for parts in _SEGMENTS:
         ends = best_cuts(weights, cuts, sum(weights) / parts)
         kept = {entry.node for i in ends for entry in crossing[i]}
-        yield _choice(forward, open_nodes - kept, weights, ends)
+        yield _choice(forward, open_nodes - kept, ends)
 
 
 def _is_open(forward: Forward, node: Node, dear: float) -> bool:
@@ -119,18 +119,21 @@ def best_cuts(weights: Sequence[int], cuts: Sequence[int], limit: float) -> list
     return ends[::-1]
 
 
-def _choice(
-    forward: Forward, dropped: Set[Node], weights: Sequence[int], ends: Sequence[int]
-) -> Choice:
+def _choice(forward: Forward, dropped: Set[Node], ends: Sequence[int]) -> Choice:
     again = _made_again(forward, dropped)
     needed = {*forward.read_later, *(e for node in again for e in node.inputs)}
-    kept = sum(forward.nbytes[e] for n in forward.nodes if n not in again
-               for e in n.entries() if e in needed)  # fmt: skip
-    parts, start = [0], 0
-    for end in (*ends, len(weights) - 1):
-        parts.append(sum(weights[start : end + 1]))
-        start = end + 1
-    return Choice(frozenset(again), kept + max(parts), sum(map(forward.flops, again)))
+    held = worst = start = 0
+    # Backward comes last to the first segment: by then only that, and no later one, is there.
+    for end in (*ends, len(forward.nodes) - 1):
+        made = inside = 0
+        for node in forward.nodes[start : end + 1]:
+            if node in again:
+                inside += sum(forward.nbytes[e] for e in node.entries() if e in forward.read_later)
+            else:
+                made += sum(forward.nbytes[e] for e in node.entries() if e in needed)
+        held, start = held + made, end + 1
+        worst = max(worst, held + inside)
+    return Choice(frozenset(again), worst, sum(map(forward.flops, again)))
 
 
 def _made_again(forward: Forward, dropped: Set[Node]) -> set[Node]:

@@ -6,9 +6,9 @@ most; resident arrays are not in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from raysym.errors import PlacementError
 from raysym.graph import Graph
@@ -18,7 +18,8 @@ from raysym.planning.step import Step, phase_of
 from raysym.planning.tasks import node_cost
 
 MINIMAL = "minimal"
-_TRIALS = 6  # plans that are made before the best is taken
+_TRIALS = 8  # plans that are made before the best is taken
+_SLACK = 1.1  # "minimal" may take so much more than the least where that saves work
 
 # Bytes that a runtime plans on each worker for values that come and go.
 Measure: TypeAlias = Callable[[Plan], Mapping[str, int]]
@@ -39,33 +40,40 @@ class Budget:
 
 def within(budget: Budget, step: Step, planner: Planner) -> tuple[Step, Plan]:
     """The step and plan with the least extra work that fit; PlacementError if none does."""
-    plan = planner(step)
-    best, best_peak = (step, plan), budget.peak(plan)
     limit = -1 if budget.limit == MINIMAL else int(budget.limit)
-    if best_peak <= limit:
-        return best
-    found = choices(_forward(step)) if len(step.phases) == 2 else []
-    for choice in _trials(found, limit):
-        leaner = with_copies(step, choice)
+    tried: list[_Trial] = []
+    for choice in (None, *_worth_trying(step, limit)):
+        leaner = step if choice is None else with_copies(step, choice)
         plan = planner(leaner)
-        peak = budget.peak(plan)
-        if peak < best_peak:
-            best, best_peak = (leaner, plan), peak
-        if peak <= limit:
+        tried.append(_Trial(budget.peak(plan), choice.flops if choice else 0.0, leaner, plan))
+        if tried[-1].peak <= limit:
             return leaner, plan
+    least = min(trial.peak for trial in tried)
     if budget.limit != MINIMAL:
         raise PlacementError(
-            f"bind: memory: got {limit} bytes, expected at least {best_peak}: values that come and "
+            f"bind: memory: got {limit} bytes, expected at least {least}: values that come and "
             f"go need so many in {' and '.join(step.phases)}, recomputed or not"
         )
-    return best
+    small = [trial for trial in tried if trial.peak <= _SLACK * least]
+    best = min(small, key=lambda trial: (trial.flops, trial.peak))
+    return best.step, best.plan
 
 
-def _trials(found: Sequence[Choice], limit: int) -> Iterable[Choice]:
-    """Choices worth a plan: those that may fit, the least work first, then the smallest."""
+class _Trial(NamedTuple):
+    peak: int
+    flops: float
+    step: Step
+    plan: Plan
+
+
+def _worth_trying(step: Step, limit: int) -> Iterable[Choice]:
+    """Choices that may fit, the least work first, then those that seem the smallest."""
+    if len(step.phases) < 2:
+        return []
+    found = choices(_forward(step))
     smallest = sorted(found, key=lambda choice: choice.nbytes)[:_TRIALS]
-    fitting = [choice for choice in found if choice.nbytes <= limit]
-    return dict.fromkeys([*fitting[:_TRIALS], *smallest])
+    fitting = [choice for choice in found if choice.nbytes <= limit][:_TRIALS]
+    return dict.fromkeys([*fitting, *sorted(smallest, key=lambda choice: choice.flops)])
 
 
 def _forward(step: Step) -> Forward:
