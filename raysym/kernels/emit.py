@@ -101,6 +101,14 @@ class Emit:
             total = self.b.add(total, value)
         return self.b.add(total, self.const(known)) if known else total
 
+    def over(self, i: Index, n: int) -> Index:
+        """``i // n`` of what is not negative."""
+        return i // n if isinstance(i, int) else self.b.udiv(i, self.const(n))
+
+    def rest(self, i: Index, n: int) -> Index:
+        """``i % n`` of what is not negative."""
+        return i % n if isinstance(i, int) else self.b.urem(i, self.const(n))
+
     def smaller(self, a: Index, b: int) -> Index:
         """The minimum of an index and a number."""
         if isinstance(a, int):

@@ -10,6 +10,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from raysym.kernels.conv import Geometry, data_space
+from raysym.kernels.correlation import (
+    data_tiles,
+    forward_tiles,
+    gradient_plan,
+    has_tiles,
+    product_plan,
+)
 from raysym.kernels.product import Product
 from raysym.kernels.specs import Spec
 from raysym.op import Op
@@ -155,6 +162,9 @@ def _convolution(op: Any, ins: Types, outs: Types) -> Kernel | None:
     if _is_product(g):
         p = Product(g.n * g.h * g.w, g.f, g.c, turned_b=True, bias=bias)
         return product(p, range(len(ins)))._replace(last=_FILTERS)
+    if has_tiles(g):
+        spec, space = Spec("tiled_forward", (tuple(g), bias)), product_plan(forward_tiles(g)).space
+        return Kernel(spec, tuple(range(len(ins))), space, _FILTERS)
     spec = Spec("conv_forward", (tuple(g), bias))
     return Kernel(spec, tuple(range(len(ins))), g.space(), _FILTERS)
 
@@ -166,6 +176,9 @@ def _convolution_data(op: Any, ins: Types, outs: Types) -> Kernel | None:
         return None
     if _is_product(g):
         return product(Product(g.n * g.h * g.w, g.c, g.f), (0, 1))._replace(last=_FILTERS)
+    if has_tiles(g):
+        space = product_plan(data_tiles(g)).space
+        return Kernel(Spec("tiled_data", (tuple(g),)), (0, 1), space, _FILTERS)
     return Kernel(Spec("conv_data", (tuple(g),)), (0, 1), data_space(g), _FILTERS)
 
 
@@ -175,4 +188,7 @@ def _convolution_weight(op: Any, ins: Types, outs: Types) -> Kernel | None:
     if g is None:
         return None
     both = frozenset({("in", 0), ("in", 1)})
+    if has_tiles(g) and g.r == 3:  # of 5x5 filters, the sums of direct products are closer
+        space = gradient_plan(forward_tiles(g)).space
+        return Kernel(Spec("tiled_weight", (tuple(g),)), (0, 1), space, both)
     return Kernel(Spec("conv_weight", (tuple(g),)), (0, 1), g.space(), both)
