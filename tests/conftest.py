@@ -26,6 +26,11 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--kernels generated``: graphs bound to local CPUs run generated kernels in every test."""
+    parser.addoption("--kernels", choices=("reference", "generated"), default="reference")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run, and say why."""
     for item in items:
@@ -63,3 +68,22 @@ def _fresh_names_and_seed() -> Iterator[None]:
     seed(0)
     with NameManager():
         yield
+
+
+@pytest.fixture(autouse=True)
+def _kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Local runtimes that tests get by default are linked ones when the command line says so."""
+    if request.config.getoption("kernels") != "generated":
+        return
+    from kernel_calls import kernels
+
+    from raysym import binding
+    from raysym.runtime import open_runtime
+    from raysym.runtime.linked import LinkedRuntime
+
+    def linked(wanted: object, threads: int = 1, *rest: str) -> object:
+        if wanted == "local" and rest[-1:] != ("generated",):
+            return LinkedRuntime(threads, kernels())
+        return open_runtime(wanted, threads, *rest)
+
+    monkeypatch.setattr(binding, "open_runtime", linked)

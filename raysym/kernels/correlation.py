@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from raysym.kernels.conv import Geometry
 from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts, runs_of
-from raysym.kernels.gemm import ROWS, tile
+from raysym.kernels.gemm import tile
 from raysym.kernels.moving import PANEL, each_panel, fill
+from raysym.kernels.product import ROWS
 from raysym.kernels.specs import maker
 from raysym.kernels.tiles import (
     Cube,

@@ -6,27 +6,36 @@ A chain is a list of steps in order; operands number the chain's inputs first, t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from raysym.kernels.emit import I64, LANES, Emit, Index, Value
 from raysym.kernels.formulas import FORMULAS
 from raysym.kernels.specs import maker
+from raysym.kernels.typed import constant, load, register_type, store
+from raysym.kernels.vector_ops import compute as compute_one
 from raysym.op import Op, make_op
 
 Given: TypeAlias = tuple[tuple[str, object], ...]
 
 
 class ChainStep(NamedTuple):
-    """One op of a chain: its page's name and parameters, and the numbers of its operands."""
+    """One op of a chain: its page's name and parameters, and the numbers of its operands.
+
+    A step without a name is a traced page: `given` is its program and which values are results.
+    """
 
     op: str
-    given: Given
+    given: Any
     operands: tuple[int, ...]
 
     @staticmethod
     def of(op: Op, operands: Sequence[int]) -> ChainStep:
-        """The step of an op page."""
+        """The step of an op page that has a formula of its own."""
         return ChainStep(op.name, tuple(sorted(op.given().items())), tuple(operands))
+
+    def n_results(self) -> int:
+        """How many values the step makes."""
+        return 1 if self.op else len(self.given[1])
 
 
 Chain: TypeAlias = tuple[ChainStep, ...]
@@ -36,13 +45,34 @@ def compute(e: Emit, chain: Chain, inputs: Sequence[Value]) -> list[Value]:
     """All values of a chain: its inputs, then its results."""
     values = list(inputs)
     for step in chain:
-        op = make_op(step.op, dict(step.given))
-        values.append(FORMULAS[step.op](e, op, *(values[i] for i in step.operands)))
+        operands = [values[i] for i in step.operands]
+        if step.op:
+            op = make_op(step.op, dict(step.given))
+            values.append(FORMULAS[step.op](e, op, *operands))
+        else:
+            made = run_program(e, step.given[0], operands)
+            values += [made[i] for i in step.given[1]]
+    return values
+
+
+def run_program(e: Emit, program: Sequence[Any], operands: Sequence[Value]) -> list[Value]:
+    """All values of a traced page's program, whose loads name operands."""
+    values: list[Value] = []
+    for name, dtype, *rest in program:
+        if name == "load":
+            values.append(operands[rest[0]])
+        elif name == "const":
+            values.append(constant(e, register_type(dtype), rest[0]))
+        else:
+            source = program[rest[-1]][1]
+            values.append(compute_one(e, name, dtype, source, tuple(values[i] for i in rest)))
     return values
 
 
 @maker
-def flat_map(e: Emit, n_inputs: int, chain: Chain, stored: tuple[int, ...]) -> None:
+def flat_map(
+    e: Emit, n_inputs: int, chain: Chain, stored: tuple[int, ...], dtype: str = "float32"
+) -> None:
     """A chain over arrays of one shape; arguments: inputs, results, number of elements."""
     ins = [e.arg(i) for i in range(n_inputs)]
     outs = [e.arg(n_inputs + i) for i in range(len(stored))]
@@ -50,11 +80,11 @@ def flat_map(e: Emit, n_inputs: int, chain: Chain, stored: tuple[int, ...]) -> N
 
     def block(start: Index, lanes: int, unroll: int) -> None:
         columns = [e.plus(start, u * LANES) for u in range(unroll)]
-        loaded = [[e.load(p, column, lanes) for p in ins] for column in columns]
+        loaded = [[load(e, dtype, p, column, 1, lanes) for p in ins] for column in columns]
         for column, inputs in zip(columns, loaded, strict=True):
             values = compute(e, chain, inputs)
             for pointer, i in zip(outs, stored, strict=True):
-                e.store(values[i], pointer, column, lanes)
+                store(e, dtype, values[i], pointer, column, 1, lanes)
 
     full = e.b.and_(n, e.const(~(2 * LANES - 1)))
     with e.b.if_then(e.b.icmp_signed(">", full, e.const(0))):
@@ -70,6 +100,7 @@ def strided_map(
     strides: tuple[tuple[int, ...], ...],
     chain: Chain,
     stored: tuple[int, ...],
+    dtype: str = "float32",
 ) -> None:
     """A chain over inputs that broadcast or lie transposed: for each, its stride on every axis.
 
@@ -85,12 +116,12 @@ def strided_map(
 
         def cells(column: Index, lanes: int) -> None:
             loaded = [
-                e.gather(p, e.plus(start, e.times(column, each[-1])), each[-1], lanes)
+                load(e, dtype, p, e.plus(start, e.times(column, each[-1])), each[-1], lanes)
                 for p, start, each in zip(ins, starts, strides, strict=True)
             ]
             values = compute(e, chain, loaded)
             for pointer, i in zip(outs, stored, strict=True):
-                e.store(values[i], pointer, e.plus(target, column), lanes)
+                store(e, dtype, values[i], pointer, e.plus(target, column), 1, lanes)
 
         e.columns(sizes[-1], cells)
 

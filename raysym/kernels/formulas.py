@@ -197,11 +197,6 @@ def _add_n(e: Emit, op: Any, *xs: Value) -> Value:
     return total
 
 
-@formula("where")
-def _where(e: Emit, op: Any, condition: Value, x: Value, y: Value) -> Value:
-    return e.b.select(e.b.fcmp_unordered("!=", condition, e.zero), x, y)
-
-
 @formula("_full", "_zeros", "_ones")
 def _constant(e: Emit, op: Any) -> Value:
     return e.number({"_zeros": 0.0, "_ones": 1.0}.get(op.name, vars(op).get("value", 0.0)))

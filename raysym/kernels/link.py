@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from raysym.kernels import layers, llvm, norm, softmax  # noqa: F401  (these enter their kernels)
+from raysym.kernels import layers, llvm, lookup, norm, softmax, staged  # noqa: F401  (makers)
 from raysym.kernels.cache import DiskCache, default_folder
 from raysym.kernels.compilers import compile_all
 from raysym.kernels.specs import Kernels

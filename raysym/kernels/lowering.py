@@ -17,6 +17,7 @@ from raysym.kernels.correlation import (
     has_tiles,
     product_plan,
 )
+from raysym.kernels.pages import traced
 from raysym.kernels.product import Product
 from raysym.kernels.specs import Spec
 from raysym.op import Op
@@ -43,13 +44,15 @@ class Kernel(NamedTuple):
 
 Lowering: TypeAlias = Callable[[Any, Types, Types], Kernel | None]
 LOWERINGS: dict[str, Lowering] = {}
+_ANY_DTYPE: set[str] = set()
 
 
-def lowering(*names: str) -> Callable[[Lowering], Lowering]:
-    """Enter a lowering under the names of op pages."""
+def lowering(*names: str, any_dtype: bool = False) -> Callable[[Lowering], Lowering]:
+    """Enter a lowering under the names of op pages; it sees float32 only, or looks for itself."""
 
     def enter(function: Lowering) -> Lowering:
         LOWERINGS.update(dict.fromkeys(names, function))
+        _ANY_DTYPE.update(names if any_dtype else ())
         return function
 
     return enter
@@ -58,9 +61,12 @@ def lowering(*names: str) -> Callable[[Lowering], Lowering]:
 def lower(op: Op, ins: Types, outs: Types) -> Kernel | None:
     """The generated kernel of an op on these types, or None."""
     found = LOWERINGS.get(op.name)
-    if found is None or not all_float32([*ins, *outs]):
-        return None
-    return found(op, ins, outs)
+    if found is not None and (op.name in _ANY_DTYPE or all_float32([*ins, *outs])):
+        kernel = found(op, ins, outs)
+        if kernel is not None:
+            return kernel
+    made = traced(op, tuple(ins), tuple(outs))
+    return made and Kernel(made.spec, made.reads, -(-made.nbytes // 4))
 
 
 def all_float32(types: Types) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from raysym.kernels.elementwise import Chain, ChainStep, collapsed, dense_strides
 from raysym.kernels.formulas import has_formula
 from raysym.kernels.lowering import all_float32
+from raysym.kernels.pages import formula
 from raysym.kernels.specs import Spec
 from raysym.planning.plan import Run
 from raysym.types import Shape, TensorType
@@ -17,12 +18,16 @@ from raysym.types import Shape, TensorType
 FUSIBLE_VIEWS = frozenset({"Reshape", "Flatten", "reshape_like", "expand_dims", "squeeze", "_rows"})
 
 
+FLOATS = ("float32", "float64", "float16")
+
+
 class Group(NamedTuple):
-    """A chain with the names of its inputs and results."""
+    """A chain with the names of its inputs and results ("_": nobody wants it), and its dtype."""
 
     chain: Chain
     reads: tuple[str, ...]
     made: tuple[str, ...]
+    dtype: str
 
 
 def is_view(run: Run, types: Mapping[str, TensorType]) -> bool:
@@ -34,14 +39,25 @@ def is_view(run: Run, types: Mapping[str, TensorType]) -> bool:
 
 
 def is_elementwise(run: Run, types: Mapping[str, TensorType]) -> bool:
-    """True when the run is float32 throughout, has a formula, and its inputs broadcast to it."""
-    if len(run.outs) != 1 or not has_formula(run.op) or run.outs[0] not in types:
-        return False
-    made = types[run.outs[0]]
-    used = [types[arg] for arg in run.args]
-    if not all_float32([made, *used]) or not made.shape:
-        return False
-    return all(_broadcasts(t.shape, made.shape) for t in used)
+    """True when the run is of one dtype, and a formula of inputs that broadcast to its results."""
+    return step_of(run, types) is not None
+
+
+def step_of(run: Run, types: Mapping[str, TensorType]) -> tuple[str, Any] | None:
+    """The name and description of a run as a step of a chain (see `ChainStep`), or None."""
+    if any(out != "_" and out not in types for out in run.outs):
+        return None
+    made = [types[out] for out in run.outs if out != "_"]
+    ins = tuple(types[arg] for arg in run.args)
+    if not made or not made[0].shape or {t.dtype for t in (*ins, *made)} != {made[0].dtype}:
+        return None
+    if has_formula(run.op) and len(run.outs) == 1 and all_float32([*made, *ins]):
+        if all(_broadcasts(t.shape, made[0].shape) for t in ins):
+            return run.op.name, ChainStep.of(run.op, ()).given
+    if made[0].dtype not in FLOATS:
+        return None
+    found = formula(run.op, ins, (made[0],) * len(run.outs))
+    return None if found is None else ("", tuple(found))
 
 
 def _broadcasts(shape: Shape, target: Shape) -> bool:
@@ -49,21 +65,25 @@ def _broadcasts(shape: Shape, target: Shape) -> bool:
     return len(shape) <= len(target) and all(n in (1, m) for n, m in zip(shape, tail, strict=True))
 
 
-def chain_of(runs: Sequence[Any]) -> Group:
+def chain_of(runs: Sequence[Any], types: Mapping[str, TensorType]) -> Group:
     """The chain of elementwise runs in program order."""
     reads: dict[str, int] = {}
-    made: set[str] = set()
+    written: set[str] = set()
     for run in runs:
         for arg in run.args:
-            if arg not in made:
+            if arg not in written:
                 reads.setdefault(arg, len(reads))
-        made.add(run.outs[0])
-    number = dict(reads)
-    steps = []
-    for i, run in enumerate(runs):
-        steps.append(ChainStep.of(run.op, [number[arg] for arg in run.args]))
-        number[run.outs[0]] = len(reads) + i
-    return Group(tuple(steps), tuple(reads), tuple(run.outs[0] for run in runs))
+        written.update(run.outs)
+    number, steps = dict(reads), []
+    made: list[str] = []
+    for run in runs:
+        name, given = step_of(run, types) or ("", ())
+        steps.append(ChainStep(name, given, tuple(number[arg] for arg in run.args)))
+        for out in run.outs:
+            number[out] = len(reads) + len(made)
+            made.append(out)
+    dtype = types[next(name for name in made if name != "_")].dtype
+    return Group(tuple(steps), tuple(reads), tuple(made), dtype)
 
 
 def map_spec(
@@ -73,11 +93,12 @@ def map_spec(
     final = {name: i for i, name in enumerate(group.made)}  # a name may be written twice
     kept = tuple(len(group.reads) + final[name] for name in stored)
     if all(given == shape for given in shapes):
-        return Spec("flat_map", (len(group.reads), group.chain, kept)), (math.prod(shape),)
+        args = (len(group.reads), group.chain, kept, group.dtype)
+        return Spec("flat_map", args), (math.prod(shape),)
     order = (0, *range(2, len(shape)), 1) if last else tuple(range(len(shape)))
     strides = [_strides(given, shape, order) for given in shapes]
     sizes, steps = collapsed([shape[axis] for axis in order], strides)
-    return Spec("strided_map", (sizes, steps, group.chain, kept)), ()
+    return Spec("strided_map", (sizes, steps, group.chain, kept, group.dtype)), ()
 
 
 def _strides(given: Shape, shape: Shape, order: Sequence[int]) -> tuple[int, ...]:

@@ -129,7 +129,7 @@ class _Tracer:
     ) -> Item:
         kind = None
         if type(instruction) is Run and is_elementwise(instruction, self.found.types):
-            kind = self.found.types[instruction.outs[0]].shape
+            kind = next(self.found.types[out] for out in instruction.outs if out != "_")
         writes = tuple(direct.get(name, name) for name in writes_of(instruction))
         reads = reads_of(instruction)
         if type(instruction) is Run and is_view(instruction, self.found.types):
@@ -270,9 +270,10 @@ class _Tracer:
     def _elementwise(
         self, runs: Sequence[Any], positions: set[int], direct: Mapping[str, str]
     ) -> None:
-        chain = chain_of([replace(r, outs=(direct.get(r.outs[0], r.outs[0]),)) for r in runs])
+        renamed = [replace(r, outs=tuple(direct.get(out, out) for out in r.outs)) for r in runs]
+        chain = chain_of(renamed, self.found.types)
         stored = [n for n in dict.fromkeys(chain.made) if self._is_wanted(n, positions)]
-        shape = self.found.types[runs[-1].outs[0]].shape
+        shape = self.found.types[next(n for n in chain.made if n != "_")].shape
         last = any((name, True) in self.places for name in chain.reads)
         places = [self._read(name, last and self._is_image(name, shape)) for name in chain.reads]
         outs = [self._write(name, last, direct) for name in stored]
@@ -290,6 +291,8 @@ class _Tracer:
         return self.found.types[name].shape == tuple(shape)
 
     def _is_wanted(self, name: str, positions: set[int]) -> bool:
+        if name == "_":
+            return False
         if name in self.found.homes:
             return True
         return any(p != self.name or at not in positions for p, at in self.readers.get(name, ()))

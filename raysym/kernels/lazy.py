@@ -1,0 +1,379 @@
+"""Lazy arrays: an op page's kernel runs on them once, and what it would compute is written down.
+
+A lazy array is an expression over buffers; views only change how its leaves step through memory.
+Reductions, joined arrays and reshaped expressions become buffers of their own: a `Recorder` keeps
+the stages that fill them, in order. Whatever a page asks for beyond that is `Untraceable`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from raysym.kernels.expressions import (
+    IOTA,
+    Call,
+    Const,
+    Expression,
+    Leaf,
+    Lines,
+    Stage,
+    Target,
+    Untraceable,
+    calls_of,
+    dense,
+    leaves_of,
+    mapped,
+    regrouped,
+    viewed,
+)
+from raysym.types import Shape
+
+COSTLY = frozenset({"exp", "expm1", "log", "log1p", "tanh", "power", "erf", "sin", "cos"})
+
+
+@dataclass
+class Recorder:
+    """Buffers by number with their size and dtype, inputs first, and the stages in order."""
+
+    buffers: list[tuple[int, str]] = field(default_factory=list)
+    stages: list[Stage] = field(default_factory=list)
+
+    def input(self, shape: Shape, dtype: str) -> Lazy:
+        """A new input."""
+        return self.buffer(shape, dtype)
+
+    def buffer(self, shape: Shape, dtype: str) -> Lazy:
+        """A lazy array that is all of a new buffer."""
+        self.buffers.append((math.prod(shape), dtype))
+        return Lazy(self, Leaf(len(self.buffers) - 1, dtype, 0, dense(shape)), shape)
+
+    def constant(self, value: Any, shape: Shape, dtype: str) -> Lazy:
+        """The same number everywhere."""
+        return Lazy(self, Const(value, dtype), shape)
+
+    def store(self, values: Sequence[tuple[Leaf, Lazy]]) -> None:
+        """Write values of one shape to their places, in one loop."""
+        if not all(values[0][1].shape):
+            return
+        lines = Lines()
+        results = [lines.add(lazy.node) for _, lazy in values]
+        targets = tuple(
+            Target(leaf.buffer, leaf.dtype, leaf.offset, leaf.strides, result)
+            for (leaf, _), result in zip(values, results, strict=True)
+        )
+        self.stages.append(Stage(values[0][1].shape, "", targets, tuple(lines.made)))
+
+    def nothing(self, kind: str, lazy: Lazy, axes: Sequence[int], dtype: str) -> Lazy:
+        """What a reduction makes of no elements."""
+        if kind not in ("add", "multiply"):
+            raise Untraceable("an extreme of nothing")
+        shape = tuple(1 if i in axes else n for i, n in enumerate(lazy.shape))
+        return self.constant(np.dtype(dtype).type(kind == "multiply").item(), shape, dtype)
+
+    def fold(self, kind: str, lazy: Lazy, axes: Sequence[int], dtype: str) -> Lazy:
+        """A reduction, its axes kept with length 1."""
+        if not all(lazy.shape):
+            return self.nothing(kind, lazy, axes, dtype)
+        if any(part.name in COSTLY for part in calls_of(lazy.node)):
+            lazy = lazy.stored()
+        shape = tuple(1 if i in axes else n for i, n in enumerate(lazy.shape))
+        made = self.buffer(shape, dtype)
+        assert isinstance(made.node, Leaf)
+        strides = tuple(0 if i in axes else step for i, step in enumerate(made.node.strides))
+        lines = Lines()
+        result = lines.add(cast(lazy, dtype).node)
+        target = Target(made.node.buffer, dtype, 0, strides, result)
+        self.stages.append(Stage(lazy.shape, kind, (target,), tuple(lines.made)))
+        return made
+
+
+# ----- the array
+
+
+def dtype_of(value: Any) -> Any:
+    """What NumPy's promotion takes for a value: a dtype, or a weak Python number."""
+    return np.dtype(value.dtype) if hasattr(value, "dtype") else value
+
+
+class Lazy:
+    """What a page's kernel gets for an array."""
+
+    __array_ufunc__ = None  # NumPy scalars leave operators to this class
+
+    def __init__(self, recorder: Recorder, node: Expression, shape: Shape) -> None:
+        self.recorder, self.node, self.shape = recorder, node, tuple(map(int, shape))
+
+    @property
+    def dtype(self) -> Any:
+        return np.dtype(self.node.dtype)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def T(self) -> Lazy:
+        return self.transpose()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __bool__(self) -> bool:
+        raise Untraceable("numbers decide what is computed")
+
+    __float__ = __int__ = __index__ = __iter__ = __array__ = __bool__
+
+    # ----- elementwise
+
+    def astype(self, dtype: Any, copy: bool = True) -> Lazy:
+        made = cast(self, np.dtype(dtype).name)
+        return made.copy() if copy else made
+
+    def become(self, made: Lazy) -> Lazy:
+        """Written over, as an operator in place or ``out=`` does it."""
+        if made.shape != self.shape:
+            raise Untraceable("written over with another shape")
+        self.node = cast(made, self.node.dtype).node
+        return self
+
+    def copy(self) -> Lazy:
+        return Lazy(self.recorder, self.node, self.shape)
+
+    def __neg__(self) -> Lazy:
+        return call("negative", self)
+
+    def __abs__(self) -> Lazy:
+        return call("abs", self)
+
+    def __invert__(self) -> Lazy:
+        return call("logical_not", self, dtype="bool")
+
+    def __pow__(self, other: Any) -> Lazy:
+        return call("power", self, other)
+
+    # ----- views
+
+    def view_as(self, view: Callable[[Any], Any]) -> Lazy:
+        """Through a NumPy view."""
+        shape = view(np.lib.stride_tricks.as_strided(np.zeros(1, np.int8), self.shape,
+                                                     (0,) * self.ndim)).shape  # fmt: skip
+        node = mapped(self.node, lambda leaf: viewed(leaf, self.shape, view))
+        return Lazy(self.recorder, node, shape)
+
+    def __getitem__(self, key: Any) -> Lazy:
+        if not is_basic(key):
+            raise Untraceable("indices that are arrays")
+        return self.view_as(lambda a: a[as_view(key)])
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if not is_basic(key):
+            raise Untraceable("indices that are arrays")
+        made = self.recorder.buffer(self.shape, self.node.dtype)
+        assert isinstance(made.node, Leaf)
+        self.recorder.store([(made.node, self)])
+        part = made[key] if key is not Ellipsis else made
+        write(part, value)
+        self.node = made.node
+
+    def transpose(self, *axes: Any) -> Lazy:
+        order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
+        return self.view_as(lambda a: np.transpose(a, order or None))
+
+    def swapaxes(self, a: int, b: int) -> Lazy:
+        return self.view_as(lambda array: np.swapaxes(array, a, b))
+
+    def diagonal(self, *place: int) -> Lazy:
+        return self.view_as(lambda a: np.diagonal(a, *place))
+
+    def squeeze(self, axis: Any = None) -> Lazy:
+        return self.view_as(lambda a: np.squeeze(a, axis))
+
+    def reshape(self, *shape: Any) -> Lazy:
+        wanted = (
+            shape[0] if len(shape) == 1 and not isinstance(shape[0], int | np.integer) else shape
+        )
+        new = filled(tuple(map(int, wanted)), self.size)
+        if new == self.shape:
+            return self
+        steps = {
+            id(leaf): regrouped(self.shape, leaf.strides, new) for leaf in leaves_of(self.node)
+        }
+        if None in steps.values():
+            return self.stored().reshape(new)
+
+        def change(leaf: Leaf) -> Leaf:
+            return Leaf(leaf.buffer, leaf.dtype, leaf.offset, steps[id(leaf)] or ())
+
+        return Lazy(self.recorder, mapped(self.node, change), new)
+
+    def stored(self) -> Lazy:
+        """The same as a buffer of its own, from now on."""
+        if not is_whole(self):
+            made = self.recorder.buffer(self.shape, self.node.dtype)
+            assert isinstance(made.node, Leaf)
+            self.recorder.store([(made.node, self)])
+            self.node = made.node
+        return self
+
+    # ----- reductions
+
+    def folded(self, kind: str, axis: Any, keepdims: bool, dtype: str) -> Lazy:
+        """A reduction in a dtype."""
+        axes = range(self.ndim) if axis is None else (axis if isinstance(axis, tuple) else (axis,))
+        axes = tuple(a % self.ndim for a in axes)
+        made = self.recorder.fold(kind, self, axes, dtype)
+        kept = [n for i, n in enumerate(self.shape) if i not in axes]
+        return made if keepdims else made.reshape(kept)
+
+    def sum(self, axis: Any = None, keepdims: bool = False, dtype: Any = None) -> Lazy:
+        return self.folded("add", axis, keepdims, summing(self, dtype))
+
+    def prod(self, axis: Any = None, keepdims: bool = False, dtype: Any = None) -> Lazy:
+        return self.folded("multiply", axis, keepdims, summing(self, dtype))
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Lazy:
+        total = self.sum(axis, keepdims)
+        return call("divide", total, self.size // max(1, total.size))
+
+    def max(self, axis: Any = None, keepdims: bool = False) -> Lazy:
+        return self.folded("maximum", axis, keepdims, self.node.dtype)
+
+    def min(self, axis: Any = None, keepdims: bool = False) -> Lazy:
+        return self.folded("minimum", axis, keepdims, self.node.dtype)
+
+    def any(self, axis: Any = None, keepdims: bool = False) -> Lazy:
+        return self.folded("logical_or", axis, keepdims, "bool")
+
+    def all(self, axis: Any = None, keepdims: bool = False) -> Lazy:
+        return self.folded("logical_and", axis, keepdims, "bool")
+
+
+def summing(lazy: Lazy, dtype: Any) -> str:
+    """The dtype in which NumPy adds up."""
+    if dtype is not None:
+        return str(np.dtype(dtype).name)
+    return "int64" if lazy.dtype.kind in "iub" else lazy.dtype.name
+
+
+def filled(shape: Shape, size: int) -> Shape:
+    """A shape whose -1 is worked out."""
+    if -1 not in shape:
+        return shape
+    rest = math.prod(n for n in shape if n != -1)
+    return tuple(size // rest if n == -1 else n for n in shape)
+
+
+def is_basic(key: Any) -> bool:
+    """True for indices that make views."""
+    parts = key if isinstance(key, tuple) else (key,)
+    return all(p is None or p is Ellipsis or isinstance(p, slice | int) for p in parts)
+
+
+def is_whole(lazy: Lazy) -> bool:
+    """True when it is a contiguous buffer from its first element to its last."""
+    leaf = lazy.node
+    if not isinstance(leaf, Leaf) or leaf.buffer == IOTA or leaf.offset:
+        return False
+    steps = zip(lazy.shape, leaf.strides, dense(lazy.shape), strict=True)
+    same = all(n == 1 or a == b for n, a, b in steps)
+    return same and lazy.recorder.buffers[leaf.buffer][0] == lazy.size
+
+
+def as_view(key: Any) -> Any:
+    """A basic index that gives an array, also where one number is left."""
+    parts = key if isinstance(key, tuple) else (key,)
+    return parts if any(p is Ellipsis for p in parts) else (*parts, ...)
+
+
+def write(place: Lazy, value: Any) -> None:
+    """A stage that stores a value (broadcast) in a part of a buffer."""
+    assert isinstance(place.node, Leaf)
+    made = broadcast(as_lazy(place.recorder, value, place.dtype), place.shape)
+    place.recorder.store([(place.node, cast(made, place.node.dtype))])
+
+
+def as_lazy(recorder: Recorder, value: Any, dtype: Any) -> Lazy:
+    """A value as a lazy array; numbers get the dtype."""
+    if isinstance(value, Lazy):
+        return value
+    if hasattr(value, "shape") and value.shape:
+        raise Untraceable("an array of numbers")
+    return recorder.constant(np.dtype(dtype).type(value).item(), (), np.dtype(dtype).name)
+
+
+def broadcast(lazy: Lazy, shape: Shape) -> Lazy:
+    """Repeated to a shape."""
+    if lazy.shape == tuple(shape):
+        return lazy
+    return lazy.view_as(lambda a: np.broadcast_to(a, shape))
+
+
+def cast(lazy: Lazy, dtype: str) -> Lazy:
+    """In another dtype."""
+    if lazy.node.dtype == dtype:
+        return lazy
+    return Lazy(lazy.recorder, Call("cast", dtype, (lazy.node,)), lazy.shape)
+
+
+# ----- calls
+
+_CONDITIONS = frozenset({
+    "equal", "not_equal", "greater", "greater_equal", "less", "less_equal", "logical_and",
+    "logical_or", "logical_xor", "logical_not", "isnan", "isinf", "isfinite",
+})  # fmt: skip
+
+
+def call(name: str, *values: Any, dtype: str | None = None) -> Lazy:
+    """An elementwise function of arrays and numbers, with NumPy's rules for dtypes and shapes."""
+    lazies = [v for v in values if isinstance(v, Lazy)]
+    recorder = lazies[0].recorder
+    common = np.result_type(*map(dtype_of, values))
+    if name in ("logical_and", "logical_or", "logical_xor", "logical_not"):
+        common = np.dtype("bool")
+    elif name not in _CONDITIONS and common.kind != "f" and name not in _EXACT:
+        common = np.dtype("float64")
+    parts = [as_lazy(recorder, v, common) for v in values]
+    shape = np.broadcast_shapes(*(p.shape for p in parts))
+    nodes = tuple(cast(broadcast(p, shape), common.name).node for p in parts)
+    made = "bool" if name in _CONDITIONS else common.name
+    return Lazy(recorder, Call(name, dtype or made, nodes), shape)
+
+
+_EXACT = frozenset({"add", "subtract", "multiply", "negative", "abs", "maximum", "minimum", "sign"})
+
+
+def _operator(name: str) -> tuple[Callable[..., Lazy], Callable[..., Lazy]]:
+    return (lambda a, b: call(name, a, b)), (lambda a, b: call(name, b, a))
+
+
+def _in_place(name: str) -> Callable[..., Lazy]:
+    def run(a: Lazy, b: Any) -> Lazy:
+        return a.become(call(name, a, b))
+
+    return run
+
+
+for _name, _function in {
+    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide",
+    "and": "logical_and", "or": "logical_or", "xor": "logical_xor", "mod": "remainder",
+}.items():  # fmt: skip
+    _plain, _turned = _operator(_function)
+    setattr(Lazy, f"__{_name}__", _plain)
+    setattr(Lazy, f"__r{_name}__", _turned)
+    setattr(Lazy, f"__i{_name}__", _in_place(_function))
+for _name, _function in {
+    "eq": "equal", "ne": "not_equal", "gt": "greater", "ge": "greater_equal", "lt": "less",
+    "le": "less_equal",
+}.items():  # fmt: skip
+    setattr(Lazy, f"__{_name}__", _operator(_function)[0])
+Lazy.__rpow__ = _operator("power")[1]  # type: ignore[attr-defined]
+Lazy.__hash__ = object.__hash__  # type: ignore[method-assign]

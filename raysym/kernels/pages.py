@@ -1,0 +1,177 @@
+"""Generated kernels straight from op pages: the reference kernel runs once on lazy arrays.
+
+What it does becomes stages of one kernel (see lazy.py); an elementwise page becomes a program that
+joins the loops of others. A page that asks for more than there is code for runs as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from raysym.kernels.expressions import IOTA, READS, Leaf, Lines, Program, Stage, Untraceable, dense
+from raysym.kernels.lazy import Lazy, Recorder, is_whole
+from raysym.kernels.lazy_numpy import LazyNumpy
+from raysym.kernels.specs import Spec
+from raysym.kernels.typed import DTYPES, NBYTES
+from raysym.kernels.vector_ops import is_known
+from raysym.op import Op
+from raysym.types import Shape, TensorType
+
+MOST_STAGES = 64  # a page with more of them is a loop written out: no code for that
+_ALIGNED = 64
+
+
+class Traced(NamedTuple):
+    """A page's kernel: a spec, the inputs that it reads, and its memory besides arguments."""
+
+    spec: Spec
+    reads: tuple[int, ...]
+    nbytes: int
+
+
+@lru_cache(maxsize=4096)
+def traced(op: Op, ins: tuple[TensorType, ...], outs: tuple[TensorType, ...]) -> Traced | None:
+    """The kernel of an op on these types, or None; arguments: inputs, results, memory."""
+    found = _run(op, ins, outs)
+    if found is None:
+        return None
+    recorder, results = found
+    try:
+        made = _outputs(recorder, results, len(ins))
+    except Untraceable:
+        return None
+    if len(recorder.stages) > MOST_STAGES or not all(_has_code(s) for s in recorder.stages):
+        return None
+    used = {line[2] for stage in recorder.stages for line in stage.program if line[0] in READS}
+    outer = [*(i for i in range(len(ins)) if i in used), *made]
+    rest = [i for i in range(len(ins), len(recorder.buffers)) if i not in outer]
+    stages = tuple(_renumbered(stage, [*outer, *rest]) for stage in recorder.stages)
+    inner, nbytes = _layout([recorder.buffers[i] for i in rest])
+    reads = tuple(outer[: len(outer) - len(made)])
+    return Traced(Spec("staged", (len(outer), inner, stages)), reads, nbytes)
+
+
+@lru_cache(maxsize=4096)
+def formula(op: Op, ins: tuple[TensorType, ...], outs: tuple[TensorType, ...]) -> Formula | None:
+    """The elementwise program of an op whose inputs only broadcast to its results, or None."""
+    found = _run(op, ins, outs)
+    if found is None or found[0].stages:
+        return None
+    lines = Lines()
+    try:
+        results = tuple(lines.add(lazy.node) for lazy in found[1])
+    except Untraceable:
+        return None
+    program = tuple(lines.made)
+    if not all(lazy.shape == outs[0].shape for lazy in found[1]) or not _is_known(program):
+        return None
+    loads = [line for line in program if line[0] == "load"]
+    if not all(_is_spread(line, ins, outs[0].shape) for line in loads):
+        return None
+    if any(line[0] == "fetch" for line in program):
+        return None
+    short = tuple(line[:3] if line[0] == "load" else line for line in program)
+    return Formula(short, results)
+
+
+class Formula(NamedTuple):
+    """A program whose loads name operands, and which of its values are results."""
+
+    program: Program
+    results: tuple[int, ...]
+
+
+def _is_spread(line: Sequence[Any], ins: Sequence[TensorType], target: Shape) -> bool:
+    """True when a load reads an input as NumPy broadcasts it."""
+    _, _, buffer, offset, steps = line
+    if buffer == IOTA or offset:
+        return False
+    shape = ins[buffer].shape
+    missing = len(target) - len(shape)
+    if missing < 0:
+        return False
+    wanted = (0,) * missing + tuple(
+        0 if n != m else step
+        for n, m, step in zip(shape, target[missing:], dense(shape), strict=True)
+    )
+    return all(n == 1 or a == b for n, a, b in zip(target, steps, wanted, strict=True))
+
+
+# ----- the trace
+
+
+def _run(
+    op: Op, ins: Sequence[TensorType], outs: Sequence[TensorType]
+) -> tuple[Recorder, list[Lazy]] | None:
+    """What the page's kernel makes of lazy inputs; None if it cannot be followed."""
+    if op.random or op.stateful or not _is_plain([*ins, *outs]):
+        return None
+    recorder = Recorder()
+    arrays = [recorder.input(t.shape, t.dtype) for t in ins]
+    try:
+        made = op.forward(LazyNumpy(recorder), *arrays)
+        results = list(made) if isinstance(made, tuple) else [made]
+        if len(results) != len(outs) or not all(isinstance(r, Lazy) for r in results):
+            return None
+    except Exception:  # whatever a page does that lazy arrays cannot: it runs its reference kernel
+        return None
+    same = all(
+        (r.shape, r.node.dtype) == (t.shape, t.dtype) for r, t in zip(results, outs, strict=True)
+    )
+    return (recorder, results) if same else None
+
+
+def _is_plain(types: Sequence[TensorType]) -> bool:
+    return all(t.dtype in DTYPES and t.size and all(t.shape) for t in types)
+
+
+def _outputs(recorder: Recorder, results: Sequence[Lazy], n_inputs: int) -> list[int]:
+    """The buffers of the results; those that are none of their own yet are stored in one."""
+    taken: list[int] = []
+    pending: list[tuple[Leaf, Lazy]] = []
+    for lazy in results:
+        leaf = lazy.node
+        if is_whole(lazy) and isinstance(leaf, Leaf) and leaf.buffer >= n_inputs:
+            if leaf.buffer not in taken:
+                taken.append(leaf.buffer)
+                continue
+        made = recorder.buffer(lazy.shape, lazy.node.dtype)
+        assert isinstance(made.node, Leaf)
+        taken.append(made.node.buffer)
+        pending.append((made.node, lazy))
+    for shape in dict.fromkeys(lazy.shape for _, lazy in pending):
+        recorder.store([pair for pair in pending if pair[1].shape == shape])
+    return taken
+
+
+def _renumbered(stage: Stage, order: Sequence[int]) -> Stage:
+    number = {old: new for new, old in enumerate(order)} | {-1: -1}
+    program = tuple(
+        (*line[:2], number[line[2]], *line[3:]) if line[0] in READS else line
+        for line in stage.program
+    )
+    targets = tuple(t._replace(buffer=number[t.buffer]) for t in stage.targets)
+    return stage._replace(targets=targets, program=program)
+
+
+def _has_code(stage: Stage) -> bool:
+    return _is_known(stage.program) and (
+        not stage.fold or is_known(stage.fold, stage.targets[0].dtype)
+    )
+
+
+def _is_known(program: Program) -> bool:
+    return all(
+        line[0] in (*READS, "const") or is_known(line[0], program[line[-1]][1]) for line in program
+    )
+
+
+def _layout(buffers: Sequence[tuple[int, str]]) -> tuple[tuple[int, ...], int]:
+    """Where buffers begin in one piece of memory, and its size."""
+    starts, end = [], 0
+    for size, dtype in buffers:
+        starts.append(end)
+        end += -(-size * NBYTES[dtype] // _ALIGNED) * _ALIGNED
+    return tuple(starts), end
