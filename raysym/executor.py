@@ -127,7 +127,7 @@ class Executor:
         by steps that begin later, and gradients and states are those of the newest step.
         """
         homes = [f"output:{i}" for i in range(len(self.outputs))]
-        made = [home for home in homes if home in self._session.mode("step")[1].homes]
+        made = self._session.made("step", homes)
         for found in self._session.stream(map(self._begin, batches), made):
             yield [
                 found[home] if home in found else output.asnumpy()
@@ -336,7 +336,7 @@ class Executor:
         ``cluster.measured(executor.profile().nodes)`` places the next bind by them.
         """
         plan = self._session.mode("training")[1]
-        return profile_plan(plan, {h: self._session.arrays[h].asnumpy() for h in plan.homes}, steps)
+        return profile_plan(plan, self._session.contents(plan), steps)
 
     def timings(self) -> dict[str, dict[str, float]]:
         """Seconds that each worker has spent computing, communicating and waiting."""

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from raysym.context import cpu, of_worker
+from raysym.device import place, to_numpy
 from raysym.errors import MXNetError, WorkerError
 from raysym.graph import Node
 from raysym.nd.creation import zeros
@@ -22,8 +23,10 @@ from raysym.planning.compile import compile_plan
 from raysym.planning.lean import Budget
 from raysym.planning.pipeline import STEP, WHOLE, Pipeline
 from raysym.planning.plan import Plan, split_entry
+from raysym.planning.shares import Share, joined
 from raysym.planning.step import Bound, Step
 from raysym.runtime.protocol import Runtime, StepKey, Tap
+from raysym.types import Shape, TensorType
 from scheduler.collector import collection_paused
 
 MODE_OF_PHASE = {
@@ -43,13 +46,15 @@ class Session:
     bound: Bound
     placement: Mapping[Node, str]
     runtime: Runtime
-    arrays: dict[str, NDArray]  # resident entry -> the array that users see
+    arrays: dict[str, NDArray]  # the arrays that users see, by the name of their home
     memory: Mapping[str, float] = field(default_factory=dict)
     modes: dict[str, tuple[Step, Plan]] = field(default_factory=dict)
     tap: Tap | None = None
     pipeline: Pipeline = WHOLE
     limit: int | str | None = None  # bytes for values that come and go, see planning/lean.py
-    _pushed: dict[str, int] = field(default_factory=dict)
+    _pushed: dict[str, int] = field(default_factory=dict)  # resident entry -> version of its array
+    _shares: dict[str, tuple[Share, Shape]] = field(default_factory=dict)
+    _entries: dict[str, tuple[str, ...]] = field(default_factory=dict)  # array -> entries, to read
     _outdated: set[str] = field(default_factory=set)  # modes compiled before a monitor came or went
 
     def mode(self, name: str) -> tuple[Step, Plan]:
@@ -74,19 +79,60 @@ class Session:
         return self.modes[name]
 
     def _load(self, plan: Plan) -> None:
-        for home in plan.homes:
-            if home not in self.arrays:  # head gradients are internal
-                kind = plan.types[home]
-                ctx = of_worker(plan.homes[home]) if self.runtime.shares_memory else cpu()
-                self.arrays[home] = zeros(kind.shape, ctx, kind.dtype)
-        fresh = {home for home in plan.homes if home not in self._pushed}
-        self.runtime.load(plan, {home: self._read(home) for home in fresh})
-        self._pushed.update({home: self.arrays[home].chunk.version for home in fresh})
+        fresh = [entry for entry in plan.homes if entry not in self._shares]
+        for entry in fresh:
+            share, kind = Share.of(entry), plan.types[entry]
+            self._shares[entry] = share, kind.shape
+            if share.is_part:
+                before = self._entries.get(share.home, ())
+                self._entries[share.home] = (*before, entry)
+            elif not share.is_copy:
+                self._entries[share.home] = (entry,)
+            if share.home not in self.arrays:  # head gradients and the optimizer's states
+                self.arrays[share.home] = self._internal(share, kind, plan.homes[entry])
+        self.runtime.load(plan, {e: self._first(e, plan.homes[e]) for e in fresh})
+        self._pushed.update({entry: self._array(entry).chunk.version for entry in fresh})
 
-    def _read(self, home: str) -> Any:
-        array = self.arrays[home]
-        array.chunk.read()
-        return array.data
+    def _internal(self, share: Share, kind: TensorType, worker: str) -> NDArray:
+        if share.is_part:
+            head = int(share.home.removeprefix("head_grad:"))
+            kind = self.bound.types[self.bound.graph.outputs[head]]
+        ctx = of_worker(worker) if self.runtime.shares_memory else cpu()
+        return zeros(kind.shape, ctx, kind.dtype)
+
+    def _array(self, entry: str) -> NDArray:
+        return self.arrays[self._shares[entry][0].home]
+
+    def _read(self, entry: str) -> Any:
+        """The newest content of a resident entry, as a view of the user's array."""
+        share, shape = self._shares[entry]
+        return share.cut(self.arrays[share.home].data, shape)
+
+    def _first(self, entry: str, worker: str) -> Any:
+        """What a resident entry starts with; further copies have a memory of their own."""
+        content = self._read(entry)
+        is_own = self.runtime.shares_memory and self._shares[entry][0].is_copy
+        return place(content, of_worker(worker)) if is_own else content
+
+    def contents(self, plan: Plan) -> dict[str, Any]:
+        """Host arrays with the newest content of all resident entries of a plan."""
+        return {entry: to_numpy(self._read(entry)) for entry in plan.homes}
+
+    def made(self, mode: str, homes: Iterable[str]) -> list[str]:
+        """Those of the arrays that a mode keeps on the workers."""
+        held = {Share.of(entry).home for entry in self.mode(mode)[1].homes}
+        return [home for home in homes if home in held]
+
+    def fetch(self, homes: Iterable[str]) -> dict[str, Any]:
+        """The newest content of arrays, as the workers have it."""
+        names = [entry for home in homes for entry in self._entries[home]]
+        return self._joined(homes, self.runtime.fetch(names))
+
+    def _joined(self, homes: Iterable[str], found: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            home: joined(self.arrays[home].shape, [found[e] for e in self._entries[home]])
+            for home in homes
+        }
 
     def watch(self, tap: Tap | None) -> None:
         """Call `tap` with every value that a phase computes; None ends it.
@@ -124,13 +170,14 @@ class Session:
         try:
             for key in keys:
                 plan = self.mode(STEP)[1]
+                entries = [entry for home in wanted for entry in self._entries[home]]
                 self._push(plan.homes)
-                tickets.append(self.runtime.submit((STEP,), key, wanted))
+                tickets.append(self.runtime.submit((STEP,), key, entries))
                 self._mark(plan.written(STEP))
                 if len(tickets) == IN_FLIGHT:
-                    yield self.runtime.result(tickets.popleft())
+                    yield self._joined(wanted, self.runtime.result(tickets.popleft()))
             while tickets:
-                yield self.runtime.result(tickets.popleft())
+                yield self._joined(wanted, self.runtime.result(tickets.popleft()))
         finally:
             with suppress(MXNetError):  # a stream that was left early, or ended by an error
                 for ticket in tickets:
@@ -144,17 +191,20 @@ class Session:
             where = f"belongs to {node.op.name} '{node.name}', made at {node.source}"
             error.args = (f"{error.args[0]}\n  {where}", *error.args[1:])
 
-    def _push(self, homes: Iterable[str]) -> None:
-        changed = [h for h in homes if self._pushed[h] != self.arrays[h].chunk.version]
-        if changed and not self.runtime.shares_memory:
-            self.runtime.push({home: self._read(home) for home in changed})
-        for home in changed:
-            self._read(home)
-            self._pushed[home] = self.arrays[home].chunk.version
+    def _push(self, entries: Iterable[str]) -> None:
+        changed = [e for e in entries if self._pushed[e] != self._array(e).chunk.version]
+        shares = self.runtime.shares_memory
+        away = [e for e in changed if not shares or self._shares[e][0].is_copy]
+        if away:
+            self.runtime.push({entry: self._read(entry) for entry in away})
+        for entry in changed:
+            self._read(entry)
+            self._pushed[entry] = self._array(entry).chunk.version
 
-    def _mark(self, homes: Iterable[str]) -> None:
-        homes = list(homes)
-        pulls = {} if self.runtime.shares_memory else _pulls(self.runtime, homes)
+    def _mark(self, entries: Iterable[str]) -> None:
+        entries = list(entries)
+        homes = list(dict.fromkeys(self._shares[entry][0].home for entry in entries))
+        pulls = {} if self.runtime.shares_memory else _pulls(self, homes)
         for home in homes:
             array = self.arrays[home]
             if self.runtime.shares_memory:
@@ -162,8 +212,9 @@ class Session:
             elif array.size == array.chunk.data.size:
                 array.chunk.mark_stale(pulls[home])
             else:  # a part of a larger block: other parts must stay
-                array[...] = self.runtime.fetch([home])[home]
-            self._pushed[home] = array.chunk.version
+                array[...] = self.fetch([home])[home]
+        for entry in entries:
+            self._pushed[entry] = self._array(entry).chunk.version
 
     def close(self) -> None:
         """Bring home what only the workers hold, then let them go."""
@@ -173,7 +224,7 @@ class Session:
         self.runtime.close()
 
 
-def _pulls(runtime: Runtime, homes: Sequence[str]) -> dict[str, Callable[[], Any]]:
+def _pulls(session: Session, homes: Sequence[str]) -> dict[str, Callable[[], Any]]:
     """How to bring home what a phase wrote: who reads one gradient soon reads them all.
 
     The first pull of a kind (outputs, gradients, states) fetches all of that kind in one go.
@@ -184,11 +235,11 @@ def _pulls(runtime: Runtime, homes: Sequence[str]) -> dict[str, Callable[[], Any
     found: dict[str, Callable[[], Any]] = {}
     for group in kinds.values():
         held: dict[str, Any] = {}
-        found.update({home: partial(_pull, runtime, home, group, held) for home in group})
+        found.update({home: partial(_pull, session, home, group, held) for home in group})
     return found
 
 
-def _pull(runtime: Runtime, home: str, group: Sequence[str], held: dict[str, Any]) -> Any:
+def _pull(session: Session, home: str, group: Sequence[str], held: dict[str, Any]) -> Any:
     if home not in held:
-        held.update(runtime.fetch(group))
+        held.update(session.fetch(group))
     return held.pop(home)

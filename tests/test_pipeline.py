@@ -257,31 +257,7 @@ def test_an_order_that_does_not_fit_is_refused(order: str, why: str) -> None:
         executor.step()
 
 
-# ----- replicas and updates
-
-
-@settings(max_examples=15, deadline=None)
-@given(
-    seed=st.integers(0, 10**6),
-    n_workers=st.integers(1, 3),
-    shape=st.sampled_from([(2, 1), (2, 2), (4, 1)]),
-)
-def test_any_number_of_replicas_gives_the_same_bits(
-    seed: int, n_workers: int, shape: tuple[int, int]
-) -> None:
-    symbol = random_symbol(np.random.default_rng(seed), 8, 4)
-    replicas, n = shape
-    where = {"schedule": "gpipe", "group2ctx": groups(n_workers)}
-    whole = train(bind_random(symbol, seed, micro_batches=replicas * n, **where), 2)
-    many = bind_random(symbol, seed, micro_batches=n, data_parallel=replicas, **where)
-    assert_same_bits(whole, train(many, 2))
-    assert many._session.mode("step")[1].workers == many.plan.workers
-
-
-def test_replicas_do_not_add_to_old_gradients() -> None:
-    executor = bind_random(chain(2), 1, data_parallel=2, grad_req="add")
-    with pytest.raises(PlanError, match=r"data_parallel=2: grad:.*'add', not supported"):
-        executor.step()
+# ----- updates
 
 
 @pytest.mark.parametrize(

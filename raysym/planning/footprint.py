@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from raysym.planning.check import check
 from raysym.planning.plan import Plan
+from raysym.planning.shares import Share
 
 
 class Footprint(NamedTuple):
@@ -37,8 +38,9 @@ def footprints(
     """The footprint of each worker; `work` is what its runtime plans beside resident arrays."""
     found = {worker: {"work": work.get(worker, 0)} for worker in plan.workers}
     for home, worker in plan.homes.items():
-        kind = _KINDS.get(home.partition(":")[0] if ":" in home else "", "arguments")
-        kind = "auxiliary" if home in auxiliary else kind
+        array = Share.of(home).home
+        kind = _KINDS.get(array.partition(":")[0] if ":" in array else "", "arguments")
+        kind = "auxiliary" if array in auxiliary else kind
         held = found.setdefault(worker, {})
         held[kind] = held.get(kind, 0) + plan.types[home].nbytes
     return {worker: Footprint(**kinds) for worker, kinds in found.items()}

@@ -14,6 +14,7 @@ import scheduler
 from raysym.errors import PlanError, in_words, sentence
 from raysym.graph import Node
 from raysym.planning.check import check
+from raysym.planning.layout import Layout
 from raysym.planning.lower import lower, owners_of
 from raysym.planning.microbatch import Batches
 from raysym.planning.orders import Schedule, order_of
@@ -85,24 +86,26 @@ def lower_pipeline(
 ) -> Plan:
     """The plan of a step over all micro-batches; `step` and its types are those of one.
 
-    A whole step is the one phase "step": forward and backward in the order of the schedule, on all
-    replicas, and the optimizer's updates. Otherwise each phase runs all micro-batches on the first
-    replica before the next begins.
+    A whole step is the one phase "step": forward and backward in the order of the schedule, and the
+    optimizer's updates. Otherwise each phase runs all micro-batches before the next begins.
     """
     one = lower(step, batches.bound, placement, free=False)
+    layout = Layout(one, batches, placement, pipeline.data_parallel)
     if not is_step:
-        unrolling = Unrolling(one, bound, batches)
-        whole = [[Piece(phase, "", j) for j in range(batches.n)] for phase in step.phases]
-        bodies = {row[0].phase: unrolling.bodies(dict.fromkeys(one.workers, row)) for row in whole}
-        return unrolling.plan(bodies)
+        unrolling = Unrolling(one, batches, layout)
+        n = pipeline.micro_batches
+        whole = [[Piece(phase, "", j) for j in range(n)] for phase in step.phases]
+        bodies = {
+            row[0].phase: replicate(unrolling, layout, dict.fromkeys(one.workers, row), {})
+            for row in whole
+        }
+        return unrolling.plan(bodies, layout.homes)
     chunks, rows = _scheduled(one, step, batches.bound, pipeline)
-    unrolling = Unrolling(_by_stages(one, step, batches.bound, chunks), bound, batches)
-    together = replicate(unrolling, rows, pipeline.data_parallel)
-    updates = plan_updates(one, pipeline.optimizer, batches.axes)
-    for worker, runs in updates.runs.items():
-        together[worker] = [*together[worker], *runs]
+    unrolling = Unrolling(_by_stages(one, step, batches.bound, chunks), batches, layout)
+    updates = plan_updates(one, pipeline.optimizer, layout)
+    together = replicate(unrolling, layout, rows, updates.runs)
     together = {worker: receive_late(body) for worker, body in together.items()}
-    plan = unrolling.plan({STEP: together}, updates.homes, updates.types)
+    plan = unrolling.plan({STEP: together}, {**layout.homes, **updates.homes}, updates.types)
     if goes_back(one, step.phases[0], chunks):
         _check_back_and_forth(plan, chunks_of(one, step.phases[0]), pipeline.schedule)
     return plan

@@ -39,6 +39,11 @@ def stage_phase(phase: str, stage: int) -> str:
     return f"{phase}/{stage}"
 
 
+def base_phase(name: str) -> str:
+    """The phase that a stage's part belongs to."""
+    return name.partition("/")[0]
+
+
 def one_stage_each(one: Plan, forward: str) -> Chunks:
     """Every worker is one stage, whatever the data flow: it stands behind those it receives from.
 

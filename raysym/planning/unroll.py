@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from raysym.op import make_op
+from raysym.planning.layout import Layout
 from raysym.planning.lifetimes import free_unused, made, uses
 from raysym.planning.microbatch import Batches
 from raysym.planning.plan import Instruction, Plan, Recv, Run, Send
-from raysym.planning.step import Bound
 from raysym.types import TensorType
 
 
@@ -25,10 +25,14 @@ class Piece(NamedTuple):
 
 
 class Unrolling:
-    """Repeats the instructions of one micro-batch under the names of each."""
+    """Repeats the instructions of one micro-batch under the names of each.
 
-    def __init__(self, one: Plan, bound: Bound, batches: Batches) -> None:
+    With replicas, each has its part of the micro-batches, and of all arrays in `axes`.
+    """
+
+    def __init__(self, one: Plan, batches: Batches, layout: Layout) -> None:
         self.one, self.n = one, batches.n
+        self.size = batches.n // layout.n  # micro-batches of one replica
         self.axes = {home: a for home, a in batches.axes.items() if home in one.homes}
         if self.n == 1:
             self.axes = {}
@@ -40,36 +44,42 @@ class Unrolling:
         self.moving = {home for home in written & sent if not home.startswith("grad:")}
         self.types = dict(one.types)
         self.parts: dict[str, list[str]] = {}  # of a home: what its micro-batches give
-        self.first, self.alone = 0, True
+        self.first = 0
         self.pieces: dict[tuple[str, str, str], Sequence[Instruction]] = {}
         for home, axis in self.axes.items():
-            self.types[home] = _whole(one.types[home], axis, self.n)
+            self.types[home] = _whole(one.types[home], axis, self.size)
+        self.types.update(layout.types(self.types))
+
+    @property
+    def alone(self) -> bool:
+        """True when there is one replica."""
+        return self.size == self.n
 
     def bodies(
-        self, rows: Mapping[str, Sequence[Piece]], first: int = 0, alone: bool = True
+        self, rows: Mapping[str, Sequence[Piece]], first: int = 0
     ) -> dict[str, list[Instruction]]:
         """By worker: its pieces, counted from micro-batch `first` on.
 
-        Unless `alone`, gradients and outputs are left in `parts` for others to bring together.
+        Unless `alone`, gradients are left in `parts` for others to add up: the first replica has
+        added its own; the store of the last part stands where they could be added.
         """
-        self.parts, self.first, self.alone = {}, first, alone
+        self.parts, self.first = {}, first
         return {worker: self._body(worker, row) for worker, row in rows.items()}
 
     def plan(
         self,
         bodies: Mapping[str, Mapping[str, Sequence[Instruction]]],
-        homes: Mapping[str, str] | None = None,
+        homes: Mapping[str, str],
         types: Mapping[str, TensorType] | None = None,
     ) -> Plan:
-        """The plan of these phases, with unused values freed; `homes` are further entries."""
-        everywhere = {**self.one.homes, **(homes or {})}
+        """The plan of these phases, with unused values freed; `types` are further ones."""
         workers = dict.fromkeys([*self.one.workers, *(w for body in bodies.values() for w in body)])
         programs = {w: {phase: body.get(w, ()) for phase, body in bodies.items()} for w in workers}
-        done = free_unused(programs, everywhere)
+        done = free_unused(programs, homes)
         named = {e for phases in done.values() for body in phases.values() for e in made(body)}
-        named |= set(everywhere)
+        named |= set(homes)
         known = {**self.types, **(types or {})}
-        return Plan(done, everywhere, {name: t for name, t in known.items() if name in named})
+        return Plan(done, dict(homes), {name: t for name, t in known.items() if name in named})
 
     def _body(self, worker: str, row: Sequence[Piece]) -> list[Instruction]:
         body: list[Instruction] = []
@@ -116,7 +126,8 @@ class Unrolling:
         known.add(name)
         if entry in self.axes:
             width = self.one.types[entry].shape[self.axes[entry]]
-            cut = {"axis": self.axes[entry], "begin": j * width, "end": (j + 1) * width}
+            at = j - self.first
+            cut = {"axis": self.axes[entry], "begin": at * width, "end": (at + 1) * width}
             self.types[name] = self.one.types[entry]
             yield Run((name,), make_op("slice_axis", cut), (entry,))
         elif entry in self.moving:
@@ -156,24 +167,23 @@ class Unrolling:
 
     def _gather(self, home: str, part: str, j: int) -> Iterator[Instruction]:
         """After the last micro-batch, put the parts of `home` together in batch order."""
-        self.parts.setdefault(home, []).append(part)
-        if self.alone and j == self.n - 1:
-            yield self.joined(home, self.parts[home])
-
-    def joined(self, home: str, parts: Sequence[str]) -> Run:
-        """The instruction that puts all parts of `home` together."""
-        join = make_op("Concat", {"dim": self.axes[home], "num_args": self.n})
-        return Run((home,), join, tuple(parts))
+        parts = self.parts.setdefault(home, [])
+        parts.append(part)
+        if self._is_last(j):
+            join = make_op("Concat", {"dim": self.axes[home], "num_args": len(parts)})
+            yield Run((home,), join if len(parts) > 1 else make_op("_copy", {}), tuple(parts))
 
     def _add_up(self, home: str, part: str, j: int) -> Iterator[Instruction]:
         """Add to the sum of the micro-batches before, from the first one on.
 
         A sum that begins with the old value, of grad_req "add", is in the graph already.
         """
+        copy = make_op("_copy", {})
         if home in self.read:
-            out = home if j == self.n - 1 else f"{home}@{j}"
-            self.types[out] = self.one.types[home]
-            yield Run((out,), make_op("_copy", {}), (part,))
+            self.parts[home] = [part]
+            out = home if self._is_last(j) else f"{home}@{j}"
+            self.types[f"{home}@{j}"] = self.one.types[home]
+            yield Run((out,), copy, (part,))
             return
         parts = self.parts.setdefault(home, [])
         parts.append(part)
@@ -181,10 +191,15 @@ class Unrolling:
             run = self.added(home, parts[0], part, j)
             parts[:] = run.outs
             yield run
+        if self._is_last(j) and not self.alone:
+            yield Run((home,), copy, (part,))
+
+    def _is_last(self, j: int) -> bool:
+        return j == self.first + self.size - 1
 
     def added(self, home: str, before: str, part: str, j: int) -> Run:
         """The instruction that adds the part of micro-batch `j` to the sum `before`."""
-        out = home if self.alone and j == self.n - 1 else f"{home}@{j}"
+        out = home if self.alone and self._is_last(j) else f"{home}@{j}"
         self.types[out] = self.one.types[home]
         return Run((out,), make_op("elemwise_add", {}), (before, part))
 

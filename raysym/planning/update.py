@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 from raysym.errors import PlanError
 from raysym.op import Op, make_op
+from raysym.planning.layout import Layout
 from raysym.planning.plan import Plan, Run
 from raysym.types import TensorType
 
@@ -22,8 +23,8 @@ class Updates(NamedTuple):
     types: Mapping[str, TensorType]
 
 
-def plan_updates(plan: Plan, optimizer: Optimizer | None, skip: Mapping[str, int]) -> Updates:
-    """An update of every parameter that has a gradient; entries in `skip` are data.
+def plan_updates(plan: Plan, optimizer: Optimizer | None, layout: Layout) -> Updates:
+    """An update of every parameter that has a gradient, where its owner is.
 
     States start at zero and are called ``state:mom:fc_weight``. PlanError for an op that is no
     update.
@@ -36,10 +37,10 @@ def plan_updates(plan: Plan, optimizer: Optimizer | None, skip: Mapping[str, int
     op = _update_op(optimizer)
     for gradient, worker in plan.homes.items():
         parameter = gradient.removeprefix("grad:")
-        if gradient == parameter or gradient in skip:
+        if gradient not in layout.owners:
             continue
-        states = {f"state:{slot}:{parameter}": worker for slot in op.input_names()[2:]}
-        homes.update(states)
+        states = [f"state:{slot}:{parameter}" for slot in op.input_names()[2:]]
+        homes.update(dict.fromkeys(states, layout.owner_of(gradient)))
         types.update(dict.fromkeys(states, plan.types[parameter]))
         run = Run((parameter, *states), op, (parameter, gradient, *states))
         runs.setdefault(worker, []).append(run)
