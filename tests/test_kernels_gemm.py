@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_calls import call
 
-from raysym.kernels.product import BLOCK_TILES, DEPTH, ROWS, Product
+from raysym.kernels.product import BLOCK_TILES, DEPTH, ROWS, STRIP_DEPTH, Product
 from raysym.kernels.specs import Spec
 
 GUARD = 64  # floats behind results that must stay as they are
@@ -74,6 +74,8 @@ EDGES = [
     Product(200, 40, 2 * DEPTH + 5),
     Product(150, 66, 3 * DEPTH - 1, turned_a=True, repeats=2),
     Product(60, 70, 2 * DEPTH + 9, turned_b=True, bias=True),
+    Product(80 * ROWS + 3, 65, STRIP_DEPTH + 1, turned_a=True, bias=True),
+    Product(2 * BLOCK + 1, 66, STRIP_DEPTH, turned_a=True, turned_b=True, repeats=2),
 ]
 
 

@@ -13,6 +13,8 @@ BLOCK_BYTES = 1 << 19  # of A: what stays in the second cache beside panels of B
 BLOCK_TILES = 10  # more rows would scatter C over too many pages
 SHORT = 192  # products of this depth read a transposed A where it lies
 STRIP = LANES  # floats between two columns of a strip: one line of the cache
+STRIP_DEPTH = 256  # of a transposed A, all rows of so many columns are packed at once
+STRIP_BYTES = 5 << 18
 
 
 class Product(NamedTuple):
@@ -29,7 +31,8 @@ class Product(NamedTuple):
     @property
     def depth(self) -> int:
         """Products that are added before the sums are stored; the last part may be shorter."""
-        return -(-even_parts(self.k, DEPTH)[0] // 8) * 8 if self.k > DEPTH else self.k
+        most = STRIP_DEPTH if self.strips_a else DEPTH
+        return -(-even_parts(self.k, most)[0] // 8) * 8 if self.k > most else self.k
 
     @property
     def runs(self) -> list[tuple[int, int, int]]:
@@ -40,6 +43,8 @@ class Product(NamedTuple):
     @property
     def block(self) -> int:
         """Tiles whose rows of A stay in the second cache while all panels of B pass."""
+        if self.strips_a:
+            return STRIP_BYTES // (4 * self.depth * STRIP)
         return min(BLOCK_TILES, max(1, BLOCK_BYTES // (4 * self.depth * ROWS)))
 
     @property
@@ -52,12 +57,13 @@ class Product(NamedTuple):
         """True when B is copied into panels before it is read."""
         is_read_often = self.n > PANEL and self.m >= 4 * ROWS
         is_cut = self.n % LANES != 0  # lines of the cache
-        return self.turned_b or (is_read_often and (is_cut or not self.is_one_block))
+        is_tall = self.m > 2 * BLOCK_TILES * ROWS
+        return self.turned_b or (is_read_often and (is_cut or is_tall or not self.is_one_block))
 
     @property
     def strips_a(self) -> bool:
         """True when blocks of a transposed A are packed: long columns touch too many pages."""
-        return self.turned_a and self.depth > SHORT and self.n > 2 * PANEL
+        return self.turned_a and self.k > SHORT and self.n > 2 * PANEL
 
     @property
     def a_steps(self) -> tuple[int, int]:
@@ -72,4 +78,5 @@ class Product(NamedTuple):
 
     def workspace(self) -> int:
         """Floats of extra memory."""
-        return self.panels + (self.block * STRIP * self.depth if self.strips_a else 0)
+        tiles = min(self.block, -(-self.m // ROWS))
+        return self.panels + (tiles * STRIP * self.depth if self.strips_a else 0)
