@@ -72,7 +72,7 @@ def join(transport: str) -> Pair:
     port.close()
     fleet.join_by_mail(links.by_mail())
     if transport == OBJECT_STORE:
-        rings = {A: ({}, {}, {B: (SLOTS, MIB)}), B: ({}, {}, {A: (SLOTS, MIB)})}
+        rings = {A: ({}, {}, {}, {B: (SLOTS, MIB)}), B: ({}, {}, {}, {A: (SLOTS, MIB)})}
         made = fleet.call("load", rings, 60)
         fleet.call("attach", {A: ({B: made[B][A]},), B: ({A: made[A][B]},)}, 60)
     return Pair(fleet, exchange, transport)
