@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import numpy as np
@@ -16,7 +16,10 @@ import raysym as mx
 from raysym.errors import PlanError
 from raysym.planning import lean
 from raysym.planning.lifetimes import uses
+from raysym.planning.lower import lower, owners_of
 from raysym.planning.plan import Instruction, Plan, Recv, Run, Send
+from raysym.planning.stages import backward_stages, chunks_of, staged
+from raysym.planning.step import training_step
 from scheduler.pipeline import (
     Stages,
     interleaved,
@@ -172,6 +175,23 @@ def test_orders_of_ones_own_over_several_stages_give_the_same_bits(own: str) -> 
     assert_same_bits(reference, train(bind_random(chain(4), 1, **where), 2))
 
 
+@pytest.mark.parametrize("schedule", ["1f1b", "zero_bubble_h1", "zero_bubble_free", "search"])
+def test_states_that_gradients_of_inputs_read_give_the_same_bits(schedule: str) -> None:
+    """The average of this penalty moves in every backward and is in the gradient of its input."""
+
+    def sparse() -> mx.Symbol:
+        with mx.AttrScope(ctx_group="g0"):
+            net = mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=WIDTH, name="fc0")
+        with mx.AttrScope(ctx_group="g3"):
+            net = mx.sym.IdentityAttachKLSparseReg(mx.sym.sigmoid(net), penalty=0.5, name="sparse")
+            net = mx.sym.FullyConnected(net, num_hidden=WIDTH, name="fc1")
+            return mx.sym.SoftmaxOutput(net, name="softmax")
+
+    reference = train(bind_random(sparse(), 1, micro_batches=4, schedule="gpipe"), 2)
+    where = {"micro_batches": 4, "schedule": schedule, "group2ctx": HALVES}
+    assert_same_bits(reference, train(bind_random(sparse(), 1, **where), 2))
+
+
 # ----- refusals
 
 
@@ -261,3 +281,41 @@ def test_nobody_waits_for_a_message_before_it_is_needed(
             else:
                 assert waited <= uses([instruction])
                 waited = set()
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), n_workers=st.integers(2, 4))
+def test_work_that_needs_no_message_is_not_behind_one(seed: int, n_workers: int) -> None:
+    """In each stage, runs stand in the order of the last message that they need."""
+    symbol = random_symbol(np.random.default_rng(seed), 10, 4)
+    session = bind_random(symbol, seed, **in_turn(n_workers))._session
+    step = training_step(session.bound)
+    one = lower(step, session.bound, session.placement, free=False)
+    chunks = chunks_of(one, "forward")
+    owners = owners_of(step, session.bound)
+    stages = {
+        "forward": chunks.stage_of,
+        "backward": backward_stages(one, chunks, "backward", owners),
+    }
+    parts = staged(one, stages, len(chunks.workers))
+    seen = 0
+    for phases in parts.programs.values():
+        for body in phases.values():
+            seen += sum(isinstance(instruction, Run) for instruction in body)
+            assert_in_order_of_messages(body, parts.homes)
+    assert seen == str(one).count("\n    run ")
+
+
+def assert_in_order_of_messages(body: tuple[Instruction, ...], homes: Mapping[str, str]) -> None:
+    after: dict[str, int] = {}  # how many messages an entry needs
+    n_messages = newest = 0
+    for instruction in body:
+        if isinstance(instruction, Recv):
+            n_messages += 1
+            after[instruction.entry] = n_messages
+        elif isinstance(instruction, Run):
+            now = max((after.get(arg, 0) for arg in instruction.args), default=0)
+            after.update(dict.fromkeys(instruction.outs, now))
+            if homes.keys().isdisjoint(instruction.outs):  # a home waits for its readers as well
+                assert now >= newest
+                newest = now

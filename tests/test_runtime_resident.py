@@ -44,14 +44,16 @@ def on(executor: mx.Executor, worker: str, what: Callable[..., Any], *args: Any)
     transport=st.sampled_from(TRANSPORTS),
     n_workers=st.integers(2, 4),
     n=st.sampled_from([1, 2, 4]),
+    schedule=st.sampled_from(["gpipe", "search"]),
 )
 def test_any_transport_and_cut_gives_the_bits_of_the_process(
-    seed: int, transport: str, n_workers: int, n: int
+    seed: int, transport: str, n_workers: int, n: int, schedule: str
 ) -> None:
     symbol = random_symbol(np.random.default_rng(seed), 8, 4)
     where = {"micro_batches": n, "schedule": "gpipe"}
     whole = train(bind_random(symbol, seed, **where), 3)
     where |= {"group2ctx": groups(n_workers), "runtime": "ray", "transport": transport}
+    where["schedule"] = schedule
     with bind_random(symbol, seed, **where) as executor:
         assert_same_bits(whole, train(executor, 3))
 

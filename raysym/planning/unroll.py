@@ -208,16 +208,27 @@ def piece_of(one: Plan, worker: str, phase: str, part: str) -> Sequence[Instruct
     """All of a phase; or what its sends and the worker's other phases need ("I"), or the rest
     ("W")."""
     phases = one.programs[worker]
+    body = phases[phase]
     if not part:
-        return phases[phase]
-    needed = {entry for other, body in phases.items() if other != phase for entry in uses(body)}
-    first: list[Instruction] = []
-    for instruction in reversed(phases[phase]):
-        if type(instruction) is Send or made([instruction]) & needed:
-            needed |= uses([instruction])
-            first.append(instruction)
+        return body
+    homes = set(one.homes)
+    needed = {entry for other in phases if other != phase for entry in uses(phases[other])} - homes
+    first = _needed_for(body, needed)
+    # A state that the first part reads must be changed there: the next micro-batch reads it next.
+    while changed := made(body) & uses(first) & homes - made(first):
+        first = _needed_for(body, needed | changed)
     kept = set(map(id, first))
-    return first[::-1] if part == "I" else [i for i in phases[phase] if id(i) not in kept]
+    return first if part == "I" else [i for i in body if id(i) not in kept]
+
+
+def _needed_for(body: Sequence[Instruction], needed: set[str]) -> list[Instruction]:
+    """The sends, and what makes the values that they and others need."""
+    first: list[Instruction] = []
+    for instruction in reversed(body):
+        if type(instruction) is Send or made([instruction]) & needed:
+            needed = needed | uses([instruction])
+            first.append(instruction)
+    return first[::-1]
 
 
 def _whole(kind: TensorType, axis: int, n: int) -> TensorType:
