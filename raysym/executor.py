@@ -16,6 +16,7 @@ from raysym.ndarray import NDArray
 from raysym.pictures.of_executor import draw_executor
 from raysym.planning.footprint import Footprint, footprints
 from raysym.planning.plan import Plan
+from raysym.planning.update import Optimizer
 from raysym.profile import Profile, profile_plan
 from raysym.random_state import next_draw
 from raysym.runtime.protocol import StepKey
@@ -212,6 +213,14 @@ class Executor:
         return self._by_name("auxiliary state", self._aux_names, self.aux_arrays)
 
     @property
+    def state_dict(self) -> dict[str, NDArray]:
+        """The states of the optimizer that `step` runs, by slot and argument: ``mom:fc_weight``.
+
+        Reading fetches from the workers, writing is seen by the next step.
+        """
+        return self._session.states()
+
+    @property
     def output_dict(self) -> dict[str, NDArray]:
         """Outputs by name."""
         return self._by_name("output", self._output_names, self.outputs)
@@ -253,6 +262,15 @@ class Executor:
         if self._monitor is not None:
             made.set_monitor_callback(*self._monitor)
         return made
+
+    def set_optimizer(self, optimizer: Optimizer | None) -> None:
+        """Let `step` update parameters with another op or rate, as ("sgd_update", {"lr": 0.01}).
+
+        States keep their content; None: no updates. Workers get new programs, so do this between
+        epochs rather than between steps. PlanError when the next step begins, for an op that is no
+        update.
+        """
+        self._session.set_optimizer(optimizer)
 
     # ----- looking inside
 

@@ -25,6 +25,7 @@ from raysym.planning.pipeline import STEP, WHOLE, Pipeline
 from raysym.planning.plan import Plan, split_entry
 from raysym.planning.shares import Share, joined
 from raysym.planning.step import Bound, Step
+from raysym.planning.update import MASTER, Optimizer, first_state
 from raysym.runtime.protocol import Runtime, StepKey, Tap
 from raysym.types import Shape, TensorType
 from scheduler.collector import collection_paused
@@ -98,7 +99,20 @@ class Session:
             head = int(share.home.removeprefix("head_grad:"))
             kind = self.bound.types[self.bound.graph.outputs[head]]
         ctx = of_worker(worker) if self.runtime.shares_memory else cpu()
-        return zeros(kind.shape, ctx, kind.dtype)
+        array = zeros(kind.shape, ctx, kind.dtype)
+        if share.home.startswith("state:"):
+            array[:] = first_state(share.home, self.arrays)
+        return array
+
+    def set_optimizer(self, optimizer: Optimizer | None) -> None:
+        """Update by this from the next step on; states of the same name go on."""
+        self.pipeline = self.pipeline._replace(optimizer=optimizer)
+        self.modes.pop(STEP, None)
+
+    def states(self) -> dict[str, NDArray]:
+        """The optimizer's states: ``mom:fc_weight``."""
+        held = [entry for entry in self.mode(STEP)[1].homes if entry.startswith("state:")]
+        return {entry.removeprefix("state:"): self.arrays[entry] for entry in held}
 
     def _array(self, entry: str) -> NDArray:
         return self.arrays[self._shares[entry][0].home]
@@ -192,6 +206,7 @@ class Session:
             error.args = (f"{error.args[0]}\n  {where}", *error.args[1:])
 
     def _push(self, entries: Iterable[str]) -> None:
+        self._renew_masters()
         changed = [e for e in entries if self._pushed[e] != self._array(e).chunk.version]
         shares = self.runtime.shares_memory
         away = [e for e in changed if not shares or self._shares[e][0].is_copy]
@@ -200,6 +215,14 @@ class Session:
         for entry in changed:
             self._read(entry)
             self._pushed[entry] = self._array(entry).chunk.version
+
+    def _renew_masters(self) -> None:
+        """The float32 masters of weights that the user has written to follow them."""
+        for entry in self.arrays:
+            if entry.startswith(f"state:{MASTER}:"):
+                weight = entry.removeprefix(f"state:{MASTER}:")
+                if self._pushed[weight] != self._array(weight).chunk.version:
+                    self.arrays[entry][:] = self.arrays[weight]
 
     def _mark(self, entries: Iterable[str]) -> None:
         entries = list(entries)

@@ -257,41 +257,6 @@ def test_an_order_that_does_not_fit_is_refused(order: str, why: str) -> None:
         executor.step()
 
 
-# ----- updates
-
-
-@pytest.mark.parametrize(
-    ("name", "params"),
-    [("sgd_update", {"lr": 0.1, "wd": 0.01}), ("sgd_mom_update", {"lr": 0.1, "momentum": 0.9})],
-)
-@pytest.mark.parametrize("where", [{}, {"micro_batches": 2}, {"data_parallel": 2}])
-def test_workers_update_parameters_as_the_driver_would(
-    name: str, params: dict[str, float], where: dict[str, int]
-) -> None:
-    inputs = {"data", "softmax_label"}
-    options = {"group2ctx": contiguous(2), **where}
-    reqs = {n: "null" if n in inputs else "write" for n in chain(4).list_arguments()}
-    there = bind_random(chain(4), 1, optimizer=(name, params), grad_req=reqs, **options)
-    here = bind_random(chain(4), 1, grad_req=reqs, **options)
-    states = {n: mx.nd.zeros(a.shape, a.context) for n, a in here.arg_dict.items()}
-    update = getattr(mx.nd, name)
-    for _ in range(3):
-        there.step()
-        here.step()
-        for n, grad in here.grad_dict.items():
-            if grad is not None:
-                weight = here.arg_dict[n]
-                more = [states[n]] if "momentum" in params else []
-                update(weight, grad, *more, out=weight, **params)
-    assert_same_bits(everything(here), everything(there))
-
-
-def test_an_optimizer_that_is_none_is_refused() -> None:
-    executor = bind_random(chain(2), 1, optimizer=("exp", {}))
-    with pytest.raises(PlanError, match="optimizer: got 'exp', expected an update op"):
-        executor.step()
-
-
 def test_a_monitor_sees_every_micro_batch() -> None:
     executor = bind_random(chain(2), 1, micro_batches=2)
     seen: list[tuple[bytes, tuple[int, ...]]] = []

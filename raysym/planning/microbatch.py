@@ -36,15 +36,21 @@ def split_batch(bound: Bound, n: int, given: Mapping[str, int | None] | None, wh
     when there are none, when `n` does not divide them, or when the parts do not fit together.
     `what` asks for the parts, in messages.
     """
-    if n == 1:
-        return Batches(1, bound, {})
     axes = _argument_axes(bound, given)
+    if not axes and n > 1:
+        names = in_words([name for node, name in bound.names.items() if node.is_variable])
+        raise PlanError(
+            f"micro_batches: no data or label among the arguments {names}: "
+            "name the batch axis of each with batch_axes={'x': 0}"
+        )
+    found = {bound.names[node]: axis for node, axis in axes.items()}
+    found.update({f"grad:{name}": axis for name, axis in list(found.items())})
+    if n == 1:
+        return Batches(1, bound, found)
     known = dict(bound.known)
     for node, axis in axes.items():
         known[Entry(node)] = _part(what, bound.names[node], known[Entry(node)], axis, n)
-    found = {bound.names[node]: axis for node, axis in axes.items()}
     micro = replace(bound, known=known, types=_infer_part(what, bound, known, found))
-    found.update({f"grad:{name}": axis for name, axis in list(found.items())})
     for i, entry in enumerate(bound.graph.outputs):
         if not entry.node.is_variable:
             name = bound.names[entry.node]
@@ -60,13 +66,7 @@ def _argument_axes(bound: Bound, given: Mapping[str, int | None] | None) -> dict
         wanted, fix = f"one of {in_words(by_name)}", did_you_mean(unknown[0], by_name)
         raise PlanError(sentence("batch_axes: no such argument", repr(unknown[0]), wanted, fix))
     axes = {name: _default_axis(name, node) for name, node in by_name.items()} | dict(given or {})
-    found = {by_name[name]: axis for name, axis in axes.items() if axis is not None}
-    if not found:
-        raise PlanError(
-            f"micro_batches: no data or label among the arguments {in_words(list(by_name))}: "
-            "name the batch axis of each with batch_axes={'x': 0}"
-        )
-    return found
+    return {by_name[name]: axis for name, axis in axes.items() if axis is not None}
 
 
 def _default_axis(name: str, node: Node) -> int | None:

@@ -27,27 +27,36 @@ class Relay:
     ) -> None:
         self.unrolling, self.layout = unrolling, layout
         self.names = [row[worker] for row in layout.names]
-        self.readers = self._changed(worker, phases)
-
-    def _changed(self, worker: str, phases: Container[str]) -> dict[str, set[str]]:
-        """Homes that a phase changes, apart from gradients and outputs, and what reads each of
-        them in that phase. Other phases see the state as it was before the step."""
-        one, runs = self.unrolling.one, dict[str, list[Run]]()
-        for phase, body in one.programs[worker].items():
+        self.fixed: dict[str, Run] = {}  # what makes states that are set to a constant
+        self.readers: dict[str, set[str]] = {}  # what reads a state in the phase that changes it
+        found: dict[str, list[Run]] = {}
+        for phase, body in unrolling.one.programs[worker].items():
             if phase in phases:
-                found = runs.setdefault(base_phase(phase), [])
-                found += [i for i in body if type(i) is Run]
-        return {
-            home: {run.outs[0] for run in found if home in run.args}
-            for found in runs.values()
-            for home in sorted({out for run in found for out in run.outs} & one.homes.keys())
-            if not home.startswith(("grad:", "output:"))
-        }
+                runs = found.setdefault(base_phase(phase), [])
+                runs += [i for i in body if type(i) is Run]
+        for runs in found.values():
+            self._find_changes(runs)
+
+    def _find_changes(self, runs: list[Run]) -> None:
+        """Homes that a phase changes, apart from gradients and outputs.
+
+        Other phases see the state as it was before the step.
+        """
+        maker = {out: run for run in runs for out in run.outs}
+        for home in sorted(maker.keys() & self.unrolling.one.homes.keys()):
+            if home.startswith(("grad:", "output:")):
+                continue
+            source = maker.get(maker[home].args[0]) if maker[home].args else None
+            if source is not None and not source.args and not source.op.random:
+                self.fixed[home] = source
+            else:
+                self.readers[home] = {run.outs[0] for run in runs if home in run.args}
 
     def split(self, body: list[Instruction], r: int) -> tuple[list[Instruction], list[Instruction]]:
         """What a replica can do at once, and what needs the newest states."""
-        if not r or not self.readers:
+        if not r:
             return body, []
+        body = [*self._fix(r), *body]
         own = {self.layout.local(state, r): names for state, names in self.readers.items()}
         done: list[Instruction] = []
         late: list[Instruction] = []
@@ -62,6 +71,13 @@ class Relay:
                 return done, [*self._from_before(r), *late, *body[i:]]
         return done, [*self._from_before(r), *late]
 
+    def _fix(self, r: int) -> Iterator[Instruction]:
+        """Set what the replica before sets to a constant, such as BatchNorm a fixed gamma."""
+        for state, run in self.fixed.items():
+            new = self._passed(state, r - 1)
+            yield Run((new,), run.op, ())
+            yield Run((self.layout.local(state, r),), COPY, (new,))
+
     def _passed(self, state: str, r: int) -> str:
         """The state as replica `r` leaves it."""
         name = f"{state}@{(r + 1) * self.unrolling.size - 1}"
@@ -74,11 +90,6 @@ class Relay:
             new = self._passed(state, r - 1)
             yield Recv(new, self.names[r - 1])
             yield Run((self.layout.local(state, r),), COPY, (new,))
-
-    def last_change(self, body: list[Instruction], r: int) -> int:
-        """The position of the last instruction that changes a state; -1 if there is none."""
-        own = {self.layout.local(state, r) for state in self.readers}
-        return max((i for i, x in enumerate(body) if made([x]) & own), default=-1)
 
     def pass_on(self, bodies: list[list[Instruction]]) -> None:
         """Send each state to the next replica right after its last change; the last sends to all,

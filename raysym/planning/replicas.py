@@ -58,10 +58,8 @@ def _brought_together(
     if len(bodies) == 1:
         return bodies
     split = [relay.split(body, r) for r, body in enumerate(bodies)]
-    stores = [i for i, x in enumerate(bodies[0]) if reduction.is_store(x)]
     # Gradients that wait for states of other replicas are added when all is done.
-    at_end = bool(stores) and relay.last_change(bodies[0], 0) > stores[0]
-    at_end |= any(reduction.is_store(x) for _, late in split for x in late)
+    at_end = any(reduction.is_store(x) for _, late in split for x in late)
     bodies = [[*done, *late] for done, late in split]
     if at_end:
         relay.pass_on(bodies)

@@ -1,11 +1,11 @@
-"""Optimizer updates as part of a plan: where a parameter lives, its gradient and states do too."""
+"""Optimizer updates as part of a plan: where a parameter's gradient lives, its states do too."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-from raysym.errors import PlanError
+from raysym.errors import PlanError, RuleError, sentence
 from raysym.op import Op, make_op
 from raysym.planning.layout import Layout
 from raysym.planning.plan import Plan, Run
@@ -13,6 +13,9 @@ from raysym.types import TensorType
 
 # The name of an update op, such as "sgd_update" or "adam_update", and its parameters.
 Optimizer: TypeAlias = tuple[str, Mapping[str, object]]
+
+MASTER = "weight32"  # the slot of the float32 weight beside one of lower precision
+_SCALE = "rescale_grad"  # the slot of a factor of the gradient
 
 
 class Updates(NamedTuple):
@@ -23,11 +26,21 @@ class Updates(NamedTuple):
     types: Mapping[str, TensorType]
 
 
+def state_name(slot: str, parameter: str) -> str:
+    """The entry of an optimizer's state: ``state:mom:fc_weight``."""
+    return f"state:{slot}:{parameter}"
+
+
+def first_state(state: str, parameters: Mapping[str, Any]) -> Any:
+    """What a state begins as: masters as their weight, factors as one, all others as zero."""
+    _, slot, parameter = state.split(":", 2)
+    return parameters[parameter] if slot == MASTER else float(slot == _SCALE)
+
+
 def plan_updates(plan: Plan, optimizer: Optimizer | None, layout: Layout) -> Updates:
     """An update of every parameter that has a gradient, where its owner is.
 
-    States start at zero and are called ``state:mom:fc_weight``. PlanError for an op that is no
-    update.
+    PlanError for an op that is no update of one weight, or that does not fit a parameter.
     """
     runs: dict[str, list[Run]] = {}
     homes: dict[str, str] = {}
@@ -36,22 +49,38 @@ def plan_updates(plan: Plan, optimizer: Optimizer | None, layout: Layout) -> Upd
         return Updates(runs, homes, types)
     op = _update_op(optimizer)
     for gradient, worker in plan.homes.items():
-        parameter = gradient.removeprefix("grad:")
         if gradient not in layout.owners:
             continue
-        states = [f"state:{slot}:{parameter}" for slot in op.input_names()[2:]]
-        homes.update(dict.fromkeys(states, layout.owner_of(gradient)))
-        types.update(dict.fromkeys(states, plan.types[parameter]))
-        run = Run((parameter, *states), op, (parameter, gradient, *states))
+        parameter = gradient.removeprefix("grad:")
+        found = _state_types(op, parameter, plan.types[parameter])
+        homes.update(dict.fromkeys(found, layout.owner_of(gradient)))
+        types.update(found)
+        written = [state_name(slot, parameter) for slot in op.aux]
+        run = Run((parameter, *written), op, (parameter, gradient, *found))
         runs.setdefault(worker, []).append(run)
     return Updates(runs, homes, types)
+
+
+def _state_types(op: Op, parameter: str, weight: TensorType) -> dict[str, TensorType]:
+    slots = op.input_names()[2:]
+    unknown, n = [None] * len(slots), len(op.output_names())
+    try:
+        shapes, _ = op.infer_shape([weight.shape, weight.shape, *unknown], [None] * n)
+        dtypes, _ = op.infer_dtype([weight.dtype, weight.dtype, *unknown], [None] * n)
+    except RuleError as error:
+        what = f"optimizer '{op.name}': does not fit '{parameter}': {error}"
+        raise PlanError(sentence(what, weight, "a parameter that it can update")) from error
+    return {
+        state_name(slot, parameter): TensorType(tuple(shape or ()), str(dtype))
+        for slot, shape, dtype in zip(slots, shapes[2:], dtypes[2:], strict=True)
+    }
 
 
 def _update_op(optimizer: Optimizer) -> Op:
     name, params = optimizer
     op = make_op(name, dict(params))
-    slots = tuple(op.input_names())
-    # A master copy of the weight, as in the mp_ forms, would have to start as the weight.
-    if slots[:2] != ("weight", "grad") or "weight32" in slots:
+    # LAMB's first half gives a direction, not a weight; multi_ forms update many weights.
+    is_update = tuple(op.input_names())[:2] == ("weight", "grad") and name.endswith("_update")
+    if not is_update:
         raise PlanError(f"optimizer: got '{name}', expected an update op such as 'sgd_update'")
     return op

@@ -1,0 +1,154 @@
+"""Updates on the workers: what an optimizer's op would do here, whoever owns the parameter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from random_graphs import assert_same_bits, bind_random
+from test_pipeline import chain, contiguous, everything
+
+import raysym as mx
+from raysym.errors import PlanError
+from raysym.op import make_op
+from raysym.planning.update import first_state
+
+INPUTS = {"data", "softmax_label"}
+OPTIMIZERS: dict[str, dict[str, float]] = {
+    "sgd_update": {"lr": 0.1, "wd": 0.01},
+    "sgd_mom_update": {"lr": 0.1, "momentum": 0.9},
+    "nag_mom_update": {"lr": 0.1, "momentum": 0.9},
+    "signsgd_update": {"lr": 0.1},
+    "signum_update": {"lr": 0.1, "momentum": 0.9},
+    "adam_update": {"lr": 0.1},
+    "rmsprop_update": {"lr": 0.1},
+    "rmspropalex_update": {"lr": 0.1},
+    "ftrl_update": {"lr": 0.1},
+    "ftml_update": {"lr": 0.1, "t": 1},
+    "_sparse_adagrad_update": {"lr": 0.1},
+    "_contrib_group_adagrad_update": {"lr": 0.1},
+    "_adamw_update": {"lr": 0.1, "eta": 1.0},
+    "mp_sgd_mom_update": {"lr": 0.1, "momentum": 0.9},
+}
+ELSEWHERE = {  # updates whose function has another name
+    "_sparse_adagrad_update": mx.nd.sparse.adagrad_update,
+    "_contrib_group_adagrad_update": mx.nd.contrib.group_adagrad_update,
+    "_adamw_update": mx.nd._internal._adamw_update,
+}
+WHERE: list[dict[str, int]] = [{}, {"micro_batches": 2}, {"data_parallel": 2}]
+
+
+def bind(**where: Any) -> mx.Executor:
+    reqs = {n: "null" if n in INPUTS else "write" for n in chain(4).list_arguments()}
+    return bind_random(chain(4), 1, grad_req=reqs, group2ctx=contiguous(2), **where)
+
+
+class Here:
+    """The updates made by the user, between steps without them."""
+
+    def __init__(self, executor: mx.Executor, name: str, params: dict[str, float]) -> None:
+        self.executor, self.params = executor, params
+        self.update = ELSEWHERE.get(name) or getattr(mx.nd, name)
+        self.slots = make_op(name, params).input_names()[2:]
+        self.states: dict[str, mx.nd.NDArray] = {}
+        for argument, grad in executor.grad_dict.items():
+            for slot in self.slots if grad is not None else ():
+                self.state(slot, argument)
+
+    def step(self) -> None:
+        self.executor.step()
+        for name, grad in self.executor.grad_dict.items():
+            if grad is not None:
+                weight = self.executor.arg_dict[name]
+                states = [self.state(slot, name) for slot in self.slots]
+                self.update(weight, grad, *states, out=weight, **self.params)
+
+    def state(self, slot: str, name: str) -> mx.nd.NDArray:
+        key = f"{slot}:{name}"
+        if key not in self.states:
+            weight = self.executor.arg_dict[name]
+            shape = (1,) if slot == "rescale_grad" else weight.shape
+            if self.update is mx.nd.contrib.group_adagrad_update:
+                shape = (weight.shape[0], 1)
+            self.states[key] = mx.nd.zeros(shape, weight.context)
+            self.states[key][:] = first_state(f"state:{key}", self.executor.arg_dict)
+        return self.states[key]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("where", WHERE)
+def test_workers_update_parameters_as_the_driver_would(name: str, where: dict[str, int]) -> None:
+    params = OPTIMIZERS[name]
+    there = bind(optimizer=(name, params), **where)
+    here = Here(bind(**where), name, params)
+    for _ in range(3):
+        there.step()
+        here.step()
+    assert_same_bits(everything(here.executor), everything(there))
+    states = {key: array.asnumpy() for key, array in there.state_dict.items()}
+    assert_same_bits({key: a.asnumpy() for key, a in here.states.items()}, states)
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_states_can_be_read_and_set(where: dict[str, int]) -> None:
+    optimizer = ("sgd_mom_update", {"lr": 0.1, "momentum": 0.9})
+    one, other = (bind(optimizer=optimizer, **where) for _ in range(2))
+    for _ in range(2):
+        one.step()
+    saved = {**everything(one), **{f"state {k}": a.asnumpy() for k, a in one.state_dict.items()}}
+    for kind, arrays in (("arg", other.arg_dict), ("aux", other.aux_dict)):
+        for name, array in arrays.items():
+            array[:] = saved[f"{kind} {name}"]
+    for name, array in other.state_dict.items():
+        array[:] = saved[f"state {name}"]
+    one.step()
+    other.step()
+    assert_same_bits(everything(one), everything(other))
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_parameters_that_the_user_sets_are_those_of_the_next_step(where: dict[str, int]) -> None:
+    optimizer = ("mp_sgd_update", {"lr": 0.1})
+    executor, fresh = (bind(optimizer=optimizer, **where) for _ in range(2))
+    executor.step()
+    executor.copy_params_from(fresh.arg_dict, fresh.aux_dict)
+    executor.step()
+    fresh.step()
+    assert_same_bits(everything(fresh), everything(executor))
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_the_rate_can_change(where: dict[str, int]) -> None:
+    def momentum(lr: float) -> tuple[str, dict[str, float]]:
+        return "sgd_mom_update", {"lr": lr, "momentum": 0.9}
+
+    changed = bind(optimizer=momentum(0.1), **where)
+    here = Here(bind(**where), *momentum(0.1))
+    for lr in (0.1, 0.05):
+        changed.set_optimizer(momentum(lr))
+        here.params = momentum(lr)[1]
+        for _ in range(2):
+            changed.step()
+            here.step()
+    assert_same_bits(everything(here.executor), everything(changed))
+    changed.set_optimizer(None)
+    before = changed.arg_dict["fc0_weight"].asnumpy()
+    changed.step()
+    assert changed.arg_dict["fc0_weight"].asnumpy().tobytes() == before.tobytes()
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_data_is_no_parameter(where: dict[str, int]) -> None:
+    executor = bind_random(chain(2), 1, optimizer=("sgd_update", {"lr": 0.1}), **where)
+    data = executor.arg_dict["data"].asnumpy()
+    executor.step()
+    assert executor.grad_dict["data"].asnumpy().any()
+    assert executor.arg_dict["data"].asnumpy().tobytes() == data.tobytes()
+
+
+@pytest.mark.parametrize("name", ["exp", "multi_sum_sq", "lamb_update_phase1"])
+def test_an_optimizer_that_is_none_is_refused(name: str) -> None:
+    params = {"exp": {}, "multi_sum_sq": {"num_arrays": 1}}.get(name, {"t": 1, "wd": 0.0})
+    executor = bind_random(chain(2), 1, optimizer=(name, params))
+    with pytest.raises(PlanError, match=f"optimizer: got '{name}', expected an update op"):
+        executor.step()
