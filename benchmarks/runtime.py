@@ -209,7 +209,7 @@ def busy(before: Seconds, after: Seconds, elapsed_s: float) -> str:
     return ", ".join(f"{share:.0%}" for share in shares)
 
 
-def replicas(size: int = 768) -> Iterator[Row]:
+def replicas(size: int = 832) -> Iterator[Row]:
     """Twice the batch on two replicas, against the batch on one, with updates on the workers."""
     net = mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=size, name="fc0")
     net = mx.sym.FullyConnected(mx.sym.tanh(net), num_hidden=size, name="fc1")
