@@ -94,6 +94,13 @@ def attention_values(e: Emit, fields: tuple[int, ...]) -> None:
 
 
 @maker
+def scaled_copy(e: Emit, count: int, scale: float) -> None:
+    """Arguments: data, result."""
+    x, y = e.arg(0), e.arg(1)
+    e.columns(count, lambda i, n: e.store(e.b.fmul(e.load(x, i, n), e.number(scale)), y, i, n))
+
+
+@maker
 def take_part(e: Emit, fields: tuple[int, ...], part: int) -> None:
     """Arguments: projections, one kind as ``(batch heads, time, d)``."""
     h = Heads(*fields)

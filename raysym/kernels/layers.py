@@ -196,6 +196,12 @@ def _values(op: Any, ins: Types, outs: Types) -> Kernel:
     return Kernel(Spec("attention_values", (tuple(h),)), (0, 1), space)
 
 
+@lowering("_scale_by_depth")
+def _scale(op: Any, ins: Types, outs: Types) -> Kernel:
+    depth = ins[1].shape[-1] // op.depth_of
+    return Kernel(Spec("scaled_copy", (ins[0].size, 1 / math.sqrt(depth))), (0,))
+
+
 @lowering("_interleaved_part")
 def _part(op: Any, ins: Types, outs: Types) -> Kernel:
     return Kernel(Spec("take_part", (tuple(_heads(op, ins[0], op.parts)), op.part)), (0,))

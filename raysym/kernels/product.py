@@ -63,7 +63,7 @@ class Product(NamedTuple):
     @property
     def strips_a(self) -> bool:
         """True when blocks of a transposed A are packed: long columns touch too many pages."""
-        return self.turned_a and self.k > SHORT and self.n > 2 * PANEL
+        return self.turned_a and self.k > SHORT and self.n > PANEL
 
     @property
     def a_steps(self) -> tuple[int, int]:

@@ -116,8 +116,11 @@ class _Scores(Op):
 
     def score_gradients(self, q: Entry, k: Entry, g: Entry, data: Entry) -> tuple[Entry, Entry]:
         """Gradients of queries and keys; `data` is the input that holds the queries."""
-        scaled = apply("_scale_by_depth", g, data, depth_of=self.heads * self.parts)
-        return apply("batch_dot", scaled, k), apply("batch_dot", scaled, q, transpose_a=True)
+
+        def scaled(x: Entry) -> Entry:  # vectors are scaled: they are fewer than scores
+            return apply("_scale_by_depth", x, data, depth_of=self.heads * self.parts)
+
+        return scaled(apply("batch_dot", g, k)), apply("batch_dot", g, scaled(q), transpose_a=True)
 
     def cost(self, ins: Types, outs: Types) -> Cost:
         depth = ins[0].shape[2] // (self.heads * self.parts)
