@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts, runs_of
-from raysym.kernels.gemm import tile
+from raysym.kernels.gemm import prefetch_rows, tile
 from raysym.kernels.moving import PANEL, copy, each_panel, pack_columns, pack_rows
 from raysym.kernels.product import ROWS
 from raysym.kernels.specs import maker
@@ -49,7 +49,11 @@ def _product(
             left, place = e.at(a[0], e.times(i, a[1])), e.at(c[0], e.times(i, c[1]), column)
             starts = [r * a[1] for r in range(height)]
             sums = [e.zero] * (height * len(kept))
-            sums = tile(e, left, starts, 1, right, PANEL, k, sums, [LANES] * len(kept))
+
+            def ahead(at: Index) -> None:
+                prefetch_rows(e, place, c[1], height, len(kept), at, k)
+
+            sums = tile(e, left, starts, 1, right, PANEL, k, sums, [LANES] * len(kept), ahead)
             for at, value in enumerate(sums):
                 r, j = divmod(at, len(kept))
                 made = value if scale == 1.0 else e.b.fmul(value, e.number(scale))

@@ -288,6 +288,13 @@ def _left(p: Multiplication, part: Part, row: Index, number: Index) -> Left:
     return Left(e.at(p.a, e.times(row, row_step), e.times(part.k, step)), row_step, step)
 
 
+def _next_product(p: Multiplication, left: Left, k: Index) -> None:
+    """Ask for what the same tile of the next product reads."""
+    for u in range(_UNROLL):
+        offset = p.e.plus(p.e.times(k, left.step), u * left.step + p.shape.m * p.shape.k)
+        p.e.prefetch(left.at, offset)
+
+
 def _pack_strips(p: Multiplication, part: Part, block: Block) -> None:
     """Rows of the stored A, cut where tiles begin: every piece takes a line of its tile's strip."""
     e, shape = p.e, p.shape
@@ -336,6 +343,8 @@ def _tile(
 
     def both(k: Index) -> None:
         ahead(k)
+        if p.shape.repeats > 1 and p.shape.turned_a and not p.shape.strips_a:
+            _next_product(p, left, k)
         prefetch_rows(e, lines, n, height, len(lanes), k, part.depth)
 
     sums = tile(e, left.at, starts, left.step, right, step, part.depth, sums, read, both)

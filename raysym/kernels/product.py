@@ -57,7 +57,7 @@ class Product(NamedTuple):
         """True when B is copied into panels before it is read."""
         is_read_often = self.n > PANEL and self.m >= 4 * ROWS
         is_cut = self.n % LANES != 0  # lines of the cache
-        is_tall = self.m > 2 * BLOCK_TILES * ROWS
+        is_tall = self.m > BLOCK_TILES * ROWS
         return self.turned_b or (is_read_often and (is_cut or is_tall or not self.is_one_block))
 
     @property
