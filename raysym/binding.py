@@ -21,7 +21,7 @@ from raysym.planning.pipeline import Pipeline
 from raysym.planning.step import Bound
 from raysym.planning.update import Optimizer
 from raysym.runtime import open_runtime
-from raysym.runtime.engines import engines_for
+from raysym.runtime.engines import chosen, engines_for
 from raysym.session import Session
 from raysym.types import TensorType
 from scheduler.collector import collection_paused
@@ -45,8 +45,9 @@ class Where(NamedTuple):
     ``data_parallel``: so many groups of workers, each with its share of the batch. ``optimizer``:
     what `Executor.step` updates parameters with, as ("sgd_update", {"lr": 0.1}).
     ``kernels``: "reference", or "generated" for machine code made for this graph (on CPUs; needs
-    llvmlite where the workers are). The bits depend on it. ``compiling``: "before" the first step,
-    or in the "background" while first steps run on reference kernels.
+    llvmlite where the workers are), or "auto": generated if all is float32 on CPUs and llvmlite is
+    installed here. The bits depend on it. ``compiling``: "before" the first step, or in the
+    "background" while first steps run on reference kernels.
     ``memory``: bytes for values that come and go on a worker, or "minimal": what forward leaves for
     backward is dropped and made again until that is enough. No bit depends on it.
     """
@@ -126,7 +127,8 @@ def make_executor(
     homes = _homes(bound, arg_nodes, aux_nodes, arrays, outputs)
     workers = sorted(set(placement.values()))
     _check_contexts(homes, place, workers)
-    engines = engines_for(place.kernels, place.compiling)
+    kernels = chosen(place.kernels, _is_plain(bound, workers))
+    engines = engines_for(kernels, place.compiling)
     runtime = open_runtime(place.wanted_runtime, place.threads, place.transport, engines)
     pipeline = Pipeline(
         place.micro_batches,
@@ -147,6 +149,12 @@ def make_executor(
     return Executor(
         symbol, session, rebind, arrays.args, arrays.grads, arrays.aux, outputs, schedule
     )
+
+
+def _is_plain(bound: Bound, workers: Sequence[str]) -> bool:
+    """True when everything is float32 on CPUs."""
+    on_cpus = all(of_worker(name).device_type == "cpu" for name in workers)
+    return on_cpus and all(kind.dtype == "float32" for kind in bound.types.values())
 
 
 def type_of(array: NDArray) -> TensorType:

@@ -16,9 +16,18 @@ HAS_RAY = importlib.util.find_spec("ray") is not None
 collect_ignore = [] if importlib.util.find_spec("rich") else ["test_cli.py", "test_demo.py"]
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--kernels generated`` runs everything that is bound without a wish on these."""
+    parser.addoption("--kernels", default="reference")
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Kernels are made anew in every test run, once for all processes that it starts."""
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="raysym-cache-")
+    from raysym.binding import Where
+
+    usual = {**Where._field_defaults, "kernels": config.getoption("--kernels")}
+    Where.__new__.__defaults__ = tuple(usual[name] for name in Where._field_defaults)
 
 
 def pytest_unconfigure() -> None:

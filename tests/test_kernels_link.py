@@ -170,10 +170,20 @@ def test_bind_takes_generated_kernels() -> None:
     np.testing.assert_allclose(executor.outputs[0].asnumpy(), np.exp(1), rtol=1e-6)
 
 
+def test_auto_takes_generated_kernels_where_everything_is_float32() -> None:
+    def is_linked(**types: str) -> bool:
+        net = mx.sym.exp(mx.sym.Variable("x"))
+        executor = net.simple_bind(mx.cpu(), x=(2, 3), kernels="auto", type_dict=types)
+        return bool(executor._session.runtime.linked("forward"))
+
+    assert is_linked()
+    assert not is_linked(x="float64")
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"kernels": "fast"}, r"kernels: got 'fast', expected 'reference' or 'generated'"),
+        ({"kernels": "fast"}, r"kernels: got 'fast', expected 'reference', 'generated' or 'auto'"),
         ({"compiling": "never"}, r"compiling: got 'never', expected 'before' or 'background'"),
     ],
 )

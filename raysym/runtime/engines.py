@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Protocol
 
 from raysym.errors import MXNetError
@@ -44,6 +45,13 @@ class Engines(Protocol):
         """Bytes that each worker would plan for values that come and go."""
 
 
+def chosen(kernels: str, is_plain: bool) -> str:
+    """What "auto" stands for: "generated" if all is float32 on CPUs and llvmlite is installed."""
+    if kernels != "auto":
+        return kernels
+    return "generated" if is_plain and find_spec("llvmlite") else "reference"
+
+
 def engines_for(kernels: str, compiling: str = "before") -> Engines:
     """The engines for "reference" or "generated" kernels.
 
@@ -51,7 +59,8 @@ def engines_for(kernels: str, compiling: str = "before") -> Engines:
     kernels. llvmlite is imported when generated kernels are first asked for.
     """
     if kernels not in ("reference", "generated"):
-        raise MXNetError(f"bind: kernels: got {kernels!r}, expected 'reference' or 'generated'")
+        wanted = "'reference', 'generated' or 'auto'"
+        raise MXNetError(f"bind: kernels: got {kernels!r}, expected {wanted}")
     if compiling not in ("before", "background"):
         raise MXNetError(f"bind: compiling: got {compiling!r}, expected 'before' or 'background'")
     if kernels == "reference":
