@@ -16,11 +16,6 @@ HAS_RAY = importlib.util.find_spec("ray") is not None
 collect_ignore = [] if importlib.util.find_spec("rich") else ["test_cli.py", "test_demo.py"]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--kernels generated`` runs everything that is bound without a wish on these."""
-    parser.addoption("--kernels", default="reference")
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Kernels are made anew in every test run, once for all processes that it starts."""
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="raysym-cache-")
@@ -36,8 +31,9 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--kernels generated``: graphs bound to local CPUs run generated kernels in every test."""
-    parser.addoption("--kernels", choices=("reference", "generated"), default="reference")
+    """``--kernels generated``: bound graphs run on these in every test, on Ray as well."""
+    kinds = ("reference", "generated", "auto")
+    parser.addoption("--kernels", choices=kinds, default="reference")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -77,22 +73,3 @@ def _fresh_names_and_seed() -> Iterator[None]:
     seed(0)
     with NameManager():
         yield
-
-
-@pytest.fixture(autouse=True)
-def _kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Local runtimes that tests get by default are linked ones when the command line says so."""
-    if request.config.getoption("kernels") != "generated":
-        return
-    from kernel_calls import kernels
-
-    from raysym import binding
-    from raysym.runtime import open_runtime
-    from raysym.runtime.linked import LinkedRuntime
-
-    def linked(wanted: object, threads: int = 1, *rest: str) -> object:
-        if wanted == "local" and rest[-1:] != ("generated",):
-            return LinkedRuntime(threads, kernels())
-        return open_runtime(wanted, threads, *rest)
-
-    monkeypatch.setattr(binding, "open_runtime", linked)
