@@ -26,9 +26,9 @@ def default_folder() -> Path:
 
 @lru_cache(maxsize=1)
 def source_digest() -> str:
-    """A digest of the generator: other sources make other code."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    """A digest of the generator and of the op pages that it asks: other sources, other code."""
+    digest, here = hashlib.sha256(), Path(__file__).parent
+    for path in (*sorted(here.glob("*.py")), *sorted((here.parent / "ops").rglob("*.py"))):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
