@@ -56,6 +56,7 @@ class Session:
     _pushed: dict[str, int] = field(default_factory=dict)  # resident entry -> version of its array
     _shares: dict[str, tuple[Share, Shape]] = field(default_factory=dict)
     _entries: dict[str, tuple[str, ...]] = field(default_factory=dict)  # array -> entries, to read
+    _masters: dict[str, str] = field(default_factory=dict)  # float32 master -> its weight
     _outdated: set[str] = field(default_factory=set)  # modes compiled before a monitor came or went
 
     def mode(self, name: str) -> tuple[Step, Plan]:
@@ -102,6 +103,8 @@ class Session:
         array = zeros(kind.shape, ctx, kind.dtype)
         if share.home.startswith("state:"):
             array[:] = first_state(share.home, self.arrays)
+        if share.home.startswith(f"state:{MASTER}:"):
+            self._masters[share.home] = share.home.removeprefix(f"state:{MASTER}:")
         return array
 
     def set_optimizer(self, optimizer: Optimizer | None) -> None:
@@ -218,11 +221,9 @@ class Session:
 
     def _renew_masters(self) -> None:
         """The float32 masters of weights that the user has written to follow them."""
-        for entry in self.arrays:
-            if entry.startswith(f"state:{MASTER}:"):
-                weight = entry.removeprefix(f"state:{MASTER}:")
-                if self._pushed[weight] != self._array(weight).chunk.version:
-                    self.arrays[entry][:] = self.arrays[weight]
+        for master, weight in self._masters.items():
+            if self._pushed[weight] != self._array(weight).chunk.version:
+                self.arrays[master][:] = self.arrays[weight]
 
     def _mark(self, entries: Iterable[str]) -> None:
         entries = list(entries)

@@ -215,22 +215,21 @@ def test_two_replicas_become_this_plan() -> None:
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_session")
 @settings(
-    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     seed=st.integers(0, 10**6),
     transport=st.sampled_from(TRANSPORTS),
-    shape=st.sampled_from(SHAPES),
+    n=st.sampled_from([1, 2]),
     request=st.sampled_from(REQUESTS),
     whole=st.booleans(),
 )
 def test_replicas_in_processes_give_the_bits_of_this_one(
-    seed: int, transport: str, shape: tuple[int, int], request: str, whole: bool
+    seed: int, transport: str, n: int, request: str, whole: bool
 ) -> None:
     symbol = random_symbol(np.random.default_rng(seed), 8, 4)
-    replicas, n = shape
-    one = train(bind_random(symbol, seed, micro_batches=replicas * n, grad_req=request), 3)
-    where = {"micro_batches": n, "data_parallel": replicas, "grad_req": request}
+    one = train(bind_random(symbol, seed, micro_batches=2 * n, grad_req=request), 3)
+    where = {"micro_batches": n, "data_parallel": 2, "grad_req": request}
     where |= {"group2ctx": groups(2), "schedule": "gpipe"}
     with bind_random(symbol, seed, runtime="ray", transport=transport, **where) as many:
         assert_same_bits(one, train(many, 3, whole))
