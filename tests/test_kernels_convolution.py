@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from kernel_calls import call, linked_op
 
 import raysym.ops  # noqa: F401  (fills the registry)
-from raysym.kernels.conv import Geometry
 from raysym.kernels.correlation import (
     data_tiles,
     forward_tiles,
@@ -19,6 +18,7 @@ from raysym.kernels.correlation import (
     has_tiles,
     product_plan,
 )
+from raysym.kernels.geometry import Geometry
 from raysym.kernels.specs import Spec
 from raysym.kernels.winograd import SIDE, transforms
 from raysym.op import call_kernel, make_op
@@ -63,6 +63,11 @@ def all_three_agree(case: Case) -> None:
     agree("_backward_Convolution_weight", shared, [grad, data])
 
 
+def test_single_cells_of_many_channels_agree() -> None:
+    params = {"kernel": (1, 1), "num_filter": 40}
+    all_three_agree(Case(params, (2, 70, 5, 9), (40, 70, 1, 1)))
+
+
 @st.composite
 def square_cases(draw: st.DrawFn) -> Case:
     """Stride 1, 3x3 or 5x5, enough channels: the kernels by tiles."""
@@ -76,13 +81,56 @@ def square_cases(draw: st.DrawFn) -> Case:
 
 
 # Kernels take long to compile: few examples, and none to shrink.
-SOME = settings(max_examples=8, deadline=None, derandomize=True, phases=[Phase.generate])
+SOME = settings(max_examples=5, deadline=None, derandomize=True, phases=[Phase.generate])
 
 
 @SOME
 @given(square_cases())
 def test_tiles_agree_with_the_reference(case: Case) -> None:
     all_three_agree(case)
+
+
+@st.composite
+def any_cases(draw: st.DrawFn) -> Case:
+    """Images of one or two axes: strides, dilation, groups, padding beyond the kernel."""
+    rank = draw(st.sampled_from([1, 2, 2]))
+    kernel, stride, dilate, pad, margin = (
+        tuple(draw(st.integers(low, high)) for _ in range(rank))
+        for low, high in ((1, 4), (1, 3), (1, 3), (0, 5), (0, 5))
+    )
+    groups = draw(st.sampled_from([1, 1, 2, 3]))
+    channels, filters = groups * draw(st.integers(1, 5)), groups * draw(st.integers(1, 6))
+    if draw(st.booleans()):
+        groups = channels = filters = draw(st.integers(2, 37))
+    spans = [d * (k - 1) + 1 for d, k in zip(dilate, kernel, strict=True)]
+    sides = [max(1, span - 2 * p) + m for span, p, m in zip(spans, pad, margin, strict=True)]
+    params = {"kernel": kernel, "stride": stride, "dilate": dilate, "pad": pad,
+              "num_filter": filters, "num_group": groups}  # fmt: skip
+    data = (draw(st.integers(1, 3)), channels, *sides)
+    return Case(params, data, (filters, channels // groups, *kernel))
+
+
+@settings(SOME, max_examples=40)
+@given(any_cases())
+def test_all_geometries_agree_with_the_reference(case: Case) -> None:
+    all_three_agree(case)
+
+
+@settings(SOME, max_examples=15)
+@given(any_cases())
+def test_deconvolutions_agree_with_the_reference(case: Case) -> None:
+    params, (n, _, *sides) = case.params, case.data
+    inner, outer = case.weight[0], case.weight[1] * params["num_group"]  # channels of data, result
+    stride, dilate, pad = params["stride"], params["dilate"], params["pad"]
+    made = [s * (x - 1) + d * (k - 1) + 1 - 2 * p for x, k, s, d, p in
+            zip(sides, params["kernel"], stride, dilate, pad, strict=True)]  # fmt: skip
+    if min(made) < 1:
+        params = {**params, "pad": (0,) * len(pad)}
+    params = {**params, "num_filter": outer, "adj": tuple(s - 1 for s in stride)}
+    data, weight = drawn(1, n, inner, *sides), drawn(2, *case.weight)
+    grad = drawn(3, *agree("Deconvolution", params, [data, weight]).shape)
+    agree("_backward_Deconvolution_data", {**params, "spatial": tuple(sides)}, [grad, weight])
+    agree("_backward_Deconvolution_weight", params, [grad, data])
 
 
 BLOCKS = {

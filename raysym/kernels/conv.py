@@ -1,72 +1,51 @@
 """Convolution and its two gradients on channels-last images, from one micro-kernel.
 
-Weights come and go as users see them, ``(F, C, R, S)``, and are packed on the way. The data
-gradient of a strided convolution is computed phase by phase: cells of the data whose position has
-one remainder by the stride see the same taps.
+Weights come and go as users see them, ``(F, C/groups, R, S)``, and are packed on the way, group
+after group. The data gradient of a strided convolution is computed phase by phase: cells of the
+data whose position has one remainder by the stride see the same taps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 from raysym.kernels.emit import LANES, Emit, Index, Value
+from raysym.kernels.geometry import Geometry, Margins, Phase, margins_of, phases_of
 from raysym.kernels.moving import PANEL, each_panel, fill, pad_images
 from raysym.kernels.specs import maker
 from raysym.kernels.window import Windows, window_correlation, window_product
 
 
-class Geometry(NamedTuple):
-    """Images ``(n, c, h, w)``, filters ``(f, c, r, s)``, strides and padding."""
-
-    n: int
-    c: int
-    h: int
-    w: int
-    f: int
-    r: int
-    s: int
-    stride_h: int = 1
-    stride_w: int = 1
-    pad_h: int = 0
-    pad_w: int = 0
-
-    @property
-    def out(self) -> tuple[int, int]:
-        """Rows and columns of the result."""
-        high, wide = self.padded
-        return (high - self.r) // self.stride_h + 1, (wide - self.s) // self.stride_w + 1
-
-    @property
-    def padded(self) -> tuple[int, int]:
-        """Rows and columns of the data with its padding."""
-        return self.h + 2 * self.pad_h, self.w + 2 * self.pad_w
-
-    @property
-    def is_padded(self) -> bool:
-        """True when the data is copied into zeros first."""
-        return bool(self.pad_h or self.pad_w)
-
-    def windows(self) -> Windows:
-        """How results walk over the padded data."""
-        high, wide = self.padded
-        rows, columns = self.out
-        x = (high * wide * self.c, self.stride_h * wide * self.c, self.stride_w * self.c)
-        y = (rows * columns * self.f, columns * self.f, self.f)
-        pixels = (self.n, rows, columns)
-        return Windows(pixels, x, y, self.r, 0, wide * self.c, self.s * self.c, self.f)
-
-    def padded_floats(self) -> int:
-        """Floats of the padded data, 0 if there is no padding."""
-        high, wide = self.padded
-        return self.n * high * wide * self.c if self.is_padded else 0
-
-    def space(self) -> int:
-        """Workspace of the forward and the weight kernel, in floats."""
-        return self.padded_floats() + self.windows().panel_floats()
+def windows_of(g: Geometry) -> Windows:
+    """How the results of a group walk over the padded data."""
+    high, wide = g.padded
+    rows, columns = g.out
+    x = (high * wide * g.c, g.stride_h * wide * g.c, g.stride_w * g.c)
+    y = (rows * columns * g.f, columns * g.f, g.f)
+    channels, filters = g.part
+    steps = (g.dilate_h * wide * g.c, g.dilate_w * g.c)
+    taps, length = _runs(g.s, g.dilate_w == g.groups == 1, channels)
+    return Windows((g.n, rows, columns), x, y, g.r * taps, 0, steps[0], length, filters, taps,
+                   steps[1])  # fmt: skip
 
 
-def _padded(e: Emit, g: Geometry, x: Value, space: Value) -> Value:
+def _runs(taps: int, touch: bool, channels: int) -> tuple[int, int]:
+    """Runs of neighbouring floats in a row of taps, and their length."""
+    return (1, taps * channels) if touch else (taps, channels)
+
+
+def result_space(g: Geometry) -> int:
+    """Workspace of the forward and the weight kernel, in floats."""
+    return g.padded_floats() + windows_of(g).panel_floats()
+
+
+def each_group(e: Emit, g: Geometry, body: Callable[..., None], *arrays: tuple[Value, int]) -> None:
+    """``body(*parts)`` for each group, of arrays with so many floats from one group to the next."""
+    e.nest((g.groups,), lambda q: body(*(e.at(a, e.times(q, step)) for a, step in arrays)))
+
+
+def padded(e: Emit, g: Geometry, x: Value, space: Value) -> Value:
+    """The data, copied into zeros in the workspace if there is padding."""
     if not g.is_padded:
         return x
     pad_images(e, x, space, (g.n, g.h, g.w, g.c), (g.pad_h, g.pad_w), g.padded)
@@ -79,34 +58,39 @@ def conv_forward(e: Emit, fields: tuple[int, ...], has_bias: bool) -> None:
     g = Geometry(*fields)
     x, weight, bias = e.arg(0), e.arg(1), e.arg(2) if has_bias else None
     y, space = e.arg(2 + has_bias), e.arg(3 + has_bias)
-    x = _padded(e, g, x, space)
+    x = padded(e, g, x, space)
     panels = e.at(space, g.padded_floats())
-    taps = [(r, s) for r in range(g.r) for s in range(g.s)]
-    pack_filters(e, g, weight, panels, taps)
-    window_product(e, g.windows(), x, panels, y, bias)
+    channels, filters = g.part
+
+    def group(x: Value, weight: Value, y: Value, *bias: Value) -> None:
+        pack_filters(e, g, weight, panels)
+        window_product(e, windows_of(g), x, panels, y, bias[0] if bias else None)
+
+    shifts = [] if bias is None else [(bias, filters)]
+    size = filters * channels * g.r * g.s
+    each_group(e, g, group, (x, channels), (weight, size), (y, filters), *shifts)
 
 
-def pack_filters(
-    e: Emit, g: Geometry, weight: Value, panels: Value, taps: Sequence[tuple[int, int]]
-) -> None:
-    """Weight ``(F, C, R, S)`` -> panels of filters, each ``[tap][C][32]``."""
-    step = g.c * g.r * g.s
+def pack_filters(e: Emit, g: Geometry, weight: Value, panels: Value) -> None:
+    """Weight of a group ``(F, C, R, S)`` -> panels of filters, each ``[tap][C][32]``."""
+    (channels, filters), area = g.part, g.r * g.s
+    step = channels * area
 
     def panel(start: Index, lanes: Sequence[int]) -> None:
-        place = e.at(panels, e.times(start, len(taps) * g.c))
-        for t, (r, s) in enumerate(taps):
+        place = e.at(panels, e.times(start, step))
+        for t in range(area):
 
-            def channel(c: Index, t: int = t, at: int = r * g.s + s) -> None:
+            def channel(c: Index, t: int = t) -> None:
                 for j, n in enumerate(lanes):
-                    first = e.plus(
-                        e.times(start, step), e.times(c, g.r * g.s), at, j * LANES * step
-                    )
+                    first = e.plus(e.times(start, step), e.times(c, area), t, j * LANES * step)
                     value = e.gather(weight, first, step, n) if n else e.zero
-                    e.store(value, place, e.plus(e.times(e.plus(c, t * g.c), PANEL), j * LANES))
+                    e.store(
+                        value, place, e.plus(e.times(e.plus(c, t * channels), PANEL), j * LANES)
+                    )
 
-            e.nest((g.c,), channel)
+            e.nest((channels,), channel)
 
-    each_panel(e, g.f, panel)
+    each_panel(e, filters, panel)
 
 
 @maker
@@ -114,89 +98,59 @@ def conv_weight(e: Emit, fields: tuple[int, ...]) -> None:
     """Arguments: gradient of the result, data, gradient of the weight, workspace."""
     g = Geometry(*fields)
     grad, x, weight, space = (e.arg(i) for i in range(4))
-    x = _padded(e, g, x, space)
+    x = padded(e, g, x, space)
     packed = e.at(space, g.padded_floats())
-    window_correlation(e, g.windows(), x, grad, packed)
-    step = g.c * g.r * g.s
+    channels, filters = g.part
+
+    def group(x: Value, grad: Value, weight: Value) -> None:
+        window_correlation(e, windows_of(g), x, grad, packed)
+        unpack_filters(e, g, packed, weight)
+
+    size = filters * channels * g.r * g.s
+    each_group(e, g, group, (x, channels), (grad, filters), (weight, size))
+
+
+def unpack_filters(e: Emit, g: Geometry, packed: Value, weight: Value) -> None:
+    """The inverse of `pack_filters`."""
+    (channels, filters), area = g.part, g.r * g.s
+    step = channels * area
 
     def panel(start: Index, lanes: Sequence[int]) -> None:
         source = e.at(packed, e.times(start, step))
-        for t in range(g.r * g.s):
+        for t in range(area):
 
             def channel(c: Index, t: int = t) -> None:
                 for j, n in enumerate(lanes):
                     if n:
-                        row = e.plus(e.times(e.plus(c, t * g.c), PANEL), j * LANES)
-                        value = e.load(source, row)
-                        first = e.plus(e.times(start, step), e.times(c, g.r * g.s), t,
-                                       j * LANES * step)  # fmt: skip
-                        e.scatter(value, weight, first, step, n)
+                        row = e.plus(e.times(e.plus(c, t * channels), PANEL), j * LANES)
+                        first = e.plus(e.times(start, step), e.times(c, area), t, j * LANES * step)
+                        e.scatter(e.load(source, row), weight, first, step, n)
 
-            e.nest((g.c,), channel)
+            e.nest((channels,), channel)
 
-    each_panel(e, g.f, panel)
+    each_panel(e, filters, panel)
 
 
 # ----- the data gradient
 
 
-class Phase(NamedTuple):
-    """Cells of the data with one remainder by the strides, and the taps that they see."""
-
-    taps_h: tuple[int, ...]
-    taps_w: tuple[int, ...]
-    first: tuple[int, int]  # the first cell
-    cells: tuple[int, int]  # so many along both axes
-    low: tuple[int, int]  # gradient row and column that the first cell's first tap reads
-
-
-def phases_of(g: Geometry) -> list[Phase]:
-    """All phases, those without taps as well."""
-    return [_phase(g, a, b) for a in range(g.stride_h) for b in range(g.stride_w)]
-
-
-def _phase(g: Geometry, a: int, b: int) -> Phase:
-    taps_h = tuple(range(a, g.r, g.stride_h))[::-1]
-    taps_w = tuple(range(b, g.s, g.stride_w))[::-1]
-    first = (a - g.pad_h) % g.stride_h, (b - g.pad_w) % g.stride_w
-    cells = len(range(first[0], g.h, g.stride_h)), len(range(first[1], g.w, g.stride_w))
-    if not taps_h or not taps_w or 0 in cells:
-        return Phase((), (), first, cells, (0, 0))
-    low = (
-        (first[0] + g.pad_h - taps_h[0]) // g.stride_h,
-        (first[1] + g.pad_w - taps_w[0]) // g.stride_w,
-    )
-    return Phase(taps_h, taps_w, first, cells, low)
-
-
-class Margins(NamedTuple):
-    """Zeros around the gradient so that every phase reads inside."""
-
-    before: tuple[int, int]
-    size: tuple[int, int]
-
-
-def margins_of(g: Geometry) -> Margins:
-    """The margins that all phases need together."""
-    live = [p for p in phases_of(g) if p.taps_h]
-    out = g.out
-    before = tuple(max(0, *(-p.low[i] for p in live)) for i in (0, 1))
-    ends = [
-        [p.low[i] + p.cells[i] + len((p.taps_h, p.taps_w)[i]) - 1 for p in live] for i in (0, 1)
-    ]
-    size = tuple(before[i] + max(out[i], *ends[i]) for i in (0, 1))
-    return Margins((before[0], before[1]), (size[0], size[1]))
-
-
 def data_space(g: Geometry) -> int:
     """Workspace of the data kernel, in floats."""
-    live = [len(p.taps_h) * len(p.taps_w) for p in phases_of(g)]
-    return _grad_floats(g) + -(-g.c // PANEL) * PANEL * g.f * max(live)
-
-
-def _grad_floats(g: Geometry) -> int:
     margins = margins_of(g)
+    live = [data_windows(g, margins, p) for p in phases_of(g) if p.is_live]
+    return _grad_floats(g, margins) + max((w.panel_floats() for w in live), default=1)
+
+
+def _grad_floats(g: Geometry, margins: Margins) -> int:
     return 0 if margins.size == g.out else g.n * margins.size[0] * margins.size[1] * g.f
+
+
+def padded_gradient(e: Emit, g: Geometry, margins: Margins, grad: Value, space: Value) -> Value:
+    """The gradient, copied into zeros in the workspace if there are margins."""
+    if not _grad_floats(g, margins):
+        return grad
+    pad_images(e, grad, space, (g.n, *g.out, g.f), margins.before, margins.size)
+    return space
 
 
 @maker
@@ -204,46 +158,52 @@ def conv_data(e: Emit, fields: tuple[int, ...]) -> None:
     """Arguments: gradient of the result, weight, gradient of the data, workspace."""
     g = Geometry(*fields)
     grad, weight, dx, space = (e.arg(i) for i in range(4))
-    margins = margins_of(g)
-    if _grad_floats(g):
-        pad_images(e, grad, space, (g.n, *g.out, g.f), margins.before, margins.size)
-        grad = space
-    panels = e.at(space, _grad_floats(g))
-    phases = phases_of(g)
-    if not all(p.taps_h for p in phases):
+    margins, phases = margins_of(g), phases_of(g)
+    grad = padded_gradient(e, g, margins, grad, space)
+    panels = e.at(space, _grad_floats(g, margins))
+    if not all(p.is_live for p in phases):
         fill(e, dx, g.n * g.h * g.w * g.c)
-    for phase in phases:
-        if phase.taps_h:
-            pack_turned(e, g, weight, panels, phase)
-            place = e.at(dx, (phase.first[0] * g.w + phase.first[1]) * g.c)
-            window_product(e, _phase_windows(g, margins, phase), grad, panels, place)
+    channels, filters = g.part
+
+    def group(grad: Value, weight: Value, dx: Value) -> None:
+        for phase in phases:
+            if phase.is_live:
+                pack_turned(e, g, weight, panels, phase)
+                place = e.at(dx, (phase.h.first * g.w + phase.w.first) * g.c)
+                window_product(e, data_windows(g, margins, phase), grad, panels, place)
+
+    size = filters * channels * g.r * g.s
+    each_group(e, g, group, (grad, filters), (weight, size), (dx, channels))
 
 
-def _phase_windows(g: Geometry, margins: Margins, p: Phase) -> Windows:
+def data_windows(g: Geometry, margins: Margins, p: Phase) -> Windows:
+    """How the data of a phase and a group walks over the gradient with its margins."""
     high, wide = margins.size
     x = (high * wide * g.f, wide * g.f, g.f)
     y = (g.h * g.w * g.c, g.stride_h * g.w * g.c, g.stride_w * g.c)
-    start = ((p.low[0] + margins.before[0]) * wide + p.low[1] + margins.before[1]) * g.f
-    length = len(p.taps_w) * g.f
-    return Windows((g.n, *p.cells), x, y, len(p.taps_h), start, wide * g.f, length, g.c)
+    start = ((p.h.low + margins.before[0]) * wide + p.w.low + margins.before[1]) * g.f
+    channels, filters = g.part
+    taps, length = _runs(len(p.w.taps), p.w.step == g.groups == 1, filters)
+    return Windows((g.n, p.h.cells, p.w.cells), x, y, len(p.h.taps) * taps, start,
+                   p.h.step * wide * g.f, length, channels, taps, p.w.step * g.f)  # fmt: skip
 
 
 def pack_turned(e: Emit, g: Geometry, weight: Value, panels: Value, phase: Phase) -> None:
-    """Weight ``(F, C, R, S)`` -> panels of channels, each ``[tap][F][32]``."""
-    taps = [(r, s) for r in phase.taps_h for s in phase.taps_w]
-    step = g.r * g.s
+    """Weight of a group ``(F, C, R, S)`` -> panels of channels, each ``[tap][F][32]``."""
+    taps = [r * g.s + s for r in phase.h.taps for s in phase.w.taps]
+    (channels, filters), step = g.part, g.r * g.s
 
     def panel(start: Index, lanes: Sequence[int]) -> None:
-        place = e.at(panels, e.times(start, len(taps) * g.f))
+        place = e.at(panels, e.times(start, len(taps) * filters))
 
         def one(f: Index) -> None:
-            source = e.at(weight, e.times(f, g.c * step), e.times(start, step))
-            for t, (r, s) in enumerate(taps):
+            source = e.at(weight, e.times(f, channels * step), e.times(start, step))
+            for t, tap in enumerate(taps):
                 for j, n in enumerate(lanes):
-                    first = r * g.s + s + j * LANES * step
+                    first = tap + j * LANES * step
                     value = e.gather(source, first, step, n) if n else e.zero
-                    e.store(value, place, e.plus(e.times(e.plus(f, t * g.f), PANEL), j * LANES))
+                    e.store(value, place, e.plus(e.times(e.plus(f, t * filters), PANEL), j * LANES))
 
-        e.nest((g.f,), one)
+        e.nest((filters,), one)
 
-    each_panel(e, g.c, panel)
+    each_panel(e, channels, panel)

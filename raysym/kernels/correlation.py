@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from raysym.kernels.conv import Geometry
 from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts, runs_of
 from raysym.kernels.gemm import tile
+from raysym.kernels.geometry import Geometry
 from raysym.kernels.moving import PANEL, each_panel, fill
 from raysym.kernels.product import ROWS
 from raysym.kernels.specs import maker
@@ -100,7 +100,7 @@ class _Run(NamedTuple):
         """The filters of a panel."""
         size = cube_floats(self.plan.tiles.c, PANEL)
         kept = self.plan.kept > 1
-        offset = self.e.times(self.e.over(start, PANEL), size) if kept else 0
+        offset = self.e.times(self.e.share(start, PANEL), size) if kept else 0
         return Cube(self.e, self.part(2, offset), self.plan.tiles.c, PANEL)
 
     @property
@@ -219,7 +219,7 @@ def add_products(data: Cube, results: Cube, made: Cube, starts: bool) -> None:
 def has_tiles(g: Geometry) -> bool:
     """True when the transforms cost less than the products they save (measured)."""
     square = g.r == g.s and g.r in (3, 5) and g.stride_h == g.stride_w == 1
-    if not square or max(g.pad_h, g.pad_w) >= g.r or min(g.c, g.f) < LANES:
+    if not (square and g.is_plain) or max(g.pad_h, g.pad_w) >= g.r or min(g.c, g.f) < LANES:
         return False
     return all(_saves(t) for t in (forward_tiles(g), data_tiles(g)))
 

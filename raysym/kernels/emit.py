@@ -101,10 +101,6 @@ class Emit:
             total = self.b.add(total, value)
         return self.b.add(total, self.const(known)) if known else total
 
-    def over(self, i: Index, n: int) -> Index:
-        """``i // n`` of what is not negative."""
-        return i // n if isinstance(i, int) else self.b.udiv(i, self.const(n))
-
     def rest(self, i: Index, n: int) -> Index:
         """``i % n`` of what is not negative."""
         return i % n if isinstance(i, int) else self.b.urem(i, self.const(n))

@@ -13,7 +13,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from raysym.kernels import layers, llvm, lookup, norm, softmax, staged  # noqa: F401  (makers)
+from raysym.kernels import (  # noqa: F401  (makers and lowerings)
+    convolutions,
+    layers,
+    llvm,
+    lookup,
+    norm,
+    softmax,
+    staged,
+)
 from raysym.kernels.cache import DiskCache, default_folder
 from raysym.kernels.compilers import compile_all
 from raysym.kernels.specs import Kernels

@@ -9,14 +9,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from raysym.kernels.conv import Geometry, data_space
-from raysym.kernels.correlation import (
-    data_tiles,
-    forward_tiles,
-    gradient_plan,
-    has_tiles,
-    product_plan,
-)
 from raysym.kernels.pages import traced
 from raysym.kernels.product import Product
 from raysym.kernels.specs import Spec
@@ -132,69 +124,3 @@ def _around_channel(op: Any, shape: Sequence[int], axes: Sequence[int]) -> Kerne
         return None
     rows = shape[0] * shape[2] * shape[3]
     return Kernel(Spec("sum_axis", (1, rows, shape[1], False)), (0,), 0, frozenset({("in", 0)}))
-
-
-# ----- convolution
-
-
-_FILTERS = frozenset({("in", 0), ("out", 0)})
-
-
-def _geometry(op: Any, data: TensorType, weight: TensorType) -> Geometry | None:
-    """The convolution in numbers, or None if it is none of the generated kind."""
-    if len(op.kernel) != 2 or op.num_group != 1 or op.is_channel_last():
-        return None
-    if any(d != 1 for d in op.dilate):
-        return None
-    (sh, sw), (ph, pw) = op.stride or (1, 1), op.pad or (0, 0)
-    if ph >= op.kernel[0] or pw >= op.kernel[1]:
-        return None
-    n, c, h, w = data.shape
-    r, s = op.kernel
-    return Geometry(n, c, h, w, weight.shape[0], r, s, sh, sw, ph, pw)
-
-
-def _is_product(g: Geometry) -> bool:
-    """True when the windows are single cells: the convolution is one matrix product."""
-    return (g.r, g.s, g.stride_h, g.stride_w, g.pad_h, g.pad_w) == (1, 1, 1, 1, 0, 0)
-
-
-@lowering("Convolution", "_convolve")
-def _convolution(op: Any, ins: Types, outs: Types) -> Kernel | None:
-    g = _geometry(op, ins[0], ins[1])
-    if g is None:
-        return None
-    bias = len(ins) == 3
-    if _is_product(g):
-        p = Product(g.n * g.h * g.w, g.f, g.c, turned_b=True, bias=bias)
-        return product(p, range(len(ins)))._replace(last=_FILTERS)
-    if has_tiles(g):
-        spec, space = Spec("tiled_forward", (tuple(g), bias)), product_plan(forward_tiles(g)).space
-        return Kernel(spec, tuple(range(len(ins))), space, _FILTERS)
-    spec = Spec("conv_forward", (tuple(g), bias))
-    return Kernel(spec, tuple(range(len(ins))), g.space(), _FILTERS)
-
-
-@lowering("_backward_Convolution_data")
-def _convolution_data(op: Any, ins: Types, outs: Types) -> Kernel | None:
-    g = _geometry(op, outs[0], ins[1])
-    if g is None:
-        return None
-    if _is_product(g):
-        return product(Product(g.n * g.h * g.w, g.c, g.f), (0, 1))._replace(last=_FILTERS)
-    if has_tiles(g):
-        space = product_plan(data_tiles(g)).space
-        return Kernel(Spec("tiled_data", (tuple(g),)), (0, 1), space, _FILTERS)
-    return Kernel(Spec("conv_data", (tuple(g),)), (0, 1), data_space(g), _FILTERS)
-
-
-@lowering("_backward_Convolution_weight")
-def _convolution_weight(op: Any, ins: Types, outs: Types) -> Kernel | None:
-    g = _geometry(op, ins[1], outs[0])
-    if g is None:
-        return None
-    both = frozenset({("in", 0), ("in", 1)})
-    if has_tiles(g) and g.r == 3:  # of 5x5 filters, the sums of direct products are closer
-        space = gradient_plan(forward_tiles(g)).space
-        return Kernel(Spec("tiled_weight", (tuple(g),)), (0, 1), space, both)
-    return Kernel(Spec("conv_weight", (tuple(g),)), (0, 1), g.space(), both)

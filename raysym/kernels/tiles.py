@@ -156,7 +156,7 @@ def _from_points(e: Emit, matrix: Matrix, square: list[Line]) -> list[Line]:
 
 def _split(e: Emit, t: Tiles, line: Index) -> tuple[Index, Index]:
     """The image of a line of tiles, and its number there."""
-    return (line, 0) if t.high == 1 else (e.over(line, t.high), e.rest(line, t.high))
+    return (line, 0) if t.high == 1 else (e.share(line, t.high), e.rest(line, t.high))
 
 
 def _fill_strip(e: Emit, t: Tiles, x: Value, strip: Value, line: Index) -> None:

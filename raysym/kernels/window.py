@@ -26,9 +26,18 @@ class Windows(NamedTuple):
     y_steps: tuple[int, int, int]
     runs: int
     start: int  # offset of the first run
-    step: int  # between runs
+    step: int  # between rows of runs
     length: int  # floats of a run
     width: int  # channels of y
+    taps: int = 1  # runs in a row of them
+    tap_step: int = 0  # between these
+
+    def offset(self, e: Emit, run: Index) -> Index:
+        """Where a run begins, from the first one."""
+        if self.taps == 1:
+            return e.times(run, self.step)
+        row, tap = e.share(run, self.taps), e.rest(run, self.taps)
+        return e.plus(e.times(row, self.step), e.times(tap, self.tap_step))
 
     def panel_floats(self) -> int:
         """Size of the packed weights."""
@@ -91,7 +100,7 @@ def window_product(
                     image, row = e.plus(first_image, i), e.plus(first_row, r)
                     sx, sy = g.x_steps, g.y_steps
                     source = e.at(x, e.times(image, sx[0]), e.times(row, sx[1]), g.start,
-                                  e.times(run, g.step), k)  # fmt: skip
+                                  g.offset(e, run), k)  # fmt: skip
                     place = e.at(y, e.times(image, sy[0]), e.times(row, sy[1]), column)
                     right = e.at(packed, e.times(run, g.length * PANEL), e.times(k, PANEL))
                     first = bias if bias is None else e.at(bias, column)
@@ -195,7 +204,7 @@ def _correlate_block(
         def run(r: Index) -> None:
             size = g.length * PANEL
             target = e.at(result, e.times(column, g.runs * g.length), e.times(r, size))
-            source = e.at(x, g.start, e.times(r, g.step))
+            source = e.at(x, g.start, g.offset(e, r))
             for start, height, end in runs_of(even_parts(g.length, ROWS)):
 
                 def some(k: Index, height: int = height) -> None:
