@@ -43,7 +43,6 @@ class Linked(Interpreter):
         super().__init__(worker)
         self._kernels, self._poison, self._fused = kernels, poison, fused
         self._background = background
-        self.made: list[LinkedWorker] = []
         self._phases: dict[str, LinkedPhase] = {}
         self._messages: dict[str, dict[Instruction, int]] = {}  # by phase: where each one stands
         self._now: LinkedPhase | None = None  # what runs, None while interpreted
@@ -53,7 +52,6 @@ class Linked(Interpreter):
 
     def load(self, programs: Mapping[str, Program], types: Mapping[str, TensorType]) -> None:
         """Add the phases, linked."""
-        self.wait()
         super().load(programs, types)
         for phase, program in programs.items():
             self._phases.pop(phase, None)
@@ -67,9 +65,14 @@ class Linked(Interpreter):
         if not self._background:
             self._link(programs, types, resident)
             return
-        what = self._link_later, (programs, types, resident)
-        self._linking = threading.Thread(target=what[0], args=what[1], daemon=True)
+        what = self._linking, programs, types, resident
+        self._linking = threading.Thread(target=self._link_later, args=what, daemon=True)
         self._linking.start()
+
+    @property
+    def made(self) -> list[LinkedWorker]:
+        """What has been linked, in order; what was loaded anew is gone."""
+        return list({id(phase.owner): phase.owner for phase in self._phases.values()}.values())
 
     def wait(self) -> None:
         """Return when nothing is being compiled; raises what went wrong there."""
@@ -78,7 +81,9 @@ class Linked(Interpreter):
         if self._failure is not None:
             raise self._failure
 
-    def _link_later(self, *what: Any) -> None:
+    def _link_later(self, before: threading.Thread | None, *what: Any) -> None:
+        if before is not None:
+            before.join()
         try:
             self._link(*what)
         except Exception as error:  # raised to whoever runs or loads next
@@ -104,8 +109,9 @@ class Linked(Interpreter):
             poison=self._poison,
             fused=self._fused,
         )
-        self.made.append(made)
-        self._phases.update(made.phases)
+        for phase, found in made.phases.items():
+            if self.programs[phase] is programs[phase]:  # not loaded anew meanwhile
+                self._phases[phase] = found
 
     def linked(self, phase: str) -> Linkage | None:
         """How the phase was linked; None when it is interpreted."""
