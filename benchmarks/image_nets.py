@@ -1,4 +1,4 @@
-"""VGG-16 and Inception-v3 in the Symbol API, for raysym and MXNet; `S` is the library's ``sym``."""
+"""Large nets for images in the Symbol API, for raysym and MXNet; `S` is the library's ``sym``."""
 
 from __future__ import annotations
 
@@ -24,6 +24,34 @@ def vgg16() -> Any:
         x = S.Activation(S.FullyConnected(x, num_hidden=4096), act_type="relu")
         x = S.Dropout(x, p=0.5)
     return classify(x)
+
+
+# ----- ResNet-50
+
+
+def resnet50_v1() -> Any:
+    """ResNet-50 whose first 1x1 convolutions have the strides, for images of 224 x 224."""
+    x, channels = unit(S.Variable("data"), 64, 7, 2, 3), 64
+    x = pooled(x, "max", 2)
+    for width, stride, count in ((64, 1, 3), (128, 2, 4), (256, 2, 6), (512, 2, 3)):
+        for block in range(count):
+            x = residual(x, channels, width, 1 if block else stride)
+            channels = 4 * width
+    return classify(S.Pooling(x, global_pool=True, kernel=(7, 7), pool_type="avg"))
+
+
+def residual(x: Any, channels: int, width: int, stride: int) -> Any:
+    """A bottleneck block; the stride is that of its first convolution."""
+    y = unit(unit(x, width, 1, stride), width, 3, pad=1)
+    y = plain(y, 4 * width)
+    side = plain(x, 4 * width, stride) if channels != 4 * width else x
+    return S.Activation(y + side, act_type="relu")
+
+
+def plain(x: Any, filters: int, stride: int = 1) -> Any:
+    """A 1x1 convolution with BatchNorm."""
+    x = S.Convolution(x, num_filter=filters, kernel=(1, 1), stride=(stride, stride), no_bias=True)
+    return S.BatchNorm(x, fix_gamma=False)
 
 
 # ----- Inception-v3

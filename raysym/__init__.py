@@ -14,7 +14,7 @@ from raysym.errors import (
     WorkerError,
 )
 from raysym.executor import Executor
-from raysym.forecast import Forecast, forecast
+from raysym.forecast import Forecast, forecast, planned_memory
 from raysym.names import AttrScope
 from raysym.nd import NDArray, random
 from raysym.sym import Group, Symbol, Variable
@@ -55,6 +55,7 @@ __all__ = [
     "nd",
     "ndarray",
     "operator",
+    "planned_memory",
     "random",
     "sym",
     "symbol",

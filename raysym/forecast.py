@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, NamedTuple
 
 import scheduler
@@ -11,14 +11,19 @@ from raysym.graph import Entry, Graph, Node, node_names, split_variables
 from raysym.passes.infer import infer
 from raysym.planning.check import check
 from raysym.planning.compile import compile_plan
+from raysym.planning.footprint import Footprint, footprints
+from raysym.planning.lean import Budget
 from raysym.planning.orders import Schedule
 from raysym.planning.partition import place_by_scheduler
 from raysym.planning.pipeline import STEP, Pipeline
 from raysym.planning.plan import Plan
 from raysym.planning.predict import Prediction, predict
 from raysym.planning.step import Bound
+from raysym.runtime.engines import engines_for
 from raysym.simple_bind import simple_types
 from raysym.symbol import Symbol
+
+WORKER = "cpu:0"
 
 
 class Forecast(NamedTuple):
@@ -74,7 +79,7 @@ def forecast(
     gradient. With `micro_batches` the plan is that of `Executor.step`, in the order of `schedule`
     (see `planning.pipeline.Pipeline`).
     """
-    bound = _bound(symbol.graph, shapes, is_train, type_dict)
+    bound = _bound(symbol.graph, shapes, is_train, type_dict, ())
     placement, placed = place_by_scheduler(bound, cluster, policy, group2ctx or {}, objective)
     memory = {device.name: device.memory for device in cluster.devices}
     mode = "inference" if not is_train else STEP if micro_batches > 1 else "training"
@@ -83,15 +88,42 @@ def forecast(
     return Forecast(plan, placed, predict(plan, cluster), check(plan), cluster)
 
 
+def planned_memory(
+    symbol: Symbol,
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    is_train: bool = True,
+    fixed: Container[str] = (),
+    kernels: str = "reference",
+    memory: int | str | None = None,
+    type_dict: Mapping[str, Any] | None = None,
+) -> Footprint:
+    """Bytes that `symbol` would take on one CPU: nothing is allocated, linked or compiled.
+
+    With `is_train` every argument but those `fixed` gets a gradient. `kernels` and `memory` as for
+    bind.
+    """
+    bound = _bound(symbol.graph, shapes, is_train, type_dict, fixed)
+    measure = engines_for(kernels).work_bytes
+    budget = None if memory is None else Budget(memory, measure)
+    placement = dict.fromkeys(bound.graph.nodes, WORKER)
+    mode = "training" if is_train else "inference"
+    plan = compile_plan(bound, placement, mode, budget=budget)[1]
+    states = {bound.names[node] for node in split_variables(bound.graph)[1]}
+    return footprints(plan, states, measure(plan))[WORKER]
+
+
 def _bound(
     graph: Graph,
     shapes: Mapping[str, tuple[int, ...]],
     is_train: bool,
     type_dict: Mapping[str, Any] | None,
+    fixed: Container[str],
 ) -> Bound:
     args, aux = split_variables(graph)
     known = simple_types(graph, args, shapes, type_dict)
-    asked: dict[Entry, str] = {Entry(node): "write" for node in _floats(args, known) if is_train}
+    trained = [node for node in _floats(args, known) if is_train and node.name not in fixed]
+    asked: dict[Entry, str] = dict.fromkeys(map(Entry, trained), "write")
     known = {Entry(node): known[Entry(node)] for node in [*args, *aux]}
     return Bound(graph, node_names(graph), known, infer(graph, known), asked)
 
