@@ -135,12 +135,15 @@ def test_additions_and_updates_are_shared_out(n: int) -> None:
 
 @pytest.mark.parametrize("n", [2, 4])
 def test_nobody_waits_for_a_replica_before_the_first_gradients_are_there(n: int) -> None:
-    """Although BatchNorm changes states, and sets fixed gammas."""
+    """Although BatchNorm changes states, and sets fixed gammas: gradients are what comes first."""
     plan = single(n)
     for worker in plan.workers:
         body = plan.programs[worker]["step"]
-        first = next(i for i, x in enumerate(body) if type(x) is Recv)
-        assert any(type(x) is Send for x in body[:first])
+        first = next(x for x in body if type(x) is Recv)
+        before = body[: body.index(first)]
+        made = {out.rpartition("@")[0] for x in before if type(x) is Run for out in x.outs}
+        assert first.entry.rpartition("@")[0] in made  # the same gradient of another replica
+        assert "_backward" in first.entry
 
 
 PLAN = """\
