@@ -137,7 +137,7 @@ def test_memory_and_debug_str_tell_bytes_by_kind() -> None:
 def test_the_arena_is_what_was_planned() -> None:
     used = LinkedRuntime(kernels=kernels())
     executor = bound(chain(8), runtime=used, memory="minimal")
-    assert used.linked[0].nbytes == work(executor)
+    assert used.workers[0].nbytes == work(executor)
 
 
 # ----- where to cut

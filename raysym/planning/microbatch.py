@@ -50,7 +50,7 @@ def split_batch(bound: Bound, n: int, given: Mapping[str, int | None] | None, wh
     known = dict(bound.known)
     for node, axis in axes.items():
         known[Entry(node)] = _part(what, bound.names[node], known[Entry(node)], axis, n)
-    micro = replace(bound, known=known, types=_infer_part(what, bound, known, found))
+    micro = replace(bound, known=known, types=_infer_part(what, bound, known, axes))
     for i, entry in enumerate(bound.graph.outputs):
         if not entry.node.is_variable:
             name = bound.names[entry.node]
@@ -90,12 +90,12 @@ def _part(what: str, name: str, kind: TensorType, axis: int, n: int) -> TensorTy
 
 
 def _infer_part(
-    what: str, bound: Bound, known: Mapping[Entry, TensorType], axes: Mapping[str, int]
+    what: str, bound: Bound, known: Mapping[Entry, TensorType], axes: Mapping[Node, int]
 ) -> dict[Entry, TensorType]:
     try:
         return infer(bound.graph, known)
     except MXNetError as error:
-        cut = in_words(f"'{name}': {axis}" for name, axis in axes.items())
+        cut = in_words(f"'{bound.names[node]}': {axis}" for node, axis in axes.items())
         wrong = f"{what}: the graph does not fit one part, cut along {{{cut}}}"
         fix = "Add the other inputs that have a batch axis to batch_axes; None takes one out"
         raise PlanError(f"{wrong}. {fix}\n{error}") from error
