@@ -11,7 +11,9 @@ import pytest
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 
-@pytest.mark.parametrize("name", ["predicted", "runtime", "scaling", "scheduler", "train_step"])
+@pytest.mark.parametrize(
+    "name", ["memory", "predicted", "runtime", "scaling", "scheduler", "train_step"]
+)
 def test_a_benchmark_explains_itself(name: str) -> None:
     done = subprocess.run(
         [sys.executable, str(FOLDER / f"{name}.py"), "--help"],

@@ -1,11 +1,24 @@
-"""Memory planning: what lives at the same time lies apart, and little is wasted."""
+"""Memory planning: what lives at the same time lies apart, little is wasted, order is lean."""
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_graphs import WIDTH, random_symbol
 
+from raysym.graph import Entry, Graph, Node, node_names, split_variables, variable
+from raysym.kernels.steps import Buffer, Step, read_buffers, written_buffers
+from raysym.kernels.tracing import Trace, trace
+from raysym.op import make_op
+from raysym.passes.infer import infer
 from raysym.passes.memory import ALIGNMENT, Lifetime, aligned, lower_bound, plan_memory
+from raysym.passes.order import lean_order
+from raysym.planning.compile import compile_plan
+from raysym.planning.lean import Budget
+from raysym.planning.step import Bound
+from raysym.runtime.linked import LinkedEngines
+from raysym.simple_bind import simple_types
 
 LIFETIMES = st.lists(
     st.tuples(st.integers(0, 5000), st.integers(0, 30), st.integers(0, 30)).map(
@@ -51,3 +64,95 @@ def test_a_chain_needs_two_places() -> None:
 def test_a_plan_is_always_the_same() -> None:
     buffers = [Lifetime(100 * (i % 3), i % 5, 5 + i % 7) for i in range(30)]
     assert plan_memory(buffers) == plan_memory(list(buffers))
+
+
+# ----- whole programs
+
+
+def steps_of(seed: int, n_nodes: int, memory: str | None) -> tuple[Trace, list[Step]]:
+    """A random training step traced, and its steps: forward, backward, what that used up, again."""
+    graph = random_symbol(np.random.default_rng(seed), n_nodes, 1).graph
+    args, aux = split_variables(graph)
+    types = simple_types(graph, args, {"data": (4, WIDTH)}, None)
+    known = {Entry(node): types[Entry(node)] for node in (*args, *aux)}
+    asked = {Entry(node): "write" for node in args}
+    bound = Bound(graph, node_names(graph), known, infer(graph, known), asked)
+    budget = Budget(memory, LinkedEngines().work_bytes) if memory else None
+    placement = dict.fromkeys(graph.nodes, "cpu:0")
+    plan = compile_plan(bound, placement, "training", budget=budget)[1]
+    found = trace(plan.programs["cpu:0"], plan.types, list(plan.homes))
+    once = [step for steps in found.phases.values() for step in steps]
+    again = [once[clock] for clock in found.again.get("backward", ())]
+    return found, [*once, *again, *found.phases.get("backward", ())]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 20), st.sampled_from([None, "minimal"]))
+def test_every_step_reads_what_was_written_for_it(
+    seed: int, n_nodes: int, memory: str | None
+) -> None:
+    found, steps = steps_of(seed, n_nodes, memory)
+    planned = found.planned()
+    arena = plan_memory([buffer.lifetime for buffer in planned])
+    offsets = dict(zip(planned, arena.offsets, strict=True))
+    lines: list[Buffer | None] = [None] * (arena.nbytes // ALIGNMENT)
+
+    def place(buffer: Buffer) -> range:
+        start = offsets[buffer.owner()] // ALIGNMENT
+        return range(start, start + aligned(buffer.nbytes) // ALIGNMENT)
+
+    for step in steps:
+        for buffer in read_buffers(step):
+            assert buffer.home or all(lines[i] is buffer for i in place(buffer))
+        for buffer in written_buffers(step):
+            for i in () if buffer.home else place(buffer):
+                lines[i] = buffer
+
+
+def test_some_results_take_the_place_of_operands() -> None:
+    found, _ = steps_of(3, 20, None)
+    assert any(buffer.shares is not None for buffer in found.buffers)
+
+
+# ----- the order in which nodes run
+
+
+def order(heads: list[Entry], sizes: dict[str, int], lazy: tuple[str, ...] = ()) -> list[str]:
+    nodes = [node for node in Graph.of(heads).nodes if not node.is_variable]
+    nbytes = {entry: sizes.get(n.name, 1) for n in nodes for entry in n.entries()}
+    kept = {entry for n in nodes for entry in n.inputs if entry.node.is_variable}
+    made = lean_order(nodes, nbytes, kept, {n for n in nodes if n.name in lazy})
+    assert sorted(n.name for n in made) == sorted(n.name for n in nodes)
+    return [node.name for node in made]
+
+
+def node(name: str, *inputs: Entry) -> Entry:
+    op = make_op("add_n", {"num_args": len(inputs)})
+    return Entry(Node(op, name, inputs))
+
+
+def test_the_last_reader_of_a_large_value_runs_at_once() -> None:
+    x = variable("x")
+    dy = node("dy", x)
+    dx = node("dx", dy)
+    before = node("before", dx)
+    weight = node("weight", dy)
+    sizes = {"dy": 10, "dx": 10, "before": 10}
+    assert order([before, weight], sizes) == ["dy", "dx", "weight", "before"]
+
+
+def test_steps_on_the_way_come_along() -> None:
+    x = variable("x")
+    dy = node("dy", x)
+    before = node("before", node("dx", dy))
+    weight = node("weight", dy, node("flat", x))
+    bias = node("bias", dy)
+    sizes = {"dy": 10, "dx": 10, "before": 10, "flat": 3}
+    assert order([before, weight, bias], sizes) == ["dy", "dx", "flat", "weight", "bias", "before"]
+
+
+def test_lazy_nodes_run_when_they_are_needed() -> None:
+    x = variable("x")
+    again = node("again", x)
+    use = node("use", again, node("first", x))
+    assert order([again, use], {}, ("again",)) == ["first", "again", "use"]

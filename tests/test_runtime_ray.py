@@ -32,6 +32,20 @@ def test_actors_give_the_bits_of_the_process(seed: int, n_workers: int) -> None:
         assert_same_bits(whole, train(executor, 20))
 
 
+def test_values_made_again_give_the_same_bits() -> None:
+    symbol = random_symbol(np.random.default_rng(5), 14, 4)
+    whole = train(bind_random(symbol, 5), 2)
+    where = {"group2ctx": groups(2), "runtime": "ray", "memory": "minimal"}
+    with bind_random(symbol, 5, **where) as executor:
+        bodies = [phases["backward"] for phases in executor.plan.programs.values()]
+        assert any(out.endswith("_again") for b in bodies for i in b for out in _outs(i))
+        assert_same_bits(whole, train(executor, 2))
+
+
+def _outs(instruction: object) -> tuple[str, ...]:
+    return getattr(instruction, "outs", ())
+
+
 def test_a_cluster_without_groups_is_cut_by_the_scheduler() -> None:
     symbol = random_symbol(np.random.default_rng(1), 10, 1)
     whole = train(bind_random(symbol, 1), 2)
