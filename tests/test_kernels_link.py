@@ -229,3 +229,11 @@ def test_what_backward_uses_up_is_made_by_forward_steps_alone() -> None:
         "call      BatchNorm (batch_norm)",
     ]
     assert again(mx.sym.exp(x)) == ["call      exp+_copy (flat_map)"]
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_networks_keep_their_bits_when_values_are_made_again(net: str) -> None:
+    plain, _ = steps(net, runtime=runtime())
+    lean, executor = steps(net, runtime=runtime(), memory="minimal")
+    assert_same_bits(plain, lean)
+    assert executor._session.mode("training")[0].copies
