@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from kernel_calls import call, linked_op
 
 import raysym.ops  # noqa: F401  (fills the registry)
+from raysym.kernels.columns import has_columns
 from raysym.kernels.correlation import (
     data_tiles,
     forward_tiles,
@@ -66,6 +67,22 @@ def all_three_agree(case: Case) -> None:
 def test_single_cells_of_many_channels_agree() -> None:
     params = {"kernel": (1, 1), "num_filter": 40}
     all_three_agree(Case(params, (2, 70, 5, 9), (40, 70, 1, 1)))
+
+
+COLUMNS = {
+    "single cells with gaps": ((1, 1), (2, 2), (0, 0), (2, 330, 5, 9), 400),
+    "large filters": ((3, 3), (2, 2), (1, 1), (2, 250, 7, 6), 480),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_weight_gradients_over_columns_agree(name: str) -> None:
+    kernel, stride, pad, data, filters = COLUMNS[name]
+    params = {"kernel": kernel, "stride": stride, "pad": pad}
+    g = Geometry(*data, filters, *kernel, *stride, *pad)
+    assert has_columns(g)
+    grad = drawn(1, data[0], filters, *g.out)
+    agree("_backward_Convolution_weight", params, [grad, drawn(2, *data)])
 
 
 @st.composite

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from raysym.kernels.columns import columns_space, has_columns
 from raysym.kernels.conv import data_space, result_space
 from raysym.kernels.correlation import (
     data_tiles,
@@ -79,6 +80,8 @@ def _weight(g: Geometry, reads: tuple[int, int]) -> Kernel:
         return Kernel(Spec("tiled_weight", (tuple(g),)), reads, space, _BOTH)
     if has_channels(g):
         return Kernel(Spec("depthwise_weight", (tuple(g),)), reads, depthwise_space(g), _BOTH)
+    if has_columns(g):
+        return Kernel(Spec("columns_weight", (tuple(g),)), reads, columns_space(g), _BOTH)
     return Kernel(Spec("conv_weight", (tuple(g),)), reads, result_space(g), _BOTH)
 
 
