@@ -68,18 +68,18 @@ def chain(
     return x.simple_bind(mx.cpu(), grad_req="null", data=shape, **where)
 
 
-def empty_pipeline(transport: str | None, nbytes: int) -> mx.Executor:
-    """K stages that multiply by one, forward and backward, on M micro-batches."""
+def empty_pipeline(transport: str | None, nbytes: int, k: int = K, m: int = M) -> mx.Executor:
+    """k stages that multiply by one, forward and backward, on m micro-batches."""
     x = mx.sym.Variable("data")
-    for i in range(K):
+    for i in range(k):
         with mx.AttrScope(ctx_group=f"g{i}"):
             x = x * 1.0
-    with mx.AttrScope(ctx_group=f"g{K - 1}"):
+    with mx.AttrScope(ctx_group=f"g{k - 1}"):
         x = mx.sym.LinearRegressionOutput(x, name="loss")
-    where = {"group2ctx": groups(K), "runtime": "ray", "transport": transport}
+    where = {"group2ctx": groups(k), "runtime": "ray", "transport": transport}
     reqs = {"data": "write", "loss_label": "null"}
     return x.simple_bind(
-        mx.cpu(), grad_req=reqs, data=(M, nbytes // 4), micro_batches=M, schedule="1f1b", **where
+        mx.cpu(), grad_req=reqs, data=(m, nbytes // 4), micro_batches=m, schedule="1f1b", **where
     )
 
 
@@ -247,7 +247,7 @@ def failures() -> Iterator[Row]:
         executor = chain(3, (4,))
         executor.forward()
         victim = executor._session.runtime._actors[f"cpu:{i % 3}"]
-        pid = ray.get(victim.pid.remote())
+        pid = ray.get(victim.process.remote()).pid
         os.kill(pid, signal.SIGKILL)
         begun = time.perf_counter()
         try:
@@ -260,25 +260,36 @@ def failures() -> Iterator[Row]:
         yield "close", time.perf_counter() - begun, ""
 
 
-def memory(steps: int = 20_000, nbytes: int = 64 << 10) -> Iterator[Row]:
-    """Resident memory and object store over many steps of the empty pipeline."""
-    with empty_pipeline(None, nbytes) as executor:
-        data = np.ones((M, nbytes // 4), np.float32)
-        begun, marks = time.perf_counter(), []
-        for i, _ in enumerate(executor.run({"data": data} for _ in range(steps))):
-            if i in (steps // 5, steps - 5):
-                marks.append((resident(executor), free_store()))
-        (rss0, store0), (rss1, store1) = marks
-        mean = (time.perf_counter() - begun) / steps
-        yield "step", mean, f"RSS {rss0 >> 20} -> {rss1 >> 20} MiB, store {store1 - store0:+.0f} B"
+def memory(steps: int = 100_000, nbytes: int = 64 << 10, m: int = 2) -> Iterator[Row]:
+    """Resident memory of each process, and the object store, after each fifth of many steps."""
+    with empty_pipeline(None, nbytes, 2, m) as executor:
+        data = np.ones((m, nbytes // 4), np.float32)
+        begun, marks, store = time.perf_counter(), [], []
+        for i, _ in enumerate(executor.run({"data": data} for _ in range(steps)), 1):
+            if i % (steps // 5) == 0:
+                marks.append(resident(executor))
+                store.append(free_store())
+        yield "step", (time.perf_counter() - begun) / steps, f"mean of {steps}, 2 workers"
+        for name in marks[0]:
+            sizes = [mark[name] for mark in marks]
+            shown = ", ".join(f"{size / 2**20:.2f}" for size in sizes)
+            growth = sizes[-1] / sizes[0] - 1
+            yield f"RSS of {name}", 0.0, f"MiB at each fifth: {shown}; last to first {growth:+.2%}"
+        yield "object store", 0.0, f"free bytes at each fifth, less the first: {deltas(store)}"
 
 
-def resident(executor: mx.Executor) -> int:
-    """Bytes of this process and of the workers."""
-    actors = executor._session.runtime._actors.values()
-    pids = [os.getpid(), *ray.get([actor.pid.remote() for actor in actors])]
-    pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids]
-    return sum(pages) * os.sysconf("SC_PAGE_SIZE")
+def deltas(values: list[float]) -> str:
+    """How far each is from the first."""
+    return ", ".join(f"{value - values[0]:+.0f}" for value in values)
+
+
+def resident(executor: mx.Executor) -> dict[str, int]:
+    """Bytes of memory of this process and of the workers."""
+    actors = executor._session.runtime._actors
+    processes = ray.get([actor.process.remote() for actor in actors.values()])
+    pids = {"driver": os.getpid(), **{n: p.pid for n, p in zip(actors, processes, strict=True)}}
+    page = os.sysconf("SC_PAGE_SIZE")
+    return {n: page * int(Path(f"/proc/{p}/statm").read_text().split()[1]) for n, p in pids.items()}
 
 
 def free_store() -> float:
@@ -323,7 +334,8 @@ def started(two_nodes: bool) -> Iterator[None]:
 def main(arguments: Sequence[str]) -> None:
     """Run the sections that were asked for; print them and write them down."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sections", default=",".join(n for n in SECTIONS if n != "nodes"))
+    usual = ",".join(n for n in SECTIONS if n not in ("memory", "nodes"))  # these take minutes
+    parser.add_argument("--sections", default=usual)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     environment = {
@@ -351,7 +363,8 @@ def main(arguments: Sequence[str]) -> None:
             "rows": rows,
         }
         options.out.mkdir(parents=True, exist_ok=True)
-        path = options.out / f"runtime{'-nodes' * (options.sections == 'nodes')}.json"
+        alone = options.sections in ("memory", "nodes")
+        path = options.out / f"runtime{f'-{options.sections}' * alone}.json"
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 

@@ -3,8 +3,9 @@
     python cluster/local_cluster.py [--raylets 2] [-- what follows goes to raysym demo]
 
 Each raylet offers one CPU, so that two workers stand on two raylets and what they send each other
-crosses from one object store to another. The exit status is that of the job. Everything that was
-started is gone at the end, however it ends.
+crosses from one object store to another. Whoever talks to the cluster needs its token, which is
+made for this run. The exit status is that of the job. Everything that was started is gone at the
+end, however it ends.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -48,9 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def raylets(count: int) -> Iterator[tuple[str, Mapping[str, str]]]:
     """A head and `count - 1` more raylets: the dashboard's address and the environment to use."""
     tag = uuid.uuid4().hex
-    # The same authentication everywhere: Ray refuses to connect when the two sides differ.
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", TAG: tag}
-    environment.pop("RAY_ADDRESS", None)
+    # Ray would take the token of the user's home, or write one there.
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    environment = {**os.environ, **token, TAG: tag}
+    for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH"):
+        environment.pop(name, None)
     scratch = Path(tempfile.mkdtemp(prefix="raysym-"))  # short: sockets live below it
     try:
         head, dashboard = free_port(), free_port()

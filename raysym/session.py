@@ -15,7 +15,7 @@ from typing import Any
 
 from raysym.context import cpu, of_worker
 from raysym.device import place, to_numpy
-from raysym.errors import MXNetError, WorkerError
+from raysym.errors import MXNetError, StallError, WorkerError
 from raysym.graph import Node
 from raysym.nd.creation import zeros
 from raysym.ndarray import NDArray
@@ -241,11 +241,17 @@ class Session:
             self._pushed[entry] = self._array(entry).chunk.version
 
     def close(self) -> None:
-        """Bring home what only the workers hold, then let them go."""
-        with suppress(WorkerError):  # of a dead worker nothing can be brought home
-            for array in self.arrays.values():
-                array.chunk.read()
-        self.runtime.close()
+        """Bring home what only the workers hold, then let them go.
+
+        Of a worker that is dead, or does not answer at once, nothing can be brought home.
+        """
+        self.runtime.hurry()
+        try:
+            with suppress(WorkerError, StallError):
+                for array in self.arrays.values():
+                    array.chunk.read()
+        finally:
+            self.runtime.close()
 
 
 def _pulls(session: Session, homes: Sequence[str]) -> dict[str, Callable[[], Any]]:

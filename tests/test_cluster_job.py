@@ -35,9 +35,11 @@ def test_the_demo_runs_as_a_job_on_two_raylets_and_nothing_stays_behind(tmp_path
     pytest.importorskip("sklearn", reason="the demo needs scikit-learn")
     tag = f"RAYSYM_TEST_TAG={os.getpid()}-{tmp_path.name}"
     name, _, value = tag.partition("=")
+    home = tmp_path / "home"
+    home.mkdir()
     done = subprocess.run(
         [sys.executable, SCRIPT, "--raylets", "2", "--", "--epochs", "2", "--out", tmp_path],
-        env={**os.environ, name: value},
+        env={**os.environ, name: value, "HOME": str(home)},
         capture_output=True,
         text=True,
         timeout=300,
@@ -48,6 +50,7 @@ def test_the_demo_runs_as_a_job_on_two_raylets_and_nothing_stays_behind(tmp_path
     assert "succeeded" in done.stdout + done.stderr
     assert (tmp_path / "training-step.svg").exists()
     assert tagged(tag) == {}
+    assert not (home / ".ray").exists()
 
 
 @pytest.mark.ray
@@ -63,6 +66,32 @@ def test_a_job_that_fails_makes_the_script_fail(tmp_path):
     )
     assert done.returncode != 0
     assert "expected a whole number" in done.stdout + done.stderr
+
+
+@pytest.mark.ray
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_a_job_without_the_token_is_refused(monkeypatch):
+    pytest.importorskip("aiohttp", reason="ray job submit needs ray[default]")
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    import local_cluster
+
+    with local_cluster.raylets(1) as (dashboard, environment):
+        assert environment["RAY_AUTH_MODE"] == "token"
+        answers = {}
+        for token in (environment["RAY_AUTH_TOKEN"], "0" * 64):
+            done = subprocess.run(
+                [local_cluster.ray_command(), "job", "list", "--address", dashboard],
+                env={**environment, "RAY_AUTH_TOKEN": token},
+                capture_output=True,
+                text=True,
+                timeout=120,
+            )
+            answers[token] = done.returncode, done.stdout + done.stderr
+    allowed, refused = answers.values()
+    assert allowed[0] == 0, allowed[1]
+    assert refused[0] != 0
+    assert "uthenticat" in refused[1]
 
 
 @pytest.mark.ray

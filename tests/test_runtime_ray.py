@@ -69,7 +69,7 @@ def pids(executor: mx.Executor) -> dict[str, int]:
     import ray
 
     actors = executor._session.runtime._actors
-    return {name: ray.get(actor.pid.remote()) for name, actor in actors.items()}
+    return {name: ray.get(actor.process.remote()).pid for name, actor in actors.items()}
 
 
 def test_a_write_to_a_bound_array_is_seen() -> None:
@@ -161,16 +161,3 @@ def test_more_workers_than_the_cluster_holds_are_refused(monkeypatch: pytest.Mon
     symbol = random_symbol(np.random.default_rng(2), 30, 1)
     with pytest.raises(mx.PlacementError, match="cannot hold"):
         bind_random(symbol, 2, cluster=20)
-
-
-def test_a_worker_that_does_not_answer_is_a_stall() -> None:
-    with two_workers() as executor:
-        executor.forward()
-        pid = pids(executor)["cpu:1"]
-        executor._session.runtime._timeout_s = 1.0
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            with pytest.raises(mx.StallError, match="cpu:1"):
-                executor.forward()
-        finally:
-            os.kill(pid, signal.SIGCONT)

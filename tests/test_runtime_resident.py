@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import gc
-import os
-import socket
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +14,9 @@ from random_graphs import WIDTH, assert_same_bits, bind_random, random_symbol
 from test_pipeline import SCHEDULES, chain, contiguous, everything, groups, train
 
 import raysym as mx
-from raysym.errors import PlacementError, StallError
-from raysym.planning.plan import Plan, Recv, Run, Send, parse
+from raysym.errors import PlacementError
+from raysym.planning.plan import Run, parse
 from raysym.runtime.interpreter import Phase
-from raysym.runtime.protocol import StepKey
 from raysym.runtime.transport import TRANSPORTS
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
@@ -154,43 +148,6 @@ def three_workers(**where: Any) -> mx.Executor:
     return bind_random(chain(4), 1, group2ctx=groups, runtime="ray", micro_batches=2, **where)
 
 
-def arm(host: Any, position: int, signal_number: int) -> int:
-    """Put an instruction that kills the process before the one at `position`."""
-
-    class Bomb:
-        name, random = "Bomb", False
-
-        def forward(self, xp: Any) -> Any:
-            os.kill(os.getpid(), signal_number)
-
-    program = list(host._engine.programs["step"])
-    program.insert(position % len(program), Run(("_",), Bomb(), ()))
-    host._engine.phases["step"] = Phase(host._worker, tuple(program))
-    return os.getpid()
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_worker_killed_at_any_instruction_is_named(transport: str, seed: int) -> None:
-    rng = np.random.default_rng([seed, TRANSPORTS.index(transport)])
-    victim = f"cpu:{rng.integers(3)}"
-    with three_workers(transport=transport) as executor:
-        executor.step()
-        on(executor, victim, arm, int(rng.integers(1000)), 9)
-        with pytest.raises(mx.WorkerError, match=f"worker {victim} died"):
-            executor.step()
-        with pytest.raises(mx.WorkerError, match=f"cannot go on: worker {victim} died"):
-            executor.step()
-
-
-def test_a_worker_killed_in_a_stream_is_named() -> None:
-    with three_workers() as executor:
-        executor.step()
-        on(executor, "cpu:1", arm, 7, 9)
-        with pytest.raises(mx.WorkerError, match="worker cpu:1 died"):
-            list(executor.run([{}] * 6))
-
-
 def fail(host: Any, position: int) -> None:
     class Wrong:
         name, random = "Wrong", False
@@ -228,26 +185,6 @@ def three_workers_here() -> mx.Executor:
     return bind_random(chain(4), 1, micro_batches=2)
 
 
-def test_workers_that_wait_for_each_other_are_a_stall_that_is_shown() -> None:
-    with bind_random(chain(4), 1, group2ctx=contiguous(2), runtime="ray") as executor:
-        runtime = executor._session.runtime
-        bad = Plan(
-            {
-                "cpu:0": {"knot": (Recv("b", "cpu:1"), Send("fc0_weight", "cpu:1"))},
-                "cpu:1": {"knot": (Recv("a", "cpu:0"), Send("fc3_weight", "cpu:0"))},
-            },
-            {},
-            executor.plan.types,
-        )
-        runtime.load(bad, {})
-        with pytest.raises(StallError) as caught:
-            runtime.run("knot", StepKey(0, 0))
-        message = str(caught.value)
-        assert "worker cpu:0 waits for b from cpu:1" in message
-        assert "worker cpu:1 waits for a from cpu:0" in message
-        assert "knot instruction 0: recv  a <- cpu:0" in message
-
-
 def test_rings_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     import raysym.runtime.links as links
 
@@ -255,76 +192,3 @@ def test_rings_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
     net = mx.sym.exp(mx.sym.Variable("data"))
     with pytest.raises(PlacementError, match=r"object store of node (.|\n)* the rings need"):
         net.simple_bind(mx.cpu(), data=BIG, runtime="ray")
-
-
-# ----- ending
-
-
-def channels() -> int:
-    """Unix sockets of the kind that we use and Ray does not, that this process has open."""
-    lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
-    packets = {f"socket:[{line[6]}]" for line in lines if int(line[4]) == socket.SOCK_SEQPACKET}
-    return len(packets & {link(fd) for fd in os.listdir("/proc/self/fd")})
-
-
-def link(fd: str) -> str:
-    try:
-        return os.readlink(f"/proc/self/fd/{fd}")
-    except FileNotFoundError:  # the descriptor of the listing itself
-        return ""
-
-
-def free_store() -> float:
-    import ray
-
-    return float(ray.available_resources().get("object_store_memory", 0.0))
-
-
-def shared_memory() -> set[str]:
-    """Files of shared memory that this process maps."""
-    maps = Path("/proc/self/maps").read_text().splitlines()
-    return {line.split()[-1] for line in maps if "/dev/shm" in line}
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def eventually(what: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20
-    while not what() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return what()
-
-
-@pytest.mark.parametrize("killed", [False, True])
-def test_nothing_is_left_behind(killed: bool) -> None:
-    bind_big().close()  # what Ray itself opens for the first time stays
-    gc.collect()
-    shm, store = shared_memory(), free_store()
-    executor = bind_big()
-    executor.forward(is_train=True)
-    exchange = executor._session.runtime._exchange
-    assert channels() == 2
-    pids = [on(executor, worker, lambda host: os.getpid()) for worker in ("cpu:0", "cpu:1")]
-    if killed:
-        os.kill(pids[0], 9)
-    executor.close()
-    del executor
-    gc.collect()
-    assert eventually(lambda: not any(alive(pid) for pid in pids))
-    assert channels() == 0
-    assert exchange._epoll.closed
-    assert eventually(lambda: shared_memory() <= shm)
-    assert eventually(lambda: free_store() >= store)
-
-
-def bind_big() -> mx.Executor:
-    with mx.AttrScope(ctx_group="g0"):
-        net = mx.sym.exp(mx.sym.Variable("data"))
-    with mx.AttrScope(ctx_group="g3"):
-        net = mx.sym.exp(net)
-    return net.simple_bind(mx.cpu(), data=BIG, group2ctx=contiguous(2), runtime="ray")

@@ -1,40 +1,182 @@
-"""Why a step does not come to its end: who waits for whom."""
+"""Why a step does not come to its end: who waits for whom, and who does not run at all.
+
+A worker stands still when, look by look, no message moves there and its process is at rest: it
+waits for a message, or its thread sleeps inside of a kernel, or it does not even answer because
+its process was stopped. Who computes, however long, is not at rest. A stall is a chain of workers
+that have stood still, each waiting for the next, which closes to a cycle or ends at one that waits
+for nobody. A kernel that loops for ever computes; only the deadline of the step ends that.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from raysym.context import of_worker
+from raysym.planning.plan import Plan, Program, Send
+from raysym.runtime.fleet import Fleet
 from raysym.runtime.host import Health
+from raysym.runtime.orders import DRIVER
+from raysym.runtime.pulse import Pulse, is_at_rest
+
+STALL_S = 3.0  # how long all of a chain must have stood still
 
 
-def find_stall(before: Mapping[str, Health], now: Mapping[str, Health]) -> list[str] | None:
-    """The workers of a wait-for cycle in which nothing has moved since `before`; else None.
+@dataclass
+class _Sight:
+    """One worker: its last answer, or its pulse from outside while it gives none."""
 
-    A worker that computes, or whose data still flows, is not stalled.
-    """
-    for name in now:
+    name: str
+    since: float  # it was not seen to move from then on
+    health: Health | None = None
+    outside: Pulse | None = None
+    at_rest: bool = False
+
+    def hear(self, health: Health, now: float) -> None:
+        """It has answered."""
+        before, self.health, self.outside = self.health, health, None
+        self.at_rest = before is not None and _is_still(self.name, before, health)
+        if not self.at_rest:
+            self.since = now
+
+    def look_at(self, pulse: Pulse, now: float) -> None:
+        """It has not, but its process was looked at."""
+        before, self.outside = self.outside, pulse
+        self.at_rest = before is not None and is_at_rest(before, pulse)
+        if before is not None and not self.at_rest:
+            self.since = now
+
+    @property
+    def waits_for(self) -> tuple[str, str] | None:
+        """Peer and entry; None of who computes or does not answer."""
+        is_heard = self.health is not None and self.outside is None
+        return self.health.waits_for if self.health is not None and is_heard else None
+
+
+def _is_still(name: str, before: Health, now: Health) -> bool:
+    if before._replace(pulse=now.pulse) != now:
+        return False
+    if now.waits_for is not None:
+        return True
+    # A kernel on a GPU needs no processor here, so that nothing can be said of it.
+    return of_worker(name).device_type != "gpu" and is_at_rest(before.pulse, now.pulse)
+
+
+class Watch:
+    """Looks at silent workers again and again, without waiting for them."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        programs: Mapping[str, Mapping[str, Program]],
+        plan: Plan,
+        awaited: Collection[str],
+        ordered: bool = True,
+    ) -> None:
+        """Watch for the reports of `awaited`, or for their answers to a call if not `ordered`."""
+        self._fleet, self._programs, self._plan = fleet, programs, plan
+        self._awaited, self._ordered = awaited, ordered
+        self._begun = time.monotonic()
+        self._sights = {name: _Sight(name, self._begun) for name in programs}
+        self._asked: dict[str, Any] = {}
+        self._observed: dict[str, Any] = {}
+
+    def silence_s(self) -> float:
+        """How long this has been going on."""
+        return time.monotonic() - self._begun
+
+    def look(self) -> str:
+        """Look once more; the stall in words, or nothing. WorkerError names a dead worker."""
+        now = time.monotonic()
+        for sight in self._sights.values():
+            self._ask(sight, now)
+        if any(s.health is None and s.outside is None for s in self._sights.values()):
+            return ""  # who waits for whom is not known yet
+        trails = [self._follow(name, now) for name in sorted(self._awaited)]
+        longest = max(trails, key=len, default=[])
+        return self._in_words(self._from_its_begin(longest)) if longest else ""
+
+    def _ask(self, sight: _Sight, now: float) -> None:
+        name = sight.name
+        if name in self._asked:
+            health = self._answer(self._asked, name)
+            if health is not None:
+                sight.hear(health, now)
+                self._observed.pop(name, None)
+            else:
+                self._observe(sight, now)
+        if name not in self._asked:
+            self._asked[name] = self._fleet.start("health", {name: ()})
+
+    def _observe(self, sight: _Sight, now: float) -> None:
+        name = sight.name
+        pulse = self._answer(self._observed, name) if name in self._observed else None
+        if pulse is not None:
+            sight.look_at(pulse, now)
+        if name not in self._observed:
+            self._observed[name] = self._fleet.observe([name])
+
+    def _answer(self, calls: dict[str, Any], name: str) -> Any:
+        found = self._fleet.answers(calls[name])
+        if name in found:
+            del calls[name]
+        return found.get(name)
+
+    def _follow(self, name: str, now: float) -> list[str]:
+        """The workers that stand still one because of the next; none when the last one moves."""
         trail: list[str] = []
-        while name in now and before.get(name) == now[name]:
-            if name in trail:
-                return trail[trail.index(name) :]
+        while name != DRIVER and name not in trail:
+            sight = self._sights[name]
+            if not sight.at_rest or now - sight.since < STALL_S:
+                return []
             trail.append(name)
-            waits = now[name].waits_for
-            if waits is None:
-                break
-            name = waits[0]
-    return None
+            if sight.waits_for is None:
+                return trail
+            name = sight.waits_for[0]
+        if name == DRIVER:  # who was called, and not ordered to do a step, has nothing to report
+            return trail if self._ordered else []
+        return trail[trail.index(name) :]
 
+    def _from_its_begin(self, trail: list[str]) -> list[str]:
+        """The trail after those that wait for its first worker, for however short a time."""
+        waits = {s.waits_for[0]: n for n, s in self._sights.items() if s.waits_for is not None}
+        while waits.get(trail[0], trail[0]) not in trail:
+            trail = [waits[trail[0]], *trail]
+        return trail
 
-def describe(names: Sequence[str], health: Mapping[str, Health], plan_line: Any) -> str:
-    """One line per worker: what it waits for, from whom, in which step, at which instruction."""
-    lines = []
-    for name in names:
-        it = health[name]
-        peer, entry = it.waits_for or ("nobody", "nothing")
-        line = plan_line(name, it.phase, it.position)
-        lines.append(
-            f"  worker {name} waits for {entry} from {peer} "
-            f"in step {it.turn}, {it.phase} instruction {it.position}: {line}"
-        )
-    return "\n".join(lines)
+    def _in_words(self, trail: list[str]) -> str:
+        """One line per worker: what it waits for, from whom, in which step, at which line."""
+        last = self._sights[trail[-1]].waits_for
+        is_cycle = last is not None and last[0] == trail[0]
+        head = "these workers wait for each other" if is_cycle else "nothing moves any more"
+        before = [None, *trail[:-1]]
+        lines = [self._line(one, self._sights[n]) for one, n in zip(before, trail, strict=True)]
+        return "\n".join([f"{head}:", *(f"  worker {line}" for line in lines)])
+
+    def _line(self, waiting: str | None, sight: _Sight) -> str:
+        it, name = sight.health, sight.name
+        if sight.outside is not None or it is None:
+            why = "was stopped" if "T" in (sight.outside or Pulse(0, 0, 0, "")).states else "sleeps"
+            rest = self._owed(name, self._sights[waiting]) if waiting is not None else ""
+            return f"{name} does not answer, its process {why}{rest}"
+        where = f"in step {it.turn}, {it.phase} instruction {it.position}: "
+        body = self._programs[name].get(it.phase, ())
+        ended = it.position >= len(body)
+        where += "(at its end)" if ended else self._plan.line(body[it.position])
+        if it.waits_for is None:
+            return f"{name} sleeps {where}"
+        peer, entry = it.waits_for
+        return f"{name} waits for {entry} from {peer} {where}"
+
+    def _owed(self, name: str, waiting: _Sight) -> str:
+        """The instruction that a silent worker has not come to."""
+        it = waiting.health
+        if it is None or it.waits_for is None:
+            return ""
+        entry, body = it.waits_for[1], self._programs[name].get(it.phase, ())
+        for i, what in enumerate(body):
+            if type(what) is Send and what.to == waiting.name and what.entry.startswith(entry):
+                return f", before {it.phase} instruction {i}: {self._plan.line(what)}"
+        return ""

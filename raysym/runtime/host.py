@@ -21,6 +21,7 @@ from raysym.runtime.engines import Engines
 from raysym.runtime.interpreter import INTERPRETED, Worker
 from raysym.runtime.orders import (
     DRIVER,
+    ORDER,
     Aborted,
     Order,
     Report,
@@ -29,6 +30,7 @@ from raysym.runtime.orders import (
     unpack,
 )
 from raysym.runtime.protocol import Arrays, Linkage, StepKey, Tap
+from raysym.runtime.pulse import Pulse, read_pulse
 from raysym.runtime.threads import pinned
 from raysym.runtime.transport import Address, ChannelClosed, Exchange, Key, Port, Store
 from raysym.runtime.transport.mail import MailChannel
@@ -49,13 +51,21 @@ class Site(NamedTuple):
 
 class Health(NamedTuple):
     """What a worker is doing. ``moves`` counts messages, whole or in part, and so shows whether
-    anything moves."""
+    anything moves; the pulse shows whether it computes."""
 
     turn: int
     phase: str
     position: int
     waits_for: tuple[str, str] | None
     moves: int
+    pulse: Pulse
+
+
+class Process(NamedTuple):
+    """Where a worker is: its node and the number of its process there."""
+
+    node: str
+    pid: int
 
 
 class Host:
@@ -80,6 +90,7 @@ class Host:
         self._aborted = -1
         self._blocks: list[Any] = []
         self._phase = ""
+        self._thread = 0  # that of the loop
         self._gone = threading.Event()
 
     # ----- starting
@@ -141,20 +152,22 @@ class Host:
             self._worker.position,
             self._exchange.waits_for,
             box.moves + self._exchange.events,
+            read_pulse(os.getpid(), self._thread),
         )
 
     def linked(self, phase: str) -> Linkage | None:
         """How the phase was linked, None when it is interpreted."""
         return self._engine.linked(phase)
 
-    def pid(self) -> int:
-        """The process, for those who look after it."""
-        return os.getpid()
+    def process(self) -> Process:
+        """Where this is, for those who look after it."""
+        return Process(self._site.node, os.getpid())
 
     # ----- the loop
 
     def serve(self) -> str:
         """Obey the driver until it closes its channel."""
+        self._thread = threading.get_native_id()
         try:
             with pinned(self._threads), on_device(of_worker(self._worker.name)):
                 while True:
@@ -168,6 +181,7 @@ class Host:
 
     def _next_order(self) -> Order:
         while not self._orders:
+            self._exchange.waits_for = DRIVER, ORDER
             try:
                 self._exchange.wait(-1.0)
             except ChannelClosed as closed:
@@ -175,6 +189,7 @@ class Host:
                     raise
             except Aborted:  # came after its step had ended here
                 continue
+        self._exchange.waits_for = None
         return self._orders.popleft()
 
     def _control(self, peer: str, key: Key, array: Any) -> None:

@@ -108,6 +108,9 @@ class LocalRuntime:
         found = {name: engine.linked(phase) for name, engine in self.engines.items()}
         return {name: linkage for name, linkage in found.items() if linkage is not None}
 
+    def hurry(self) -> None:
+        """Nothing here takes time."""
+
     def close(self) -> None:
         """Forget programs and arrays."""
         self.engines.clear()

@@ -11,6 +11,7 @@ import numpy as np
 from raysym.runtime.transport.protocol import INLINE_NBYTES
 
 DRIVER = "driver"
+ORDER, REPORT = "an order", "the report"  # what a resting worker waits for, and the driver
 
 
 class Aborted(Exception):

@@ -63,5 +63,8 @@ class Runtime(Protocol):
     def linked(self, phase: str) -> dict[str, Linkage]:
         """How each worker linked the phase; workers that interpret theirs are left out."""
 
+    def hurry(self) -> None:
+        """What is fetched from now on comes soon, or the fetch fails: `close` follows."""
+
     def close(self) -> None:
         """Let go of everything; always returns quickly; may be called twice."""

@@ -19,15 +19,19 @@ from typing import Any
 import numpy as np
 import ray
 from ray import cloudpickle
-from ray.exceptions import ActorHandleNotFoundError, GetTimeoutError, RayActorError
+from ray.exceptions import ActorHandleNotFoundError, GetTimeoutError, RayActorError, RayError
 from ray.util.placement_group import placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.util.scheduling_strategies import (
+    NodeAffinitySchedulingStrategy,
+    PlacementGroupSchedulingStrategy,
+)
 
 from raysym.errors import PlacementError, StallError, WorkerError
 from raysym.runtime.engines import Engines
-from raysym.runtime.host import Host, Site
+from raysym.runtime.host import Health, Host, Site
 from raysym.runtime.interpreter import INTERPRETED
 from raysym.runtime.parcel import modules_in
+from raysym.runtime.pulse import read_pulse
 from raysym.runtime.resident import ResidentRuntime
 
 START_S = 60.0  # how long workers may take to start
@@ -82,6 +86,11 @@ class WorkerActor(Host):
         """A message by actor call."""
         super().deliver(source, what, array)
 
+    @ray.method(concurrency_group="watch")
+    def health(self) -> Health:
+        """What the loop is doing right now."""
+        return super().health()
+
     @ray.method(concurrency_group="life")
     def alive(self) -> None:
         """Returns when this worker lets go."""
@@ -96,8 +105,11 @@ def _post_to(actor: Any, name: str) -> Callable[[Any, Any], None]:
 
 
 _Actor: Any = ray.remote(
-    max_restarts=0, max_task_retries=0, concurrency_groups={"loop": 1, "mail": 1, "life": _LIVES}
+    max_restarts=0,
+    max_task_retries=0,
+    concurrency_groups={"loop": 1, "mail": 1, "watch": 1, "life": _LIVES},
 )(WorkerActor)
+_read_pulse: Any = ray.remote(num_cpus=0, max_retries=0)(read_pulse)
 
 
 @contextmanager
@@ -136,6 +148,7 @@ class RayFleet:
         for i, name in enumerate(workers):
             self.actors[name] = self._actor(name, i, threads, secret, engines)
         self.site = here()
+        self._processes = self.call("process", dict.fromkeys(workers, ()), START_S)
 
     def _actor(self, name: str, bundle: int, threads: int, secret: bytes, engines: Engines) -> Any:
         need = _resources(name)
@@ -156,6 +169,29 @@ class RayFleet:
         with _by_value({m for call in args.values() for a in call for m in modules_in(a)}):
             return method, {n: getattr(self.actors[n], method).remote(*a) for n, a in args.items()}
 
+    def answers(self, calls: Any) -> dict[str, Any]:
+        """The results that are here, None for a process that could not be looked at."""
+        _, refs = calls
+        ready = ray.wait([*refs.values()], num_returns=len(refs), timeout=0)[0] if refs else []
+        found = {}
+        for name in [name for name, ref in refs.items() if ref in ready]:
+            try:
+                found[name] = ray.get(refs.pop(name))
+            except RayActorError as error:
+                raise _died(name, error) from None
+            except RayError:
+                found[name] = None
+        return found
+
+    def observe(self, names: Iterable[str]) -> Any:
+        """Begin to take the pulse of workers: by a task on each one's node."""
+        refs = {}
+        for name in names:
+            node, pid = self._processes[name]
+            there = NodeAffinitySchedulingStrategy(node, soft=False)
+            refs[name] = _read_pulse.options(scheduling_strategy=there).remote(pid)
+        return "observe", refs
+
     def finish(self, calls: Any, timeout_s: float) -> Any:
         """The results of a call that was begun; errors as for `call`."""
         method, refs = calls
@@ -167,8 +203,7 @@ class RayFleet:
                 why = f"{method}: no answer within {timeout_s:g} s from {name}"
                 raise StallError(why) from None
             except RayActorError as error:
-                first = str(error).strip().splitlines()[0]
-                raise WorkerError(f"worker {name} died: {first}") from None
+                raise _died(name, error) from None
         return results
 
     def join_by_mail(self, pairs: Iterable[tuple[str, str]]) -> None:
@@ -194,6 +229,10 @@ class RayFleet:
             return
         self.actors.clear()
         remove_placement_group(self._group)
+
+
+def _died(name: str, error: Exception) -> WorkerError:
+    return WorkerError(f"worker {name} died: {str(error).strip().splitlines()[0]}")
 
 
 class RayRuntime(ResidentRuntime):

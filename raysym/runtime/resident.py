@@ -6,49 +6,40 @@ channels like those between workers. Several steps may be under way.
 
 from __future__ import annotations
 
-import gc
-import pickle
 import secrets
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
-from queue import SimpleQueue
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import closing, suppress
+from functools import partial
+from math import inf
+from typing import Any
 
 import numpy as np
 
 from raysym.device import to_numpy
 from raysym.errors import StallError, WorkerError
 from raysym.planning.plan import Plan, Program
-from raysym.runtime.diagnosis import describe, find_stall
+from raysym.runtime.diagnosis import Watch
 from raysym.runtime.engines import Engines
-from raysym.runtime.fleet import Fleet
-from raysym.runtime.host import Health, make_rings, open_rings
+from raysym.runtime.fleet import Fleet, dropped, end_dropped
+from raysym.runtime.host import make_rings, open_rings
 from raysym.runtime.interpreter import INTERPRETED
 from raysym.runtime.links import Links, Rings, link_plan, ring_sizes
-from raysym.runtime.orders import DRIVER, Order, Report, is_small, pack, unpack
+from raysym.runtime.orders import DRIVER, REPORT, Order, Report, is_small, pack, unpack
 from raysym.runtime.parcel import Parcel, types_for
 from raysym.runtime.protocol import Arrays, Linkage, StepKey, Tap
 from raysym.runtime.transport import Address, ChannelClosed, Exchange, Key, Port
+from raysym.runtime.turn import Turn, first_failure
 
 STEP_S = 300.0  # how long a step may take before it is called a stall
 START_S = 60.0
 LOAD_S = 600.0  # kernels may be compiled meanwhile
-PROBE_S = 1.0  # how often silent workers are asked what they wait for
+PROBE_S = 0.5  # how often silent workers are asked what they wait for
+HURRY_S = 1.0  # how long nothing may move while the last results are brought home
 IN_FLIGHT = 4  # steps that may be under way
-
-
-class _Turn(NamedTuple):
-    """A step under way: who must report, and who has."""
-
-    number: int
-    waiting: set[str]
-    reports: dict[str, Report]
-    wanted: dict[str, tuple[str, ...]]
-    tap: Tap | None
 
 
 class ResidentRuntime:
@@ -78,10 +69,11 @@ class ResidentRuntime:
         self._home_of: dict[str, str] = {}
         self._feeds: dict[str, dict[str, Any]] = {}
         self._seconds: dict[str, dict[str, float]] = {}
-        self._turns: deque[_Turn] = deque()
+        self._turns: deque[Turn] = deque()
         self._results: dict[int, dict[str, Any]] = {}
         self._turn = 0
         self._timeout_s = STEP_S
+        self._silence_s = inf  # how long nothing may come although somebody computes
         self._broken = ""
         self._lock = threading.RLock()
 
@@ -103,17 +95,18 @@ class ResidentRuntime:
                 self._programs.setdefault(name, {}).update(programs)
                 towards = {b: size for (a, b), size in rings.items() if a == name}
                 calls[name] = Parcel(programs), types_for(programs, own, plan), own, towards
-            self._attach(fleet, fleet.call("load", calls, LOAD_S), rings)
+            self._attach(fleet, self._call(fleet, "load", calls), rings)
 
     def route(self, plan: Plan) -> Plan:
         """The plan with the transport of each of its edges."""
         return link_plan(plan, self._links)
 
     def _start(self, workers: tuple[str, ...]) -> Fleet:
-        _close_dropped()
+        end_dropped()
         fleet: Fleet = self._open_fleet(workers, self._threads, self._secret, self._engines)
         self._fleet = fleet
-        self._drop = weakref.finalize(self, _dropped.put, (self._exchange, fleet))
+        self._drop = weakref.finalize(self, dropped.put, (self._exchange, fleet))
+        self._drop.atexit = False  # Ray ends them then
         addresses: dict[str, Address] = fleet.call("address", dict.fromkeys(workers, ()), START_S)
         with closing(Port(DRIVER, self._secret, fleet.site.node, fleet.site.host)) as port:
             self._links = Links.between(addresses, port.address, self._transport)
@@ -136,8 +129,12 @@ class ResidentRuntime:
             for target, handle in found.items():
                 towards.setdefault(target, {})[source] = handle
         open_rings(exchange, store, towards.pop(DRIVER, {}), self._blocks)
-        fleet.call("attach", {name: (found,) for name, found in towards.items()}, START_S)
+        self._call(fleet, "attach", {name: (found,) for name, found in towards.items()})
         self._rings.update(rings)
+
+    def _call(self, fleet: Fleet, method: str, args: Mapping[str, tuple[Any, ...]]) -> Any:
+        attempt = partial(fleet.finish, fleet.start(method, args))
+        return self._patiently(tuple(args), attempt, LOAD_S, ordered=False)
 
     # ----- running
 
@@ -161,14 +158,14 @@ class ResidentRuntime:
         asked = self._by_home(wanted)
         busy = [n for n, p in self._programs.items() if any(phase in p for phase in phases)]
         names = {*busy, *self._feeds, *asked}
-        turn = _Turn(self._turn, set(names), {}, asked, tap)
+        turn = Turn(self._turn, set(names), {}, asked, tap)
         self._turns.append(turn)
         for name in self._programs:
             if name in names:
                 self._order(name, tuple(phases), key, turn)
         return turn.number
 
-    def _order(self, name: str, phases: tuple[str, ...], key: StepKey, turn: _Turn) -> None:
+    def _order(self, name: str, phases: tuple[str, ...], key: StepKey, turn: Turn) -> None:
         feeds = self._feeds.pop(name, {})
         small = is_small(feeds)
         order = Order(
@@ -186,9 +183,11 @@ class ResidentRuntime:
 
     def _send(self, name: str, key: Key, array: Any) -> None:
         try:
-            self._exchange.send(name, key, array, self._timeout_s)
-        except ChannelClosed as closed:
-            raise self._death(closed.peer) from None
+            is_sent = self._exchange.channels[name].send(key, array)
+        except (KeyError, ChannelClosed):
+            raise self._death(name) from None
+        if not is_sent:
+            self._patiently((name,), partial(self._exchange.finish, name))
 
     def result(self, ticket: int) -> dict[str, Any]:
         """What a step was asked for; raises what a worker raised in it or in one before."""
@@ -204,9 +203,10 @@ class ResidentRuntime:
         """Wait for the oldest step; the first failure ends all that are under way."""
         turn = self._turns[0]
         self._await(turn)
-        failure = _first_failure(turn)
+        failure = first_failure(turn)
         if failure is not None:
-            self._abandon()
+            with suppress(StallError, WorkerError):  # of the others; what came first is told
+                self._abandon()
             raise failure
         self._turns.popleft()
         found: dict[str, Any] = {}
@@ -219,49 +219,66 @@ class ResidentRuntime:
             found.update(report.arrays or self._fetched(turn, name))
         self._results[turn.number] = found
 
-    def _fetched(self, turn: _Turn, name: str) -> dict[str, Any]:
+    def _fetched(self, turn: Turn, name: str) -> dict[str, Any]:
         """Results that came as messages of their own, copied out of the ring."""
         return {
-            entry: np.array(self._exchange.recv(name, Key(turn.number, 0, entry), self._timeout_s))
+            entry: np.array(self._patiently((name,), partial(self._exchange.recv, name, key)))
             for entry in turn.wanted.get(name, ())
+            for key in [Key(turn.number, 0, entry)]
         }
 
-    def _await(self, turn: _Turn) -> None:
-        deadline = time.monotonic() + self._timeout_s
-        seen: dict[str, Health] = {}
+    def _await(self, turn: Turn) -> None:
+        self._patiently(turn.waiting, partial(self._reports, turn))
+
+    def _reports(self, turn: Turn, timeout_s: float) -> None:
+        """Take in the reports that are missing; StallError when nothing comes in time."""
         while turn.waiting:
-            if self._wait(min(PROBE_S, max(0.0, deadline - time.monotonic()))):
-                continue
-            stalled = None
-            if time.monotonic() < deadline:
-                seen, stalled = self._probe(seen)
-            if stalled is not None or time.monotonic() >= deadline:
-                silent = ", ".join(sorted(turn.waiting))
-                self._break(f"no answer within {self._timeout_s:g} s from {silent}")
-                raise StallError(f"step {turn.number}: {stalled or self._broken}")
+            if not self._exchange.wait(timeout_s):
+                raise StallError(REPORT)
 
-    def _wait(self, timeout_s: float) -> bool:
-        try:
-            return self._exchange.wait(timeout_s)
-        except ChannelClosed as closed:
-            raise self._death(closed.peer) from None
+    def _patiently(
+        self,
+        awaited: Collection[str],
+        attempt: Callable[[float], Any],
+        timeout_s: float | None = None,
+        ordered: bool = True,
+    ) -> Any:
+        """The result of `attempt(seconds)`, made again while things move or somebody computes.
 
-    def _probe(self, before: Mapping[str, Health]) -> tuple[dict[str, Health], str | None]:
-        """What silent workers do; the stall in words if they wait for each other."""
+        StallError when the silence is a stall, or lasts too long.
+        """
+        timeout_s, moved = timeout_s or self._timeout_s, -1
+        deadline, watch = time.monotonic() + timeout_s, self._watch(awaited, ordered)
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                return attempt(max(0.0, min(PROBE_S, left)))
+            except ChannelClosed as closed:
+                raise self._death(closed.peer) from None
+            except StallError:
+                if self._exchange.events != moved:
+                    moved, watch = self._exchange.events, self._watch(awaited, ordered)
+                self._examine(watch, awaited, left, timeout_s)
+
+    def _watch(self, awaited: Collection[str], ordered: bool) -> Watch:
         assert self._fleet is not None
-        try:
-            now = self._fleet.call("health", dict.fromkeys(self._programs, ()), PROBE_S)
-        except (StallError, WorkerError):  # the deadline, or the closed channel, will tell
-            return {}, None
-        names = find_stall(before, now)
-        if names is None:
-            return now, None
-        return now, "these workers wait for each other:\n" + describe(names, now, self._line)
-
-    def _line(self, name: str, phase: str, position: int) -> str:
-        body = self._programs[name].get(phase, ())
         assert self._plan is not None
-        return self._plan.line(body[position]) if position < len(body) else "(at its end)"
+        return Watch(self._fleet, self._programs, self._plan, awaited, ordered)
+
+    def _examine(
+        self, watch: Watch, awaited: Collection[str], left: float, timeout_s: float
+    ) -> None:
+        try:
+            why = watch.look()
+        except WorkerError as error:
+            self._break(str(error))
+            raise
+        if not why and (left <= 0 or watch.silence_s() > self._silence_s):
+            limit = min(timeout_s, self._silence_s)
+            why = f"no answer within {limit:g} s from {', '.join(sorted(awaited))}"
+        if why:
+            self._break(why.partition("\n")[0].rstrip(":"))
+            raise StallError(f"step {self._turn}: {why}")
 
     def _report(self, peer: str, key: Key, array: Any) -> None:
         """A worker has finished an order; a failure makes the others give theirs up."""
@@ -349,6 +366,10 @@ class ResidentRuntime:
 
     # ----- ending
 
+    def hurry(self) -> None:
+        """What is fetched from now on comes soon, or the fetch fails: `close` follows."""
+        self._silence_s = HURRY_S
+
     def close(self) -> None:
         """End the workers and let go of channels and rings."""
         self._break("it was closed")
@@ -360,31 +381,4 @@ class ResidentRuntime:
         self._blocks.clear()
 
 
-# Runtimes that nobody closed. Finalizers run anywhere, so they only say so here; the workers are
-# ended when the next runtime starts.
-_dropped: SimpleQueue[tuple[Exchange, Fleet]] = SimpleQueue()
-
-
-def _close_dropped() -> None:
-    gc.collect()
-    while not _dropped.empty():
-        exchange, fleet = _dropped.get()
-        exchange.close()
-        fleet.close()
-
-
 def _ignore(*_: Any) -> None: ...
-
-
-def _first_failure(turn: _Turn) -> BaseException | None:
-    """What went wrong in a step: an error, else a lost worker; None when it went well."""
-    for report in turn.reports.values():
-        if report.failure is not None:
-            failure: BaseException = pickle.loads(report.failure)
-            return failure
-    for name, report in turn.reports.items():
-        if report.lost not in ("", DRIVER):
-            return WorkerError(f"worker {report.lost} died: {name} lost its channel to it")
-        if report.lost == DRIVER:
-            return WorkerError(f"step {turn.number} was given up")
-    return None

@@ -1,0 +1,176 @@
+"""A worker is killed at any instruction, within one, or while it rests: the driver names it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import raysym as mx
+from raysym.planning.plan import Run
+from raysym.runtime.interpreter import Phase
+from raysym.runtime.transport import TRANSPORTS
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
+WORKERS = ("cpu:0", "cpu:1", "cpu:2")
+
+
+def bound(transport: str) -> mx.Executor:
+    """Three stages, forward and backward, on two micro-batches; all that travels is large."""
+    x = mx.sym.Variable("data")
+    for i in range(3):
+        with mx.AttrScope(ctx_group=f"g{i}"):
+            x = mx.sym.tanh(x, name=f"tanh{i}")
+            if i == 2:
+                x = mx.sym.MakeLoss(x, name="loss")
+    where = {"group2ctx": {f"g{i}": mx.cpu(i) for i in range(3)}, "transport": transport}
+    return x.simple_bind(mx.cpu(), data=(8, 5000), micro_batches=2, runtime="ray", **where)
+
+
+def on(executor: mx.Executor, worker: str, what: Callable[..., Any], *args: Any) -> Any:
+    import ray
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    return ray.get(executor._session.runtime._actors[worker].__ray_call__.remote(what, *args))
+
+
+def die(*_: Any) -> None:
+    os.kill(os.getpid(), 9)
+
+
+def die_at(host: Any, position: int) -> int:
+    """Die before the instruction at `position`, or after the last one; how many there are."""
+
+    class Bomb:
+        name, random = "Bomb", False
+
+        def forward(self, xp: Any) -> Any:
+            die()
+
+    program = list(host._engine.programs["step"])
+    program.insert(position, Run(("_",), Bomb(), ()))
+    host._engine.phases["step"] = Phase(host._worker, tuple(program))
+    return len(program) - 1
+
+
+def length(host: Any) -> int:
+    return len(host._engine.programs["step"])
+
+
+def die_in_receive(host: Any, n: int) -> None:
+    """Die while waiting for the `n`-th message."""
+    _after(host._mailbox, "recv", n)
+
+
+def die_in_send(host: Any, n: int) -> None:
+    """Die with half of the `n`-th message on its way."""
+    for channel in host._exchange.channels.values():
+        if hasattr(channel, "_post"):
+            _after(channel, "_post", n)
+        else:
+            channel._sock = _HalfSocket(channel._sock, n)
+
+
+def _after(owner: Any, method: str, n: int) -> None:
+    left, original = [n], getattr(owner, method)
+
+    def count(*args: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            die()
+        return original(*args)
+
+    setattr(owner, method, count)
+
+
+class _HalfSocket:
+    """A socket that takes half of a message, and then its process is gone."""
+
+    def __init__(self, sock: Any, n: int) -> None:
+        self._sock, self._left = sock, n
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def sendmsg(self, parts: Any) -> int:
+        self._count()
+        return int(self._sock.sendmsg(parts))
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        if self._left == 0:
+            self._sock.send(bytes(data)[: len(data) // 2])
+        self._count()
+        return int(self._sock.send(data, flags))
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            die()
+
+
+def steps(executor: mx.Executor, n: int) -> None:
+    for _ in range(n):
+        executor.step()
+
+
+def assert_named(executor: mx.Executor, victim: str) -> None:
+    """The step fails with the victim's name, so does the next one, and nothing hangs."""
+    with pytest.raises(mx.WorkerError, match=f"worker {victim} died"):
+        steps(executor, 6)
+    with pytest.raises(mx.WorkerError, match=f"cannot go on: worker {victim} died"):
+        executor.step()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", WORKERS)
+def test_a_death_at_every_instruction_is_named(victim: str) -> None:
+    position, n = 0, 0
+    while position <= n:
+        with bound("object_store") as executor:
+            executor.step()
+            n = on(executor, victim, die_at, position)
+            assert_named(executor, victim)
+        position += 1
+    assert n > 5
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_death_at_some_instruction_is_named(transport: str, seed: int) -> None:
+    rng = np.random.default_rng([seed, TRANSPORTS.index(transport)])
+    victim = WORKERS[seed]
+    with bound(transport) as executor:
+        executor.step()
+        on(executor, victim, die_at, int(rng.integers(on(executor, victim, length) + 1)))
+        assert_named(executor, victim)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("arm", [die_in_receive, die_in_send])
+def test_a_death_within_a_message_is_named(transport: str, arm: Callable[..., None]) -> None:
+    rng = np.random.default_rng(TRANSPORTS.index(transport))
+    victim = WORKERS[int(rng.integers(3))]
+    with bound(transport) as executor:
+        executor.step()
+        on(executor, victim, arm, int(rng.integers(3)))
+        assert_named(executor, victim)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_death_while_all_rest_is_named(transport: str) -> None:
+    with bound(transport) as executor:
+        executor.step()
+        os.kill(on(executor, "cpu:1", lambda host: os.getpid()), 9)
+        assert_named(executor, "cpu:1")
+
+
+def test_a_death_in_a_stream_is_named() -> None:
+    with bound("object_store") as executor:
+        executor.step()
+        on(executor, "cpu:1", die_at, 4)
+        with pytest.raises(mx.WorkerError, match="worker cpu:1 died"):
+            list(executor.run([{}] * 6))
