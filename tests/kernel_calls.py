@@ -9,7 +9,7 @@ import numpy as np
 
 from raysym.kernels.link import LinkedWorker, link
 from raysym.kernels.link import shared_kernels as kernels
-from raysym.kernels.specs import Spec
+from raysym.kernels.specs import Kernels, Spec
 from raysym.op import Op
 from raysym.planning.plan import Run
 from raysym.runtime.protocol import StepKey
@@ -25,7 +25,11 @@ def call(spec: Spec, *args: np.ndarray | int) -> None:
 
 
 def linked_op(
-    op: Op, arrays: Sequence[np.ndarray], outs: Sequence[TensorType], poison: bool = True
+    op: Op,
+    arrays: Sequence[np.ndarray],
+    outs: Sequence[TensorType],
+    poison: bool = True,
+    used: Kernels | None = None,
 ) -> tuple[list[np.ndarray], LinkedWorker]:
     """One op linked as a program of its own: its results and what was linked."""
     names = [f"in{i}" for i in range(len(arrays))]
@@ -34,6 +38,6 @@ def linked_op(
     homes = dict(zip([*names, *made], [*arrays, *results], strict=True))
     types = {name: TensorType(a.shape, a.dtype.name) for name, a in homes.items()}
     program = (Run(tuple(made), op, tuple(names)),)
-    worker = link({"forward": program}, types, homes, kernels=kernels(), poison=poison)
+    worker = link({"forward": program}, types, homes, kernels=used or kernels(), poison=poison)
     worker.phases["forward"].advance(None, StepKey(0, 1), 0)
     return results, worker

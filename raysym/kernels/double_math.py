@@ -22,6 +22,7 @@ _LOG = (1.479819860511658591e-01, 1.531383769920937332e-01, 1.818357216161805012
         6.666666666666735130e-01)  # fmt: skip
 _ATAN = [(-1) ** k / (2 * k + 1) for k in range(11, 0, -1)]
 _SQRT_HALF_BITS = 0x3FE6A09E << 32
+_THIRD_BITS = 715094163  # two thirds of the exponent of 1, less what makes guesses even
 _WHOLE = vector_of(I64)
 
 
@@ -220,14 +221,21 @@ def arccos(e: Emit, x: Value) -> Value:
 
 
 def cbrt(e: Emit, x: Value) -> Value:
-    """``e^(log |x| / 3)`` and one step of Newton's."""
+    """A third of the exponent for a guess within 4 %, and three of Halley's steps."""
     b, size = e.b, absolute(e, x)
-    guess = exp(e, b.fmul(log(e, size), like(e, x, 1 / 3)))
-    error = b.fsub(b.fdiv(size, b.fmul(guess, guess)), guess)
-    better = intrinsic(e, "fma", error, like(e, x, 1 / 3), guess)
+    tiny = b.fcmp_ordered("<", size, like(e, x, 2.0**-1022))
+    scaled = b.select(tiny, b.fmul(size, like(e, x, 2.0**54)), size)
+    high = b.sitofp(b.lshr(b.bitcast(scaled, _WHOLE), _whole(e, 32)), x.type)
+    third = b.fptosi(b.fmul(high, like(e, x, 1 / 3)), _WHOLE)
+    guess = b.bitcast(b.shl(b.add(third, _whole(e, _THIRD_BITS)), _whole(e, 32)), x.type)
+    for _ in range(3):
+        cube = b.fmul(b.fmul(guess, guess), guess)
+        ratio = b.fdiv(b.fsub(scaled, cube), b.fadd(b.fadd(cube, cube), scaled))
+        guess = intrinsic(e, "fma", guess, ratio, guess)
+    made = b.select(tiny, b.fmul(guess, like(e, x, 2.0**-18)), guess)
     plain = b.or_(b.fcmp_ordered("==", size, like(e, x, 0.0)),
-                  b.fcmp_ordered("==", size, like(e, x, math.inf)))  # fmt: skip
-    return signed(e, b.select(plain, size, better), x)
+                  b.fcmp_unordered("==", size, like(e, x, math.inf)))  # fmt: skip
+    return signed(e, b.select(plain, size, made), x)
 
 
 def power(e: Emit, x: Value, y: Value) -> Value:

@@ -56,9 +56,24 @@ def host() -> str:
     return f"{binding.get_host_cpu_name()} {features} llvm {version}"
 
 
-def assemble(text: str) -> bytes:
-    """Machine code of a module given as IR text."""
-    target = machine()  # before parsing: it initialises LLVM
+@lru_cache(maxsize=8)
+def other_machine(triple: str, cpu: str) -> Any:
+    """The target machine of another host, as LLVM names it: to see that kernels compile there."""
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    return binding.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=2)
+
+
+@lru_cache(maxsize=1)
+def has_half() -> bool:
+    """True when the host converts between float16 and float32 itself; others need a library."""
+    features = binding.get_host_cpu_features()
+    return bool(features.get("f16c")) or machine().triple.startswith(("aarch64", "arm64"))
+
+
+def assemble(text: str, target: Any = None) -> bytes:
+    """Machine code of a module given as IR text, for this host unless another is given."""
+    target = target or machine()  # before parsing: it initialises LLVM
     module = binding.parse_assembly(text)
     module.triple = target.triple
     module.verify()
@@ -83,4 +98,7 @@ def table_runner() -> Any:
     return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(load(assemble(_RUN)))
 
 
-__all__ = ["ENTRY", "assemble", "host", "ir", "load", "machine", "table_runner"]
+__all__ = [
+    "ENTRY", "assemble", "has_half", "host", "ir", "load", "machine", "other_machine",
+    "table_runner",
+]  # fmt: skip

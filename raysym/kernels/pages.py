@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from raysym.kernels import llvm
 from raysym.kernels.expressions import IOTA, READS, Leaf, Lines, Program, Stage, Untraceable, dense
 from raysym.kernels.lazy import Lazy, Recorder, is_whole
 from raysym.kernels.lazy_numpy import LazyNumpy
@@ -124,7 +125,9 @@ def _run(
 
 
 def _is_plain(types: Sequence[TensorType]) -> bool:
-    return all(t.dtype in DTYPES and t.size and all(t.shape) for t in types)
+    if any(t.dtype == "float16" for t in types) and not llvm.has_half():
+        return False
+    return all(t.dtype in DTYPES and t.size for t in types)
 
 
 def _outputs(recorder: Recorder, results: Sequence[Lazy], n_inputs: int) -> list[int]:
