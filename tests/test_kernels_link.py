@@ -73,6 +73,16 @@ def convolutional() -> mx.Symbol:
     return mx.sym.SoftmaxOutput(mx.sym.FullyConnected(x, num_hidden=7, name="fc"), name="softmax")
 
 
+def pooled() -> mx.Symbol:
+    x = mx.sym.Variable("data")
+    for i, shifts in enumerate([(0.7, 1, 1.5), (2, 3, 7)]):
+        for j, shift in enumerate(shifts):
+            x = mx.sym.Convolution(x, kernel=(1, 1), num_filter=5, name=f"conv{i}{j}")
+            x = mx.sym.Activation(x - shift, act_type="relu", name=f"relu{i}{j}")
+        x = mx.sym.Pooling(x, kernel=(2, 2), stride=(2, 2), name=f"pool{i}")
+    return mx.sym.SoftmaxOutput(mx.sym.FullyConnected(x, num_hidden=7, name="fc"), name="softmax")
+
+
 def attention() -> mx.Symbol:
     x = mx.sym.Variable("data")
     qkv = mx.sym.FullyConnected(x, num_hidden=24, flatten=False, name="qkv")
@@ -85,6 +95,7 @@ def attention() -> mx.Symbol:
 
 NETS: dict[str, tuple[Callable[[], mx.Symbol], tuple[int, ...]]] = {
     "convolutional": (convolutional, (3, 2, 8, 12)),
+    "pooled": (pooled, (3, 2, 16, 24)),
     "attention": (attention, (5, 3, 8)),
 }
 
@@ -117,6 +128,14 @@ def test_networks_agree_with_the_reference(net: str) -> None:
 @pytest.mark.parametrize("options", [{"fused": False}, {"poison": True}])
 def test_networks_keep_their_bits(net: str, options: dict[str, bool]) -> None:
     assert_same_bits(steps(net, runtime=runtime())[0], steps(net, runtime=runtime(**options))[0])
+
+
+def test_a_gradient_takes_the_place_of_what_was_pooled() -> None:
+    used = runtime()
+    steps("pooled", runtime=used)
+    phase = used.workers[0].found.phases["backward"]
+    spreads = [step for step in phase if step.spec.maker == "pool_max_gradient"]
+    assert [step.args[2].shares is step.args[1].owner() for step in spreads] == [True, True]
 
 
 def test_a_state_that_is_updated_twice_in_one_loop_keeps_the_last_update() -> None:

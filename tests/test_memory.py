@@ -156,3 +156,14 @@ def test_lazy_nodes_run_when_they_are_needed() -> None:
     again = node("again", x)
     use = node("use", again, node("first", x))
     assert order([again, use], {}, ("again",)) == ["first", "again", "use"]
+
+
+def test_what_nobody_reads_runs_at_once_where_memory_is_short() -> None:
+    x = variable("x")
+    dy = node("dy", x, node("again", x))
+    before = node("before", node("dx", dy))
+    weight = node("weight", dy)
+    sizes = {"dy": 10, "dx": 20, "before": 10}
+    short = ["again", "dy", "weight", "dx", "before"]
+    assert order([before, weight], sizes, ("again",)) == short
+    assert order([before, weight], sizes) == ["again", "dy", "dx", "weight", "before"]

@@ -147,6 +147,34 @@ def test_folded_constants_keep_their_values() -> None:
     assert np.array_equal(evaluate(small, {})[0], np.arange(5, dtype=np.float32) * 2)
 
 
+def relu_pooled(stride: int) -> tuple[Graph, dict[Entry, TensorType]]:
+    """The gradient of relu and max pooling over 2x2 windows; its free variables with types."""
+    relu = mx.sym.Activation(a_variable(), act_type="relu", name="relu")
+    graph = mx.sym.Pooling(relu, kernel=(2, 2), stride=(stride, stride), name="pool").graph
+    x, head = entry(graph, "x"), variable("head")
+    found = differentiate(graph, [x], [head])
+    made = 1 + (4 - 2) // stride, 1 + (6 - 2) // stride
+    known = {x: TensorType((2, 3, 4, 6), "float32"), head: TensorType((2, 3, *made), "float32")}
+    return Graph.of([*graph.outputs, found.grads[x]]), known
+
+
+def test_masks_move_behind_max_pooling() -> None:
+    graph, known = relu_pooled(2)
+    lines = str(simplify(graph, infer(graph, known), {})[0]).splitlines()
+    assert "greater_scalar = _greater_scalar(pool; scalar=0.0)" in lines
+    assert lines[-1] == "return pool, backward_pooling_max"
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_masks_behind_max_pooling_change_no_number(stride: int) -> None:
+    graph, known = relu_pooled(stride)
+    small, _ = simplify(graph, infer(graph, known), {})
+    rng = np.random.default_rng(0)
+    feeds = {e: rng.integers(-3, 3, kind.shape).astype("float32") for e, kind in known.items()}
+    for got, want in zip(evaluate(small, feeds), evaluate(graph, feeds), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
 def test_like_ops_let_go_of_their_reference() -> None:
     x = a_variable()
     text = tidy(mx.sym.zeros_like(mx.sym.exp(x)), x=(2, 3))

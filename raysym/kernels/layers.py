@@ -120,7 +120,9 @@ def _pooling_max_gradient(op: Any, ins: Types, outs: Types) -> Kernel | None:
     if g is None:
         return None
     layout = frozenset({_IN, ("in", 1), _OUT})
-    return Kernel(Spec("pool_max_gradient", (tuple(g),)), (0, 1), 0, layout)
+    # Windows that tile the data are read as a whole before their gradient is written.
+    inplace = ((1, 0),) if g.is_exact() else ()
+    return Kernel(Spec("pool_max_gradient", (tuple(g),)), (0, 1), 0, layout, inplace)
 
 
 @lowering("_backward_Pooling_sum")

@@ -23,7 +23,8 @@ def lean_order(
     """`nodes` in an order that respects their inputs.
 
     Entries `kept` take no part: they live longer than these nodes, or somewhere else. `lazy` nodes
-    run when somebody needs them.
+    run when somebody needs them; where there are some, memory is short, and nodes that nobody here
+    reads run as soon as they can: their workspace would lie beside what others make meanwhile.
     """
     return _Order(nodes, nbytes, kept, lazy).run(nodes)
 
@@ -58,7 +59,13 @@ class _Order:
                 if first not in self.done:
                     changed = self._emit(first)
                     ready += [n for entry in changed for n in self._shrinking(entry)][::-1]
+                    ready += self._ends(first)[::-1]
         return list(self.done)
+
+    def _ends(self, node: Node) -> list[Node]:
+        """Who reads a node, can run and is read by nobody, if memory is short."""
+        readers = dict.fromkeys(self._readers(node) if self.lazy else ())
+        return [n for n in readers if not self.waits[n] and not self._readers(n)]
 
     def _missing(self, node: Node, most: float = math.inf) -> list[Node]:
         """What must run before a node, in order; some of it when that is more than `most`."""

@@ -1,4 +1,4 @@
-"""Simplification once types are known: specialised ops, folded constants, merged equals.
+"""Simplification once types are known: specialised ops, constants, equals, masks of maxima.
 
 Dead nodes go by themselves: a graph holds only what its outputs depend on.
 """
@@ -14,6 +14,7 @@ import numpy as np
 from raysym.graph import Entry, Graph, Node, apply
 from raysym.names import GROUP
 from raysym.op import call_kernel
+from raysym.passes.masks import mask_maxima
 from raysym.types import TensorType
 
 Origin = Mapping[Node, Node]
@@ -29,7 +30,7 @@ def simplify(
     """The simplified graph, and for each of its nodes the user's node that it belongs to."""
     old_of: dict[Node, Node] = {}
     graph = specialize(graph, types, old_of)
-    for rewrite in (fold_constants, merge_equal):
+    for rewrite in (fold_constants, merge_equal, mask_maxima):
         newer: dict[Node, Node] = {}
         graph = rewrite(graph, newer)
         old_of = {new: old_of.get(old, old) for new, old in newer.items()}
