@@ -35,7 +35,8 @@ class Where(NamedTuple):
     ``cluster``: a number of CPU workers, a `scheduler.Cluster`, or the path of its TOML file.
     ``policy`` and ``objective`` ("load": throughput, "makespan": latency) as in `scheduler.place`.
     ``runtime``: "local", "ray" or a Runtime; by default "ray" when a cluster is given.
-    ``threads``: how many threads one worker's matrix products use; the bits depend on it.
+    ``threads``: how many threads one worker's kernels use; with reference kernels the bits depend
+    on it, with generated ones they do not.
     ``transport``: how workers exchange arrays, "object_store", "socket" or "object_ref"; chosen by
     where they are if not given.
     ``micro_batches``: cut the batch into so many parts and run them through the workers in the
@@ -128,7 +129,7 @@ def make_executor(
     workers = sorted(set(placement.values()))
     _check_contexts(homes, place, workers)
     kernels = chosen(place.kernels, _is_plain(bound, workers))
-    engines = engines_for(kernels, place.compiling)
+    engines = engines_for(kernels, place.compiling, place.threads)
     runtime = open_runtime(place.wanted_runtime, place.threads, place.transport, engines)
     pipeline = Pipeline(
         place.micro_batches,

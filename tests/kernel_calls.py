@@ -10,6 +10,7 @@ import numpy as np
 from raysym.kernels.link import LinkedWorker, link
 from raysym.kernels.link import shared_kernels as kernels
 from raysym.kernels.specs import Kernels, Spec
+from raysym.kernels.team import Team
 from raysym.op import Op
 from raysym.planning.plan import Run
 from raysym.runtime.protocol import StepKey
@@ -30,6 +31,7 @@ def linked_op(
     outs: Sequence[TensorType],
     poison: bool = True,
     used: Kernels | None = None,
+    team: Team | None = None,
 ) -> tuple[list[np.ndarray], LinkedWorker]:
     """One op linked as a program of its own: its results and what was linked."""
     names = [f"in{i}" for i in range(len(arrays))]
@@ -38,6 +40,7 @@ def linked_op(
     homes = dict(zip([*names, *made], [*arrays, *results], strict=True))
     types = {name: TensorType(a.shape, a.dtype.name) for name, a in homes.items()}
     program = (Run(tuple(made), op, tuple(names)),)
-    worker = link({"forward": program}, types, homes, kernels=used or kernels(), poison=poison)
+    used = used or kernels()
+    worker = link({"forward": program}, types, homes, kernels=used, poison=poison, team=team)
     worker.phases["forward"].advance(None, StepKey(0, 1), 0)
     return results, worker

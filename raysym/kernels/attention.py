@@ -8,7 +8,8 @@ from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts, runs_of
 from raysym.kernels.gemm import prefetch_rows, tile
 from raysym.kernels.moving import PANEL, copy, each_panel, pack_columns, pack_rows
 from raysym.kernels.product import ROWS
-from raysym.kernels.specs import maker
+from raysym.kernels.shared import own, shared_columns, shared_nest
+from raysym.kernels.specs import shared_maker
 
 
 class Heads(NamedTuple):
@@ -24,6 +25,14 @@ class Heads(NamedTuple):
     def row(self) -> int:
         """Floats between two times."""
         return self.batch * self.heads * self.parts * self.depth
+
+    def key_floats(self) -> int:
+        """Size of one head's packed keys."""
+        return -(-self.time // PANEL) * PANEL * self.depth
+
+    def value_floats(self) -> int:
+        """Size of one head's packed values."""
+        return -(-self.depth // PANEL) * PANEL * self.time
 
     def start(self, e: Emit, i: Index, part: int) -> Index:
         """Where a kind of projections of the i-th (batch, head) starts."""
@@ -65,46 +74,48 @@ def _product(
     each_panel(e, n, panel)
 
 
-@maker
+@shared_maker
 def attention_scores(e: Emit, fields: tuple[int, ...], scale: float) -> None:
     """Queries times keys; arguments: projections, result ``(batch heads, time, time)``, space."""
     h = Heads(*fields)
     data, scores, space = (e.arg(i) for i in range(3))
+    panels = own(e, space, h.key_floats())
 
     def one(i: Index) -> None:
         queries, keys = e.at(data, h.start(e, i, 0)), e.at(data, h.start(e, i, 1))
-        pack_rows(e, keys, h.row, space, h.depth, h.time)
+        pack_rows(e, keys, h.row, panels, h.depth, h.time)
         place = e.at(scores, e.times(i, h.time * h.time))
-        _product(e, (h.time, h.time, h.depth), (queries, h.row), space, (place, h.time), scale)
+        _product(e, (h.time, h.time, h.depth), (queries, h.row), panels, (place, h.time), scale)
 
-    e.nest((h.batch * h.heads,), one)
+    shared_nest(e, (h.batch * h.heads,), one)
 
 
-@maker
+@shared_maker
 def attention_values(e: Emit, fields: tuple[int, ...]) -> None:
     """Weights times values; arguments: projections, weights, result, space."""
     h = Heads(*fields)
     data, weights, result, space = (e.arg(i) for i in range(4))
+    panels = own(e, space, h.value_floats())
     out = h.batch * h.heads * h.depth
 
     def one(i: Index) -> None:
         values = e.at(data, h.start(e, i, 2))
-        pack_columns(e, values, h.row, space, h.time, h.depth)
+        pack_columns(e, values, h.row, panels, h.time, h.depth)
         left = e.at(weights, e.times(i, h.time * h.time))
         place = e.at(result, e.times(i, h.depth))
-        _product(e, (h.time, h.depth, h.time), (left, h.time), space, (place, out), 1.0)
+        _product(e, (h.time, h.depth, h.time), (left, h.time), panels, (place, out), 1.0)
 
-    e.nest((h.batch * h.heads,), one)
+    shared_nest(e, (h.batch * h.heads,), one)
 
 
-@maker
+@shared_maker
 def scaled_copy(e: Emit, count: int, scale: float) -> None:
     """Arguments: data, result."""
-    x, y = e.arg(0), e.arg(1)
-    e.columns(count, lambda i, n: e.store(e.b.fmul(e.load(x, i, n), e.number(scale)), y, i, n))
+    x, y, factor = e.arg(0), e.arg(1), e.number(scale)
+    shared_columns(e, count, lambda i, n: e.store(e.b.fmul(e.load(x, i, n), factor), y, i, n))
 
 
-@maker
+@shared_maker
 def take_part(e: Emit, fields: tuple[int, ...], part: int) -> None:
     """Arguments: projections, one kind as ``(batch heads, time, d)``."""
     h = Heads(*fields)
@@ -114,10 +125,10 @@ def take_part(e: Emit, fields: tuple[int, ...], part: int) -> None:
         source = e.at(data, h.start(e, i, part), e.times(t, h.row))
         copy(e, source, e.at(result, e.times(e.plus(e.times(i, h.time), t), h.depth)), h.depth)
 
-    e.nest((h.batch * h.heads, h.time), one)
+    shared_nest(e, (h.batch * h.heads, h.time), one)
 
 
-@maker
+@shared_maker
 def interleave(e: Emit, fields: tuple[int, ...]) -> None:
     """Arguments: every kind, projections."""
     h = Heads(*fields)
@@ -129,4 +140,4 @@ def interleave(e: Emit, fields: tuple[int, ...]) -> None:
             target = e.at(result, h.start(e, i, part), e.times(t, h.row))
             copy(e, e.at(kind, at), target, h.depth)
 
-    e.nest((h.batch * h.heads, h.time), one)
+    shared_nest(e, (h.batch * h.heads, h.time), one)

@@ -12,7 +12,8 @@ from raysym.kernels.gemm import product_into
 from raysym.kernels.geometry import Geometry
 from raysym.kernels.moving import PANEL, copy, write_transpose
 from raysym.kernels.product import Product
-from raysym.kernels.specs import maker
+from raysym.kernels.shared import meet, own, shared_nest
+from raysym.kernels.specs import shared_maker
 
 _SUMS = 1 << 20  # floats of sums from which the copy pays (measured)
 _CELLS = 1 << 17  # of single cells, where a copy is no larger than the data
@@ -42,7 +43,7 @@ def columns_space(g: Geometry) -> int:
     return g.padded_floats() + (_pixels(g) + g.f) * _width(g) + _product(g).workspace()
 
 
-@maker
+@shared_maker
 def columns_weight(e: Emit, fields: tuple[int, ...]) -> None:
     """Arguments: gradient of the result, data, gradient of the weight, workspace."""
     g = Geometry(*fields)
@@ -51,7 +52,10 @@ def columns_weight(e: Emit, fields: tuple[int, ...]) -> None:
     columns = e.at(space, g.padded_floats())
     sums = weight if area == 1 else e.at(columns, _pixels(g) * _width(g))
     rest = e.at(columns, (_pixels(g) + g.f) * _width(g))
+    rest = own(e, rest, _product(g).workspace())
+    meet(e)
     _write_columns(e, g, x, columns)
+    meet(e)
     product_into(e, _product(g), grad, columns, None, sums, rest)
 
     def turn(f: Index) -> None:
@@ -59,7 +63,8 @@ def columns_weight(e: Emit, fields: tuple[int, ...]) -> None:
         write_transpose(e, e.at(sums, at), g.c, e.at(weight, at), area, area, g.c)
 
     if area > 1:
-        e.nest((g.f,), turn)
+        meet(e)
+        shared_nest(e, (g.f,), turn)
 
 
 def _write_columns(e: Emit, g: Geometry, x: Value, columns: Value) -> None:
@@ -77,4 +82,4 @@ def _write_columns(e: Emit, g: Geometry, x: Value, columns: Value) -> None:
 
         e.nest((w.runs,), run)
 
-    e.nest(w.pixels, pixel)
+    shared_nest(e, w.pixels, pixel)

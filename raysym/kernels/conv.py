@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from raysym.kernels.emit import LANES, Emit, Index, Value
 from raysym.kernels.geometry import Geometry, Margins, Phase, margins_of, phases_of
 from raysym.kernels.moving import PANEL, each_panel, fill, pad_images
-from raysym.kernels.specs import maker
+from raysym.kernels.shared import meet
+from raysym.kernels.specs import shared_maker
 from raysym.kernels.window import Windows, window_correlation, window_product
 
 
@@ -52,7 +53,7 @@ def padded(e: Emit, g: Geometry, x: Value, space: Value) -> Value:
     return space
 
 
-@maker
+@shared_maker
 def conv_forward(e: Emit, fields: tuple[int, ...], has_bias: bool) -> None:
     """Arguments: data, weight, [bias,] result, workspace."""
     g = Geometry(*fields)
@@ -64,7 +65,9 @@ def conv_forward(e: Emit, fields: tuple[int, ...], has_bias: bool) -> None:
 
     def group(x: Value, weight: Value, y: Value, *bias: Value) -> None:
         pack_filters(e, g, weight, panels)
+        meet(e)
         window_product(e, windows_of(g), x, panels, y, bias[0] if bias else None)
+        meet(e)  # the next group packs where this one reads
 
     shifts = [] if bias is None else [(bias, filters)]
     size = filters * channels * g.r * g.s
@@ -93,7 +96,7 @@ def pack_filters(e: Emit, g: Geometry, weight: Value, panels: Value) -> None:
     each_panel(e, filters, panel)
 
 
-@maker
+@shared_maker
 def conv_weight(e: Emit, fields: tuple[int, ...]) -> None:
     """Arguments: gradient of the result, data, gradient of the weight, workspace."""
     g = Geometry(*fields)
@@ -104,7 +107,9 @@ def conv_weight(e: Emit, fields: tuple[int, ...]) -> None:
 
     def group(x: Value, grad: Value, weight: Value) -> None:
         window_correlation(e, windows_of(g), x, grad, packed)
+        meet(e)
         unpack_filters(e, g, packed, weight)
+        meet(e)
 
     size = filters * channels * g.r * g.s
     each_group(e, g, group, (x, channels), (grad, filters), (weight, size))
@@ -153,7 +158,7 @@ def padded_gradient(e: Emit, g: Geometry, margins: Margins, grad: Value, space: 
     return space
 
 
-@maker
+@shared_maker
 def conv_data(e: Emit, fields: tuple[int, ...]) -> None:
     """Arguments: gradient of the result, weight, gradient of the data, workspace."""
     g = Geometry(*fields)
@@ -169,8 +174,10 @@ def conv_data(e: Emit, fields: tuple[int, ...]) -> None:
         for phase in phases:
             if phase.is_live:
                 pack_turned(e, g, weight, panels, phase)
+                meet(e)
                 place = e.at(dx, (phase.h.first * g.w + phase.w.first) * g.c)
                 window_product(e, data_windows(g, margins, phase), grad, panels, place)
+                meet(e)  # what comes next packs where this one reads
 
     size = filters * channels * g.r * g.s
     each_group(e, g, group, (grad, filters), (weight, size), (dx, channels))

@@ -13,7 +13,8 @@ from raysym.kernels.gemm import tile
 from raysym.kernels.geometry import Geometry
 from raysym.kernels.moving import PANEL, each_panel, fill
 from raysym.kernels.product import ROWS
-from raysym.kernels.specs import maker
+from raysym.kernels.shared import apart, meet, own, shared
+from raysym.kernels.specs import shared_maker
 from raysym.kernels.tiles import (
     Cube,
     Filters,
@@ -88,9 +89,20 @@ class _Run(NamedTuple):
     x: Value
     filters: Filters
     space: Value
+    adds: bool = False  # the filters are what is computed
+
+    @property
+    def shares_blocks(self) -> bool:
+        """True when threads take blocks of lines; else they take lines, then panels, of each."""
+        return not (self.adds or self.plan.is_whole)
 
     def part(self, i: int, offset: Index = 0) -> Value:
-        return self.e.at(self.space, self.plan.places()[i], offset)
+        """Memory of a kind: where threads share blocks, filters are all that they have together."""
+        plan = self.plan
+        keeps_filters = plan.kept > 1 or (self.adds and not plan.is_whole)
+        together = (i == 1 and not self.shares_blocks) or (i == 2 and keeps_filters)
+        space = self.space if together else own(self.e, self.space, plan.space)
+        return self.e.at(space, plan.places()[i], offset)
 
     @property
     def data(self) -> Cube:
@@ -113,8 +125,9 @@ class _Run(NamedTuple):
 
     def start(self) -> None:
         """Zeros where they are read."""
-        fill(self.e, self.part(0), self.plan.tiles.strip_floats())
-        fill(self.e, self.spare, PANEL)
+        with apart(self.e):
+            fill(self.e, self.part(0), self.plan.tiles.strip_floats())
+            fill(self.e, self.spare, PANEL)
 
     def each_block(self, body: object) -> None:
         """``body(first line)`` with the data of a block transformed."""
@@ -122,10 +135,14 @@ class _Run(NamedTuple):
 
         def block(first: Index) -> None:
             read_data(e, t, self.x, self.part(0), self.data, first, lines)
+            meet(e)
             run(first)  # type: ignore[operator]
+            meet(e)
 
         if self.plan.is_whole:
             block(0)
+        elif self.shares_blocks:
+            shared(e, t.lines // lines, block, step=lines)
         else:
             e.loop(0, t.lines, block, step=lines)
 
@@ -148,6 +165,7 @@ def correlate(run: _Run, y: Value, bias: Value | None) -> None:
     run.start()
     if plan.kept > 1:
         each_panel(e, t.f, transform)
+        meet(e)
     run.each_block(lambda first: each_panel(e, t.f, lambda s, lanes: panel(first, s, lanes)))
 
 
@@ -188,6 +206,7 @@ def correlate_filters(run: _Run, grad: Value) -> None:
     run.start()
     if not plan.is_whole:
         fill(e, run.part(2), plan.places()[3] - plan.places()[2])
+        meet(e)
     run.each_block(lambda first: each_panel(e, t.f, lambda s, lanes: panel(first, s, lanes)))
     if not plan.is_whole:
         each_panel(e, t.f, finish)
@@ -244,7 +263,7 @@ def _filters(g: Geometry, weight: Value) -> Filters:
     return Filters(weight, g.c * g.r * g.s, g.r * g.s, g.r)
 
 
-@maker
+@shared_maker
 def tiled_forward(e: Emit, fields: tuple[int, ...], has_bias: bool) -> None:
     """Arguments: data, weight, [bias,] result, workspace."""
     g = Geometry(*fields)
@@ -253,7 +272,7 @@ def tiled_forward(e: Emit, fields: tuple[int, ...], has_bias: bool) -> None:
     correlate(run, e.arg(2 + has_bias), e.arg(2) if has_bias else None)
 
 
-@maker
+@shared_maker
 def tiled_data(e: Emit, fields: tuple[int, ...]) -> None:
     """Arguments: gradient of the result, weight, gradient of the data, workspace."""
     g = Geometry(*fields)
@@ -261,9 +280,10 @@ def tiled_data(e: Emit, fields: tuple[int, ...]) -> None:
     correlate(_Run(e, product_plan(data_tiles(g)), e.arg(0), filters, e.arg(3)), e.arg(2), None)
 
 
-@maker
+@shared_maker
 def tiled_weight(e: Emit, fields: tuple[int, ...]) -> None:
     """Arguments: gradient of the result, data, gradient of the weight, workspace."""
     g = Geometry(*fields)
-    run = _Run(e, gradient_plan(forward_tiles(g)), e.arg(1), _filters(g, e.arg(2)), e.arg(3))
+    run = _Run(e, gradient_plan(forward_tiles(g)), e.arg(1), _filters(g, e.arg(2)), e.arg(3),
+               adds=True)  # fmt: skip
     correlate_filters(run, e.arg(0))

@@ -17,7 +17,8 @@ from raysym.kernels.conv import (
 from raysym.kernels.emit import Emit, Index, Value
 from raysym.kernels.geometry import Geometry, margins_of, phases_of
 from raysym.kernels.moving import fill, write_transpose
-from raysym.kernels.specs import maker
+from raysym.kernels.shared import meet, shared_columns, shared_nest
+from raysym.kernels.specs import shared_maker
 from raysym.kernels.window import Windows
 
 _TAPS = 25  # more would not stay in registers
@@ -33,7 +34,7 @@ def depthwise_space(g: Geometry) -> int:
     return max(result_space(g), data_space(g)) + g.r * g.s * g.c
 
 
-@maker
+@shared_maker
 def depthwise_forward(e: Emit, fields: tuple[int, ...], has_bias: bool) -> None:
     """Arguments: data, weight, [bias,] result, workspace."""
     g = Geometry(*fields)
@@ -41,10 +42,11 @@ def depthwise_forward(e: Emit, fields: tuple[int, ...], has_bias: bool) -> None:
     taps = _turned_taps(e, g, e.arg(1), space)
     x = padded(e, g, e.arg(0), e.at(space, g.r * g.s * g.c))
     numbers = list(range(g.r * g.s))
+    meet(e)
     _slide(e, windows_of(g), g.c, x, taps, numbers, e.arg(2 + has_bias), bias)
 
 
-@maker
+@shared_maker
 def depthwise_data(e: Emit, fields: tuple[int, ...]) -> None:
     """Arguments: gradient of the result, weight, gradient of the data, workspace."""
     g = Geometry(*fields)
@@ -53,6 +55,7 @@ def depthwise_data(e: Emit, fields: tuple[int, ...]) -> None:
     grad = padded_gradient(e, g, margins, e.arg(0), e.at(space, g.r * g.s * g.c))
     if not all(p.is_live for p in phases):
         fill(e, dx, g.n * g.h * g.w * g.c)
+    meet(e)
     for p in phases:
         if p.is_live:
             numbers = [r * g.s + s for r in p.h.taps for s in p.w.taps]
@@ -91,7 +94,7 @@ def _slide(
 
         e.columns(channels, some)
 
-    e.nest((images, rows), row)
+    shared_nest(e, (images, rows), row)
 
 
 def _cells(e: Emit, w: Windows, row: Value, q: Index, c: Index, lanes: int) -> list[Value]:
@@ -100,13 +103,14 @@ def _cells(e: Emit, w: Windows, row: Value, q: Index, c: Index, lanes: int) -> l
     return [e.load(corner, w.start + w.offset(e, run), lanes) for run in range(w.runs)]
 
 
-@maker
+@shared_maker
 def depthwise_weight(e: Emit, fields: tuple[int, ...]) -> None:
     """Arguments: gradient of the result, data, gradient of the weight, workspace."""
     g = Geometry(*fields)
     grad, space, area, w = e.arg(0), e.arg(3), g.r * g.s, windows_of(g)
     x = padded(e, g, e.arg(1), e.at(space, area * g.c))
     images, rows, columns = w.pixels
+    meet(e)
 
     def some(c: Index, n: int) -> None:
         def row(i: Index, r: Index, *kept: Value) -> list[Value]:
@@ -126,5 +130,6 @@ def depthwise_weight(e: Emit, fields: tuple[int, ...]) -> None:
         for t, total in enumerate(e.loop(0, images, image, [e.zero] * area)):
             e.store(total, space, e.plus(c, t * g.c), n)
 
-    e.columns(g.c, some)
+    shared_columns(e, g.c, some)
+    meet(e)
     write_transpose(e, space, g.c, e.arg(2), area, area, g.c)

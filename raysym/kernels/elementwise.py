@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from raysym.kernels.emit import I64, LANES, Emit, Index, Value
 from raysym.kernels.formulas import FORMULAS
-from raysym.kernels.specs import maker
+from raysym.kernels.shared import first_only, shared_blocks, shared_columns, shared_nest
+from raysym.kernels.specs import shared_maker
 from raysym.kernels.typed import constant, load, register_type, store
 from raysym.kernels.vector_ops import compute as compute_one
 from raysym.op import Op, make_op
@@ -69,7 +70,7 @@ def run_program(e: Emit, program: Sequence[Any], operands: Sequence[Value]) -> l
     return values
 
 
-@maker
+@shared_maker
 def flat_map(
     e: Emit, n_inputs: int, chain: Chain, stored: tuple[int, ...], dtype: str = "float32"
 ) -> None:
@@ -88,12 +89,12 @@ def flat_map(
 
     full = e.b.and_(n, e.const(~(2 * LANES - 1)))
     with e.b.if_then(e.b.icmp_signed(">", full, e.const(0))):
-        e.loop(0, full, lambda i: block(i, LANES, 2), step=2 * LANES)
-    with e.b.if_then(e.b.icmp_signed("<", full, n)):
+        shared_blocks(e, full, lambda i: block(i, LANES, 2), 2 * LANES)
+    with first_only(e), e.b.if_then(e.b.icmp_signed("<", full, n)):
         e.loop(full, n, lambda i: block(i, 1, 1))
 
 
-@maker
+@shared_maker
 def strided_map(
     e: Emit,
     sizes: tuple[int, ...],
@@ -123,9 +124,9 @@ def strided_map(
             for pointer, i in zip(outs, stored, strict=True):
                 store(e, dtype, values[i], pointer, e.plus(target, column), 1, lanes)
 
-        e.columns(sizes[-1], cells)
+        shared_columns(e, sizes[-1], cells)
 
-    e.nest(sizes[:-1], row)
+    shared_nest(e, sizes[:-1], row, inner=True)
 
 
 def dense_strides(sizes: Sequence[int]) -> tuple[int, ...]:

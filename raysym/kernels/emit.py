@@ -48,13 +48,21 @@ def runs_of(parts: Sequence[int]) -> list[tuple[int, int, int]]:
 
 
 class Emit:
-    """The builder of one kernel, ``void kernel(ptr args)`` over a table of pointers."""
+    """The builder of one kernel, ``void kernel(ptr args)`` over a table of pointers.
 
-    def __init__(self) -> None:
+    A kernel of several threads is ``void kernel(ptr args, i64 part, ptr team)``: each of its
+    `parts` threads calls it with a part of its own (see shared.py and team.py).
+    """
+
+    def __init__(self, parts: int = 1) -> None:
         self.module = ir.Module()
-        function = ir.Function(self.module, ir.FunctionType(VOID, [PTR]), ENTRY)
+        kinds = [PTR] if parts == 1 else [PTR, I64, PTR]
+        function = ir.Function(self.module, ir.FunctionType(VOID, kinds), ENTRY)
         self.b = ir.IRBuilder(function.append_basic_block())
         self._args = function.args[0]
+        self.parts, self.is_apart = parts, parts == 1
+        self.part: Index = 0 if parts == 1 else function.args[1]
+        self.team: Value = None if parts == 1 else function.args[2]
 
     def text(self) -> str:
         """The finished module."""

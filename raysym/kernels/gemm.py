@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts
 from raysym.kernels.moving import PANEL, each_panel, pack_columns, pack_rows
-from raysym.kernels.product import ROWS, STRIP, Product
-from raysym.kernels.specs import maker
+from raysym.kernels.product import ROWS, STRIP, Product, row_groups
+from raysym.kernels.shared import own, parts_here, shared, shared_nest
+from raysym.kernels.specs import shared_maker
 
 _UNROLL = 4
 
@@ -74,20 +75,21 @@ def prefetch_rows(
             e.prefetch(place, offset, writes=True)
 
 
-@maker
+@shared_maker
 def gemm(e: Emit, fields: tuple[Any, ...]) -> None:
     """Arguments: A, B, [bias,] C, [workspace]."""
     shape = Product(*fields)
     arrays = [e.arg(i) for i in range(3 + shape.bias + bool(shape.workspace()))]
     bias = arrays[2] if shape.bias else None
+    space = own(e, arrays[-1], shape.workspace())
 
     def one(i: Index) -> None:
         a = e.at(arrays[0], e.times(i, shape.m * shape.k))
         b = e.at(arrays[1], e.times(i, shape.k * shape.n))
         c = e.at(arrays[2 + shape.bias], e.times(i, shape.m * shape.n))
-        product_into(e, shape, a, b, bias, c, arrays[-1])
+        product_into(e, shape, a, b, bias, c, space)
 
-    e.nest((shape.repeats,), one)
+    shared_nest(e, (shape.repeats,), one, inner=True)
 
 
 class Part(NamedTuple):
@@ -186,8 +188,18 @@ class Multiplication(NamedTuple):
 def product_into(
     e: Emit, shape: Product, a: Value, b: Value, bias: Value | None, c: Value, space: Value
 ) -> None:
-    """One product; `space` is the workspace."""
-    _write(Multiplication(e, shape, a, b, bias, c, space))
+    """One product, shared by rows or columns; `space` is this thread's workspace."""
+    groups = row_groups(shape, parts_here(e))
+    part = shape._replace(m=shape.m // groups)
+
+    def rows(i: Index) -> None:
+        left, made = e.at(a, e.times(i, part.m * shape.k)), e.at(c, e.times(i, part.m * shape.n))
+        _write(Multiplication(e, part, left, b, bias, made, space))
+
+    if groups > 1:
+        shared(e, groups, rows)
+    else:
+        rows(0)
 
 
 def multiply(e: Emit, shape: Product, a: Value, panels: Value, c: Value, onto: bool) -> None:

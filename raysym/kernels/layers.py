@@ -9,7 +9,6 @@ from typing import Any
 from raysym.kernels.attention import Heads
 from raysym.kernels.lowering import Kernel, Types, lowering
 from raysym.kernels.lstm import Lstm
-from raysym.kernels.moving import PANEL
 from raysym.kernels.pool import Pools
 from raysym.kernels.specs import Spec
 from raysym.types import TensorType, normal_axis
@@ -187,15 +186,14 @@ def _heads(op: Any, data: TensorType, parts: int) -> Heads:
 @lowering("_contrib_interleaved_matmul_selfatt_qk")
 def _scores(op: Any, ins: Types, outs: Types) -> Kernel:
     h = _heads(op, ins[0], 3)
-    space = -(-h.time // PANEL) * PANEL * h.depth
-    return Kernel(Spec("attention_scores", (tuple(h), 1 / math.sqrt(h.depth))), (0,), space)
+    spec = Spec("attention_scores", (tuple(h), 1 / math.sqrt(h.depth)))
+    return Kernel(spec, (0,), h.key_floats())
 
 
 @lowering("_contrib_interleaved_matmul_selfatt_valatt")
 def _values(op: Any, ins: Types, outs: Types) -> Kernel:
     h = _heads(op, ins[0], 3)
-    space = -(-h.depth // PANEL) * PANEL * h.time
-    return Kernel(Spec("attention_values", (tuple(h),)), (0, 1), space)
+    return Kernel(Spec("attention_values", (tuple(h),)), (0, 1), h.value_floats())
 
 
 @lowering("_scale_by_depth")

@@ -16,7 +16,6 @@ import numpy as np
 from raysym.kernels import (  # noqa: F401  (makers and lowerings)
     convolutions,
     layers,
-    llvm,
     lookup,
     norm,
     softmax,
@@ -26,6 +25,8 @@ from raysym.kernels.cache import DiskCache, default_folder
 from raysym.kernels.compilers import compile_all
 from raysym.kernels.specs import Kernels
 from raysym.kernels.steps import Buffer, Incoming, Native, Outgoing, Place, Reference, Step
+from raysym.kernels.table import flags_of
+from raysym.kernels.team import Team, table_runner
 from raysym.kernels.tracing import Trace, differs, trace
 from raysym.op import call_kernel
 from raysym.passes.memory import plan_memory
@@ -109,7 +110,8 @@ def describe(step: Step) -> str:
     """One step as text."""
     match step:
         case Native(spec, _, label):
-            return f"call      {label} ({spec.maker})"
+            by = f", {spec.parts} threads" if spec.parts > 1 else ""
+            return f"call      {label} ({spec.maker}{by})"
         case Reference(run):
             return f"reference {', '.join(run.outs)} = {run.op.name}"
         case Outgoing(send):
@@ -125,17 +127,19 @@ def link(
     kernels: Kernels | None = None,
     poison: bool = False,
     fused: bool = True,
+    team: Team | None = None,
 ) -> LinkedWorker:
     """Link the phases of one worker whose resident entries are `arrays`.
 
     The arrays must stay where they are. `poison` fills buffers with NaN before they are first
     written, and `fused` off gives every op a loop of its own: both for tests, as no bit may change.
+    With a `team`, its threads share the kernels.
     """
-    found = trace(programs, types, list(arrays), fused)
+    found = trace(programs, types, list(arrays), fused, team.threads if team else 1)
     kernels = kernels or shared_kernels()
     steps = [step for steps in found.phases.values() for step in steps]
     compile_all(kernels, [step.spec for step in steps if isinstance(step, Native)])
-    linker = _Linker(found, arrays, kernels, explain, poison)
+    linker = _Linker(found, arrays, kernels, explain, poison, team)
     worker = LinkedWorker({}, found, linker.arena)
     every = list(enumerate(steps))
     for phase, own in found.phases.items():
@@ -149,10 +153,13 @@ def link(
 
 
 def arena_bytes(
-    programs: Mapping[str, Program], types: Mapping[str, TensorType], homes: Sequence[str]
+    programs: Mapping[str, Program],
+    types: Mapping[str, TensorType],
+    homes: Sequence[str],
+    threads: int = 1,
 ) -> int:
     """How large the arena of a worker would be; makes no kernel."""
-    found = trace(programs, types, homes)
+    found = trace(programs, types, homes, threads=threads)
     return plan_memory([buffer.lifetime for buffer in found.planned()]).nbytes
 
 
@@ -171,8 +178,10 @@ class _Linker:
         kernels: Kernels,
         explain: Explain,
         poison: bool,
+        team: Team | None,
     ) -> None:
         self.arrays, self.kernels, self.explain, self.poison = arrays, kernels, explain, poison
+        self.team = team
         self.n_calls = 0
         used = found.planned()
         plan = plan_memory([buffer.lifetime for buffer in used])
@@ -252,14 +261,15 @@ class _Linker:
         if not steps:
             return []
         pointers = [self._arguments(step) for step in steps]
+        flags = flags_of(steps, self._address)
         rows = [
-            (self.kernels.address(s.spec), p.ctypes.data)
-            for s, p in zip(steps, pointers, strict=True)
+            (self.kernels.address(s.spec), p.ctypes.data, flag)
+            for s, p, flag in zip(steps, pointers, flags, strict=True)
         ]
         table = np.array(rows, np.int64)
         self.n_calls += len(steps)
         steps.clear()
-        return [_native(table, pointers)]
+        return [_native(table, pointers, self.team if any(flags) else None)]
 
     def _arguments(self, step: Native) -> Any:
         numbers = [arg if isinstance(arg, int) else self._address(arg) for arg in step.args]
@@ -284,8 +294,9 @@ class _Linker:
         return [_poison(self._bytes(buffer)) for buffer in born]
 
 
-def _native(table: Any, pointers: Any) -> Action:
-    run, address, count = llvm.table_runner(), table.ctypes.data, len(table)
+def _native(table: Any, pointers: Any, team: Team | None) -> Action:
+    run = team.run if team else table_runner()
+    address, count = table.ctypes.data, len(table)
 
     def native(mailbox: Any, key: Any) -> bool:
         run(address, count)

@@ -1,11 +1,7 @@
-"""The one door to llvmlite: the host's target machine, machine code of a module, its address.
-
-Also the native loop that runs a table of calls, so that a linked phase costs one call from Python.
-"""
+"""The one door to llvmlite: the host's target machine, machine code of a module, its address."""
 
 from __future__ import annotations
 
-import ctypes
 from functools import lru_cache
 from typing import Any
 
@@ -13,26 +9,6 @@ import llvmlite.binding as binding
 import llvmlite.ir as ir
 
 ENTRY = "kernel"  # the name of every kernel's only function: void kernel(ptr args)
-
-# A table row is (function, arguments): void run(ptr rows, i64 n).
-_RUN = """
-define void @kernel(ptr %rows, i64 %n) {
-  br label %head
-head:
-  %i = phi i64 [0, %0], [%j, %head]
-  %at = mul i64 %i, 2
-  %row = getelementptr ptr, ptr %rows, i64 %at
-  %f = load ptr, ptr %row
-  %second = getelementptr ptr, ptr %row, i64 1
-  %args = load ptr, ptr %second
-  call void %f(ptr %args)
-  %j = add i64 %i, 1
-  %more = icmp slt i64 %j, %n
-  br i1 %more, label %head, label %end
-end:
-  ret void
-}
-"""
 
 _alive: list[Any] = []  # engines own the machine code; addresses are valid as long as they live
 
@@ -83,22 +59,20 @@ def assemble(text: str, target: Any = None) -> bytes:
 
 def load(code: bytes) -> int:
     """The address of the kernel in machine code that `assemble` made on such a host."""
+    return addresses(code, ENTRY)[0]
+
+
+def addresses(code: bytes, *names: str) -> list[int]:
+    """Where functions of machine code lie."""
     empty = binding.parse_assembly(f'target triple = "{machine().triple}"')
     engine = binding.create_mcjit_compiler(empty, machine())
     engine.add_object_file(binding.ObjectFileRef.from_data(code))
     engine.finalize_object()
     _alive.append(engine)
-    address: int = engine.get_function_address(ENTRY)
-    return address
-
-
-@lru_cache(maxsize=1)
-def table_runner() -> Any:
-    """``run(address of rows, number of rows)``; lets other threads run meanwhile."""
-    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(load(assemble(_RUN)))
+    return [engine.get_function_address(name) for name in names]
 
 
 __all__ = [
-    "ENTRY", "assemble", "has_half", "host", "ir", "load", "machine", "other_machine",
-    "table_runner",
+    "ENTRY", "addresses", "assemble", "has_half", "host", "ir", "load", "machine",
+    "other_machine",
 ]  # fmt: skip

@@ -16,7 +16,8 @@ from raysym.kernels.gemm import multiply, product_into
 from raysym.kernels.moving import PANEL, copy, fill, pack_columns, pack_rows
 from raysym.kernels.product import Product
 from raysym.kernels.reduce import sum_rows
-from raysym.kernels.specs import maker
+from raysym.kernels.shared import groups, meet, own, shared_columns, shared_nest
+from raysym.kernels.specs import shared_maker
 
 
 class Lstm(NamedTuple):
@@ -70,18 +71,24 @@ class Lstm(NamedTuple):
             Product(self.rows, inputs, gates),
         )
 
+    def product_space(self) -> int:
+        """Workspace of the products of inputs, in floats."""
+        return max(self.input_product(k).workspace() for k in range(self.layers))
+
+    def back_product_space(self) -> int:
+        """Workspace of the products of gradients, in floats."""
+        return max(p.workspace() for k in range(self.layers) for p in self.back_products(k))
+
     def forward_space(self) -> int:
         """Workspace of the forward kernel, in floats."""
-        products = [self.input_product(k).workspace() for k in range(self.layers)]
-        return 4 * self.units + self.panels() + max(products)
+        return 4 * self.units + self.panels() + self.product_space()
 
     def backward_space(self) -> int:
         """Workspace of the backward kernel, in floats."""
-        products = [p.workspace() for k in range(self.layers) for p in self.back_products(k)]
-        return 6 * self.rows * self.units + self.panels() + max(products)
+        return 6 * self.rows * self.units + self.panels() + self.back_product_space()
 
 
-@maker
+@shared_maker
 def lstm_forward(e: Emit, fields: tuple[int, ...], keeps: bool) -> None:
     """Arguments: data, parameters, states, cells, output, [last states,] [kept ones,] space.
 
@@ -100,7 +107,9 @@ def lstm_forward(e: Emit, fields: tuple[int, ...], keeps: bool) -> None:
         own = e.at(gates, layer * 4 * size)
         start_h, start_c = e.at(first_h, layer * g.cells), e.at(first_c, layer * g.cells)
         _input_gates(e, g, layer, x, parameters, own, space)
+        meet(e)
         _steps_forward(e, g, (own, h, c), (start_h, start_c), e.at(space, 4 * g.units))
+        meet(e)
         if g.shows_states:
             last = (g.steps - 1) * g.cells
             copy(e, e.at(h, last), e.at(e.arg(5), layer * g.cells), g.cells)
@@ -116,11 +125,14 @@ def _input_gates(
     wide = 4 * g.units
     first = e.at(parameters, g.biases(layer))
     second = e.at(first, wide)
-    e.columns(
-        wide, lambda i, n: e.store(e.b.fadd(e.load(first, i, n), e.load(second, i, n)), space, i, n)
+    shared_columns(
+        e,
+        wide,
+        lambda i, n: e.store(e.b.fadd(e.load(first, i, n), e.load(second, i, n)), space, i, n),
     )
+    meet(e)
     w_in, w_own = g.weights(layer)
-    rest = e.at(space, wide + g.panels())
+    rest = own(e, e.at(space, wide + g.panels()), g.product_space())
     product_into(e, g.input_product(layer), x, e.at(parameters, w_in), space, gates, rest)
     pack_rows(e, e.at(parameters, w_own), g.units, e.at(space, wide), g.units, wide)
 
@@ -128,17 +140,24 @@ def _input_gates(
 def _steps_forward(
     e: Emit, g: Lstm, arrays: tuple[Value, Value, Value], start: tuple[Value, Value], panels: Value
 ) -> None:
-    gates, h, c = arrays
-    shape = Product(g.batch, 4 * g.units, g.units, turned_b=True)
+    rows = g.batch // groups(e, g.batch)
+    shape = Product(rows, 4 * g.units, g.units, turned_b=True)
 
-    def step(t: Index) -> None:
-        old_h, old_c = _before(e, g, t, h, start[0]), _before(e, g, t, c, start[1])
-        own = e.at(gates, e.times(t, 4 * g.cells))
-        multiply(e, shape, old_h, panels, own, onto=True)
-        new_h, new_c = e.at(h, e.times(t, g.cells)), e.at(c, e.times(t, g.cells))
-        e.nest((g.batch,), lambda r: _cell(e, g, r, own, old_c, new_h, new_c))
+    def samples(i: Index) -> None:
+        at = e.times(i, rows * g.units)
+        gates = e.at(arrays[0], e.times(i, 4 * rows * g.units))
+        h, c, first_h, first_c = (e.at(array, at) for array in (*arrays[1:], *start))
 
-    e.nest((g.steps,), step)
+        def step(t: Index) -> None:
+            old_h, old_c = _before(e, g, t, h, first_h), _before(e, g, t, c, first_c)
+            now = e.at(gates, e.times(t, 4 * g.cells))
+            multiply(e, shape, old_h, panels, now, onto=True)
+            new_h, new_c = e.at(h, e.times(t, g.cells)), e.at(c, e.times(t, g.cells))
+            e.nest((rows,), lambda r: _cell(e, g, r, now, old_c, new_h, new_c))
+
+        e.nest((g.steps,), step)
+
+    shared_nest(e, (g.batch // rows,), samples)
 
 
 def _before(e: Emit, g: Lstm, t: Index, states: Value, start: Value) -> Value:
@@ -181,8 +200,14 @@ class _Kept(NamedTuple):
     dh: Value
     dc: Value
 
+    def of_rows(self, e: Emit, first: Index, units: int) -> _Kept:
+        """The same from a row of the batch on."""
+        at = e.times(first, units)
+        moved = _Kept(*(e.at(array, at) for array in self))
+        return moved._replace(gates=e.at(self.gates, e.times(at, 4)))
 
-@maker
+
+@shared_maker
 def lstm_backward(e: Emit, fields: tuple[int, ...]) -> None:
     """Arguments: gradients of the outputs, inputs of the op, kept values, results, space.
 
@@ -220,19 +245,28 @@ def _steps_back(
     panels = e.at(space, 6 * g.rows * g.units)
     own = e.at(parameters, g.weights(layer)[1])
     pack_columns(e, own, g.units, panels, 4 * g.units, g.units)
-    shape = Product(g.batch, g.units, 4 * g.units, turned_b=True)
+    meet(e)
+    rows = g.batch // groups(e, g.batch)
+    shape = Product(rows, g.units, 4 * g.units, turned_b=True)
 
-    def step(back: Index) -> None:
-        t = e.plus(e.times(back, -1), g.steps - 1)
-        at = e.times(t, g.cells)
-        dgates = e.at(space, e.times(t, 4 * g.cells))
-        old_c = _before(e, g, t, kept.c, kept.start_c)
-        moved = kept._replace(c=e.at(kept.c, at), gates=e.at(kept.gates, e.times(t, 4 * g.cells)))
-        head = e.at(dy, at)
-        e.nest((g.batch,), lambda r: _cell_back(e, g, r, moved, old_c, head, dgates))
-        multiply(e, shape, dgates, panels, kept.dh, onto=False)
+    def samples(i: Index) -> None:
+        own, first = kept.of_rows(e, e.times(i, rows), g.units), e.times(i, rows * g.units)
 
-    e.nest((g.steps,), step)
+        def step(back: Index) -> None:
+            t = e.plus(e.times(back, -1), g.steps - 1)
+            at = e.times(t, g.cells)
+            dgates = e.at(space, e.times(t, 4 * g.cells), e.times(first, 4))
+            old_c = _before(e, g, t, own.c, own.start_c)
+            gates = e.at(own.gates, e.times(t, 4 * g.cells))
+            moved = own._replace(c=e.at(own.c, at), gates=gates)
+            head = e.at(dy, at, first)
+            e.nest((rows,), lambda r: _cell_back(e, g, r, moved, old_c, head, dgates))
+            multiply(e, shape, dgates, panels, own.dh, onto=False)
+
+        e.nest((g.steps,), step)
+
+    shared_nest(e, (g.batch // rows,), samples)
+    meet(e)
 
 
 def _cell_back(
@@ -277,10 +311,12 @@ def _gradients(
 ) -> None:
     """Gradients of a layer's weights, biases and inputs from those of its gates."""
     size, wide = g.rows * g.units, 4 * g.units
-    before, rest = e.at(space, 4 * size), e.at(space, 6 * size + g.panels())
+    before = e.at(space, 4 * size)
+    rest = own(e, e.at(space, 6 * size + g.panels()), g.back_product_space())
     copy(e, kept.start_h, before, g.cells)
     if g.steps > 1:
         copy(e, kept.h, e.at(before, g.cells), size - g.cells)
+    meet(e)
     to_inputs, to_own, down = g.back_products(layer)
     w_in, w_own = g.weights(layer)
     product_into(e, to_inputs, space, x, None, e.at(dparameters, w_in), rest)
@@ -297,3 +333,4 @@ def _gradients(
         return [e.load(space, e.plus(e.times(r, wide), c), n)]
 
     sum_rows(e, g.rows, wide, 1, terms, finish)
+    meet(e)

@@ -6,13 +6,16 @@ has ended: the order in which the micro-kernel reads.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from raysym.kernels.emit import LANES, Emit, Index, Value
-from raysym.kernels.specs import maker
+from raysym.kernels.shared import first_only, shared, shared_columns, shared_nest
+from raysym.kernels.specs import shared_maker
 
 PANEL = 2 * LANES
 
 
-@maker
+@shared_maker
 def transpose(e: Emit, count: int, rows: int, columns: int) -> None:
     """`count` matrices ``(rows, columns)`` -> ``(columns, rows)``; arguments: data, result."""
     source, target = e.arg(0), e.arg(1)
@@ -21,7 +24,7 @@ def transpose(e: Emit, count: int, rows: int, columns: int) -> None:
         offset = e.times(i, rows * columns)
         write_transpose(e, e.at(source, offset), columns, e.at(target, offset), rows, rows, columns)
 
-    e.nest((count,), matrix)
+    shared_nest(e, (count,), matrix, inner=True)
 
 
 def write_transpose(
@@ -37,7 +40,7 @@ def write_transpose(
         for i, line in enumerate(e.transposed(lines)[:n_cols]):
             e.store(line, place, i * target_step, n_rows)
 
-    e.columns(rows, lambda r, n: e.columns(cols, lambda c, m: tile(r, c, n, m)))
+    shared_columns(e, rows, lambda r, n: e.columns(cols, lambda c, m: tile(r, c, n, m)))
 
 
 def pack_columns(e: Emit, source: Value, step: int, target: Value, depth: int, width: int) -> None:
@@ -81,25 +84,31 @@ def _pack_block(e: Emit, rows: Value, step: int, place: Value, depth: int, n: in
         e.columns(depth, tile)
 
 
-def each_panel(e: Emit, width: int, body: object) -> None:
-    """``body(first column, lanes of both vectors)`` for every panel of a matrix."""
+def each_panel(e: Emit, width: int, body: object, inner: bool = False) -> None:
+    """``body(first column, lanes of both vectors)`` for every panel of a matrix; shared.
+
+    ``inner``: `body` itself shares what it does.
+    """
     run: Value = body
     full = width // PANEL * PANEL
-    if full:
+    if full and inner:
         e.loop(0, full, lambda start: run(start, [LANES, LANES]), step=PANEL)
+    elif full:
+        shared(e, full // PANEL, lambda start: run(start, [LANES, LANES]), step=PANEL)
     if width - full:
         rest = width - full
-        run(full, [min(LANES, rest), max(0, rest - LANES)])
+        with nullcontext() if inner else first_only(e):
+            run(full, [min(LANES, rest), max(0, rest - LANES)])
 
 
 def fill(e: Emit, target: Value, count: int) -> None:
-    """Write `count` zeros."""
-    e.columns(count, lambda i, n: e.store(e.zero, target, i, n))
+    """Write `count` zeros; shared."""
+    shared_columns(e, count, lambda i, n: e.store(e.zero, target, i, n))
 
 
 def copy(e: Emit, source: Value, target: Value, count: int) -> None:
-    """Copy `count` floats."""
-    e.columns(count, lambda i, n: e.store(e.load(source, i, n), target, i, n))
+    """Copy `count` floats; shared."""
+    shared_columns(e, count, lambda i, n: e.store(e.load(source, i, n), target, i, n))
 
 
 def pad_images(
@@ -131,4 +140,4 @@ def pad_images(
         if wide - left - w:
             fill(e, e.at(place, (left + w) * c), (wide - left - w) * c)
 
-    e.nest((n,), image)
+    shared_nest(e, (n,), image)

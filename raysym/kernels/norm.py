@@ -12,14 +12,15 @@ from typing import NamedTuple
 from raysym.kernels.emit import LANES, Emit, Index, Value
 from raysym.kernels.formulas import root
 from raysym.kernels.reduce import fold_along, sum_rows
-from raysym.kernels.specs import maker
+from raysym.kernels.shared import meet, shared_columns, shared_nest
+from raysym.kernels.specs import shared_maker
 
 
 def _inverse_root(e: Emit, variance: Value, eps: float) -> Value:
     return e.b.fdiv(e.number(1.0), root(e, e.b.fadd(variance, e.number(eps))))
 
 
-@maker
+@shared_maker
 def batch_norm(e: Emit, rows: int, channels: int, eps: float, scaled: bool) -> None:
     """Arguments: x, [gamma,] beta, y, mean, inv."""
     x, gamma, beta = e.arg(0), e.arg(1) if scaled else None, e.arg(1 + scaled)
@@ -39,6 +40,7 @@ def batch_norm(e: Emit, rows: int, channels: int, eps: float, scaled: bool) -> N
             e.store(_inverse_root(e, variance, eps), inv, column, n)
 
     sum_rows(e, rows, channels, 2, terms, finish)
+    meet(e)
     _normalize(e, rows, channels, x, gamma, beta, mean, inv, y)
 
 
@@ -61,10 +63,10 @@ def _normalize(
 
         e.columns(channels, cells)
 
-    e.nest((rows,), row)
+    shared_nest(e, (rows,), row)
 
 
-@maker
+@shared_maker
 def fixed_norm(e: Emit, rows: int, channels: int, eps: float, scaled: bool) -> None:
     """With given statistics; arguments: x, [gamma,] beta, mean, variance, y, shown mean and inv."""
     x, gamma, beta = e.arg(0), e.arg(1) if scaled else None, e.arg(1 + scaled)
@@ -74,11 +76,12 @@ def fixed_norm(e: Emit, rows: int, channels: int, eps: float, scaled: bool) -> N
         e.store(e.load(given, c, n), mean, c, n)
         e.store(_inverse_root(e, e.load(variance, c, n), eps), inv, c, n)
 
-    e.columns(channels, cells)
+    shared_columns(e, channels, cells)
+    meet(e)
     _normalize(e, rows, channels, x, gamma, beta, mean, inv, y)
 
 
-@maker
+@shared_maker
 def batch_norm_gradient(e: Emit, rows: int, channels: int, scaled: bool) -> None:
     """Arguments: g, x, [gamma,] mean, inv, dx, [dgamma,] dbeta, workspace of 3 C."""
     g, x, gamma = e.arg(0), e.arg(1), e.arg(2) if scaled else None
@@ -106,6 +109,7 @@ def batch_norm_gradient(e: Emit, rows: int, channels: int, scaled: bool) -> None
                 e.store(fact, space, e.plus(column, i * channels), n)
 
     sum_rows(e, rows, channels, 2, terms, finish)
+    meet(e)
     _spread_gradient(e, rows, channels, (g, x, mean, space, dx))
 
 
@@ -123,13 +127,13 @@ def _spread_gradient(e: Emit, rows: int, channels: int, arrays: Sequence[Value])
 
         e.columns(channels, cells)
 
-    e.nest((rows,), row)
+    shared_nest(e, (rows,), row)
 
 
 # ----- layer normalisation
 
 
-@maker
+@shared_maker
 def layer_norm(e: Emit, rows: int, width: int, eps: float) -> None:
     """Arguments: x, gamma, beta, y, mean, std."""
     x, gamma, beta, y, means, stds = (e.arg(i) for i in range(6))
@@ -158,7 +162,7 @@ def layer_norm(e: Emit, rows: int, width: int, eps: float) -> None:
 
         e.columns(width, cells)
 
-    e.nest((rows,), row)
+    shared_nest(e, (rows,), row)
 
 
 class _Layer(NamedTuple):
@@ -185,12 +189,12 @@ class _Layer(NamedTuple):
         return e.load(self.g, at, n), z
 
 
-@maker
+@shared_maker
 def layer_norm_gradient(e: Emit, rows: int, width: int) -> None:
     """Arguments: g, x, gamma, mean, std, dx, dgamma, dbeta."""
     layer = _Layer(e, width, *(e.arg(i) for i in range(5)))
     dx, dgamma, dbeta = (e.arg(i) for i in range(5, 8))
-    e.nest((rows,), lambda r: _layer_row(layer, r, dx))
+    shared_nest(e, (rows,), lambda r: _layer_row(layer, r, dx))
 
     def terms(r: Index, c: Index, n: int) -> list[Value]:
         head, z = layer.read(r, c, n, layer.statistics(r))

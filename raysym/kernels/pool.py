@@ -13,7 +13,8 @@ from typing import NamedTuple
 from raysym.kernels.emit import Emit, Index, Value
 from raysym.kernels.formulas import larger
 from raysym.kernels.moving import fill
-from raysym.kernels.specs import maker
+from raysym.kernels.shared import meet, shared_nest
+from raysym.kernels.specs import shared_maker
 
 
 class Pools(NamedTuple):
@@ -44,14 +45,19 @@ class _Walk(NamedTuple):
     high: tuple[Index, Index]
 
 
-def _each_window(e: Emit, g: Pools, body: Callable[[_Walk], None]) -> None:
+def _each_window(e: Emit, g: Pools, body: Callable[[_Walk], None], adds: bool = False) -> None:
+    """All windows; if `body` adds to the data, those of an image are one thread's work."""
+
     def window(i: Index, r: Index, q: Index) -> None:
         place = e.plus(e.times(i, g.rows * g.columns), e.times(r, g.columns), q)
         ends = [_span(e, g, axis, at) for axis, at in enumerate((r, q))]
         low, high = (ends[0][0], ends[1][0]), (ends[0][1], ends[1][1])
         body(_Walk(e.times(i, g.h * g.w * g.c), e.times(place, g.c), low, high))
 
-    e.nest((g.n, g.rows, g.columns), window)
+    if adds:
+        shared_nest(e, (g.n,), lambda i: e.nest((g.rows, g.columns), lambda r, q: window(i, r, q)))
+    else:
+        shared_nest(e, (g.n, g.rows, g.columns), window)
 
 
 def _span(e: Emit, g: Pools, axis: int, at: Index) -> tuple[Index, Index]:
@@ -88,7 +94,7 @@ def _maximum(e: Emit, g: Pools, walk: _Walk, x: Value, c: Index, n: int) -> Valu
     return _taps(e, g, walk, tap, [e.number(-math.inf)])[0]
 
 
-@maker
+@shared_maker
 def pool_max(e: Emit, fields: tuple[int, ...]) -> None:
     """Arguments: data, result."""
     g = Pools(*fields)  # type: ignore[arg-type]
@@ -103,7 +109,7 @@ def pool_max(e: Emit, fields: tuple[int, ...]) -> None:
     _each_window(e, g, window)
 
 
-@maker
+@shared_maker
 def pool_sum(e: Emit, fields: tuple[int, ...], scale: float) -> None:
     """``scale`` times the sum of every window; arguments: data, result."""
     g = Pools(*fields)  # type: ignore[arg-type]
@@ -122,7 +128,7 @@ def pool_sum(e: Emit, fields: tuple[int, ...], scale: float) -> None:
     _each_window(e, g, window)
 
 
-@maker
+@shared_maker
 def pool_max_gradient(e: Emit, fields: tuple[int, ...]) -> None:
     """Arguments: gradient of the result, data, gradient of the data."""
     g = Pools(*fields)  # type: ignore[arg-type]
@@ -130,6 +136,7 @@ def pool_max_gradient(e: Emit, fields: tuple[int, ...]) -> None:
     exact = g.is_exact()
     if not exact:
         fill(e, dx, g.n * g.h * g.w * g.c)
+        meet(e)
 
     def window(walk: _Walk) -> None:
         def cells(c: Index, n: int) -> None:
@@ -148,10 +155,10 @@ def pool_max_gradient(e: Emit, fields: tuple[int, ...]) -> None:
 
         e.columns(g.c, cells)
 
-    _each_window(e, g, window)
+    _each_window(e, g, window, adds=not exact)
 
 
-@maker
+@shared_maker
 def pool_sum_gradient(e: Emit, fields: tuple[int, ...], scale: float) -> None:
     """Arguments: gradient of the result, gradient of the data."""
     g = Pools(*fields)  # type: ignore[arg-type]
@@ -159,6 +166,7 @@ def pool_sum_gradient(e: Emit, fields: tuple[int, ...], scale: float) -> None:
     exact = g.is_exact()
     if not exact:
         fill(e, dx, g.n * g.h * g.w * g.c)
+        meet(e)
 
     def window(walk: _Walk) -> None:
         def cells(c: Index, n: int) -> None:
@@ -173,4 +181,4 @@ def pool_sum_gradient(e: Emit, fields: tuple[int, ...], scale: float) -> None:
 
         e.columns(g.c, cells)
 
-    _each_window(e, g, window)
+    _each_window(e, g, window, adds=not exact)

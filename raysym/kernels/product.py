@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from raysym.kernels.emit import LANES, even_parts, runs_of
 from raysym.kernels.moving import PANEL
+from raysym.kernels.shared import unevenness
 
 ROWS = 14  # 14 x 2 sums, 2 columns and 1 factor: 31 of 32 registers
 DEPTH = 1152  # sums that are longer are stored in between
@@ -15,6 +16,7 @@ SHORT = 192  # products of this depth read a transposed A where it lies
 STRIP = LANES  # floats between two columns of a strip: one line of the cache
 STRIP_DEPTH = 256  # of a transposed A, all rows of so many columns are packed at once
 STRIP_BYTES = 5 << 18
+_UNEVEN = 1.1
 
 
 class Product(NamedTuple):
@@ -80,3 +82,17 @@ class Product(NamedTuple):
         """Floats of extra memory."""
         tiles = min(self.block, -(-self.m // ROWS))
         return self.panels + (tiles * STRIP * self.depth if self.strips_a else 0)
+
+
+def row_groups(p: Product, parts: int) -> int:
+    """Into how many groups of rows `parts` threads cut a product; 1: they share its columns.
+
+    Of two ways that keep all busy, the one that lets each thread read less.
+    """
+    groups = max(n for n in range(1, parts + 1) if p.m % n == 0)
+    if groups == 1 or p.turned_a:
+        return 1
+    by_rows, by_columns = parts / groups, unevenness(-(-p.n // PANEL), parts)
+    if max(by_rows, by_columns) > _UNEVEN * min(by_rows, by_columns):
+        return groups if by_rows < by_columns else 1
+    return groups if p.m > p.n else 1

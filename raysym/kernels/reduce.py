@@ -9,18 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from raysym.kernels.emit import LANES, Emit, Index, Value, lanes_of
-from raysym.kernels.specs import maker
+from raysym.kernels.shared import first_only, parts_here, shared, shared_nest, unevenness
+from raysym.kernels.specs import shared_maker
 
 _WIDE = 4 * LANES  # columns that are summed in one pass over the rows
 
 
-@maker
+@shared_maker
 def sum_axis(e: Emit, lead: int, count: int, rest: int, mean: bool) -> None:
     """``(lead, count, rest) -> (lead, rest)``; arguments: data, result."""
     source, target = e.arg(0), e.arg(1)
     scale = 1.0 / count if mean else 1.0
     if rest > 1:
-        e.nest((lead,), lambda i: _columns(e, source, target, i, count, rest, scale))
+        shared_nest(
+            e, (lead,), lambda i: _columns(e, source, target, i, count, rest, scale), inner=True
+        )
         return
 
     def row(i: Index) -> None:
@@ -28,7 +31,7 @@ def sum_axis(e: Emit, lead: int, count: int, rest: int, mean: bool) -> None:
         scaled = e.b.fmul(total, e.scalar(scale)) if mean else total
         e.store1(scaled, target, i)
 
-    e.nest((lead,), row)
+    shared_nest(e, (lead,), row)
 
 
 def _columns(
@@ -72,11 +75,19 @@ def sum_rows(
 
         finish(column, lanes, e.loop(0, rows, row, [e.zero] * (kinds * len(lanes))))
 
-    full = columns // _WIDE * _WIDE
+    wide = _width(columns, parts_here(e))
+    full = columns // wide * wide
     if full:
-        e.loop(0, full, lambda c: block(c, [LANES] * (_WIDE // LANES)), step=_WIDE)
+        shared(e, full // wide, lambda c: block(c, [LANES] * (wide // LANES)), step=wide)
     if columns - full:
-        block(full, lanes_of(columns - full))
+        with first_only(e):
+            block(full, lanes_of(columns - full))
+
+
+def _width(columns: int, parts: int) -> int:
+    """Columns of one pass: fewer where that gives more threads a share."""
+    widths = [w for w in (_WIDE, 2 * LANES, LANES) if w <= columns] if parts > 1 else []
+    return min(widths or [_WIDE], key=lambda w: unevenness(max(1, columns // w), parts))
 
 
 def sum_along(e: Emit, row: Value, count: int, term: Callable[[Value], Value]) -> Value:

@@ -8,10 +8,11 @@ from raysym.kernels import vector_math as vm
 from raysym.kernels.emit import I64, Emit, Index, Value
 from raysym.kernels.formulas import larger
 from raysym.kernels.reduce import fold_along
-from raysym.kernels.specs import maker
+from raysym.kernels.shared import shared_nest
+from raysym.kernels.specs import shared_maker
 
 
-@maker
+@shared_maker
 def softmax_rows(e: Emit, rows: int, width: int, logarithm: bool) -> None:
     """Arguments: data, result."""
     x, y = e.arg(0), e.arg(1)
@@ -45,10 +46,10 @@ def softmax_rows(e: Emit, rows: int, width: int, logarithm: bool) -> None:
 
         e.columns(width, cells)
 
-    e.nest((rows,), row)
+    shared_nest(e, (rows,), row)
 
 
-@maker
+@shared_maker
 def softmax_gradient(e: Emit, rows: int, width: int, scale: float, logarithm: bool) -> None:
     """Arguments: g, y, result: ``y (g - sum g y)``, or ``g - e^y sum g``."""
     grad, out, result = (e.arg(i) for i in range(3))
@@ -73,10 +74,10 @@ def softmax_gradient(e: Emit, rows: int, width: int, scale: float, logarithm: bo
 
         e.columns(width, cells)
 
-    e.nest((rows,), row)
+    shared_nest(e, (rows,), row)
 
 
-@maker
+@shared_maker
 def class_gradient(e: Emit, rows: int, width: int, scale: float) -> None:
     """``scale (p - onehot(label))``; arguments: p, label of every row, result."""
     p, labels, result = (e.arg(i) for i in range(3))
@@ -99,4 +100,4 @@ def class_gradient(e: Emit, rows: int, width: int, scale: float) -> None:
             less = e.b.fsub(e.load1(p, at), e.scalar(1.0))
             e.store1(e.b.fmul(less, e.scalar(scale)), result, at)
 
-    e.nest((rows,), row)
+    shared_nest(e, (rows,), row)

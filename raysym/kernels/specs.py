@@ -15,6 +15,9 @@ from raysym.kernels.emit import Emit
 
 Maker: TypeAlias = Callable[..., None]
 MAKERS: dict[str, Maker] = {}
+SHARED: set[str] = set()  # makers whose kernels several threads can share
+_ALONE_S = 15e-6  # kernels that take less are one thread's
+_FLOPS, _BYTES = 1e11, 2e10  # of one thread, in a second
 
 
 class Spec(NamedTuple):
@@ -22,6 +25,13 @@ class Spec(NamedTuple):
 
     maker: str
     args: tuple[Any, ...]
+    parts: int = 1  # threads that share it
+
+
+def is_worth_sharing(spec: Spec, flops: float, nbytes: float) -> bool:
+    """True when threads can share the kernel and it takes longer than for them to meet."""
+    seconds = flops / _FLOPS + nbytes / _BYTES
+    return spec.maker in SHARED and seconds > _ALONE_S
 
 
 def maker(function: Maker) -> Maker:
@@ -30,9 +40,15 @@ def maker(function: Maker) -> Maker:
     return function
 
 
+def shared_maker(function: Maker) -> Maker:
+    """Enter a maker that writes kernels of any number of threads (see shared.py)."""
+    SHARED.add(function.__name__)
+    return maker(function)
+
+
 def ir_text(spec: Spec) -> str:
     """The LLVM IR of a kernel."""
-    e = Emit()
+    e = Emit(spec.parts)
     MAKERS[spec.maker](e, *spec.args)
     return e.text()
 

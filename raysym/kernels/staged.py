@@ -14,14 +14,15 @@ from raysym.kernels.emit import I32, LANES, Emit, Index, Value, lanes_of
 from raysym.kernels.expressions import IOTA, READS, Stage, Target
 from raysym.kernels.llvm import ir
 from raysym.kernels.moving import write_transpose
-from raysym.kernels.specs import maker
+from raysym.kernels.shared import first_only, meet, shared, shared_columns, shared_nest
+from raysym.kernels.specs import shared_maker
 from raysym.kernels.typed import constant, load, load_at, place, register_type, splat, store
 from raysym.kernels.vector_ops import compute, neutral
 
 _WAYS = 4  # running vectors of a fold along a row
 
 
-@maker
+@shared_maker
 def staged(e: Emit, n_outer: int, inner: tuple[int, ...], stages: tuple[Any, ...]) -> None:
     """Stages over buffers; arguments: `n_outer` of them, then memory for those of `inner`.
 
@@ -34,6 +35,7 @@ def staged(e: Emit, n_outer: int, inner: tuple[int, ...], stages: tuple[Any, ...
     for given in stages:
         stage = Stage(given[0], given[1], tuple(Target(*t) for t in given[2]), given[3])
         (_fold if stage.fold else _store)(e, _walk(pointers, stage))
+        meet(e)
 
 
 class Walk(NamedTuple):
@@ -132,9 +134,9 @@ def _store(e: Emit, walk: Walk) -> None:
                 pointer, value = walk.pointers[target.buffer], values[target.result]
                 store(e, target.dtype, value, pointer, at, steps[-1], lanes)
 
-        e.columns(walk.sizes[-1], cells)
+        shared_columns(e, walk.sizes[-1], cells)
 
-    e.nest(walk.sizes[:-1], row)
+    shared_nest(e, walk.sizes[:-1], row, inner=True)
 
 
 def _turned(e: Emit, walk: Walk) -> bool:
@@ -161,7 +163,7 @@ def _turned(e: Emit, walk: Walk) -> bool:
         # Rows of the source are cells of the last axis; its columns lie along `axis`.
         write_transpose(e, source, read[-1], made, wrote[axis], walk.sizes[-1], walk.sizes[axis])
 
-    e.nest([walk.sizes[i] for i in outer], matrix)
+    shared_nest(e, [walk.sizes[i] for i in outer], matrix, inner=True)
     return True
 
 
@@ -246,7 +248,7 @@ def _fold_rows(e: Emit, walk: Walk, kept: Sequence[int]) -> None:
         ))  # fmt: skip
         store(e, target.dtype, whole, walk.pointers[target.buffer], place_of, 1, 1)
 
-    e.nest([walk.sizes[i] for i in kept], cell)
+    shared_nest(e, [walk.sizes[i] for i in kept], cell)
 
 
 def _fold_columns(e: Emit, walk: Walk, kept: Sequence[int]) -> None:
@@ -272,8 +274,9 @@ def _fold_columns(e: Emit, walk: Walk, kept: Sequence[int]) -> None:
     def row_of(*at: Index) -> None:
         full = walk.sizes[-1] // wide * wide
         if full:
-            e.loop(0, full, lambda c: block(at, c, [LANES] * _WAYS), step=wide)
+            shared(e, full // wide, lambda c: block(at, c, [LANES] * _WAYS), step=wide)
         if walk.sizes[-1] - full:
-            block(at, full, lanes_of(walk.sizes[-1] - full))
+            with first_only(e):
+                block(at, full, lanes_of(walk.sizes[-1] - full))
 
-    e.nest([walk.sizes[i] for i in kept], row_of)
+    shared_nest(e, [walk.sizes[i] for i in kept], row_of, inner=True)

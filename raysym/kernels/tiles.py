@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from raysym.kernels.emit import LANES, Emit, Index, Value
 from raysym.kernels.moving import PANEL, copy, fill
+from raysym.kernels.shared import shared_nest
 from raysym.kernels.winograd import (
     AREA,
     SIDE,
@@ -124,7 +125,7 @@ def cube_floats(rows: int, width: int, points: int = AREA) -> int:
 def read_data(
     e: Emit, t: Tiles, x: Value, strip: Value, made: Cube, first: Index, lines: int
 ) -> None:
-    """Transform the data of `lines` lines of tiles; `strip` is memory, zero beside the data."""
+    """Transform the data of `lines` lines of tiles; `strip` is zero beside it; shared."""
     matrix, width = t.matrices().data, t.strip_width * t.c
 
     def line(i: Index) -> None:
@@ -143,7 +144,7 @@ def read_data(
 
         e.nest((t.wide,), one)
 
-    e.nest((lines,), line)
+    shared_nest(e, (lines,), line)
 
 
 def _at_points(e: Emit, matrix: Matrix, square: list[Line]) -> list[Line]:

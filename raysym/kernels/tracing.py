@@ -14,8 +14,9 @@ from typing import Any
 from raysym.kernels.lowering import Kernel, lower
 from raysym.kernels.maps import FUSIBLE_VIEWS, chain_of, is_elementwise, is_view, map_spec
 from raysym.kernels.replay import spend
+from raysym.kernels.shared import own_floats
 from raysym.kernels.sharing import share_buffers
-from raysym.kernels.specs import Spec
+from raysym.kernels.specs import Spec, is_worth_sharing
 from raysym.kernels.steps import (
     FOREVER,
     Buffer,
@@ -55,10 +56,14 @@ def trace(
     types: Mapping[str, TensorType],
     homes: Sequence[str],
     fused: bool = True,
+    threads: int = 1,
 ) -> Trace:
-    """The steps of all phases of one worker; without `fused` every op has a loop of its own."""
+    """The steps of all phases of one worker; without `fused` every op has a loop of its own.
+
+    Kernels that take long are shared by `threads` threads.
+    """
     found = Trace(types, frozenset(homes))
-    tracer = _Tracer(found, _readers(programs), fused)
+    tracer = _Tracer(found, _readers(programs), fused, threads)
     for phase, program in programs.items():
         tracer.phase(phase, program)
     for phase, places in found.carried.items():
@@ -101,9 +106,13 @@ class _Tracer:
     """What is known while steps are emitted."""
 
     def __init__(
-        self, found: Trace, readers: Mapping[str, list[tuple[str, int]]], fused: bool
+        self,
+        found: Trace,
+        readers: Mapping[str, list[tuple[str, int]]],
+        fused: bool,
+        threads: int,
     ) -> None:
-        self.found, self.readers, self.fused = found, readers, fused
+        self.found, self.readers, self.fused, self.threads = found, readers, fused, threads
         self.places: dict[tuple[str, bool], Place] = {}
         self.name = ""
         self.steps: list[Step] = []
@@ -164,7 +173,16 @@ class _Tracer:
         label: str,
         n_reads: int,
         inplace: Sequence[tuple[int, int]] = (),
+        space: int = 0,
+        flops: float = 0,
     ) -> None:
+        """A call of a kernel that needs `space` floats of memory for each of its threads."""
+        nbytes = sum(arg.nbytes for arg in args if isinstance(arg, Buffer))
+        if self.threads > 1 and is_worth_sharing(spec, flops, nbytes):
+            spec = spec._replace(parts=self.threads)
+        if space:
+            whole = space if spec.parts == 1 else spec.parts * own_floats(space)
+            args = [*args, self._buffer(4 * whole)]
         self._emit(Native(spec, tuple(args), label, n_reads, tuple(inplace)))
 
     def _buffer(self, nbytes: int) -> Buffer:
@@ -260,9 +278,9 @@ class _Tracer:
                 args.append(self._buffer(made[i].nbytes))
             else:
                 args.append(self._write(out, ("out", i) in kernel.last, direct).buffer)
-        if kernel.space:
-            args.append(self._buffer(4 * kernel.space))
-        self._native(kernel.spec, args, run.op.name, len(kernel.reads), _pairs(kernel))
+        ins = [self.found.types[arg] for arg in run.args]
+        reads, flops = len(kernel.reads), run.op.cost(ins, made).flops
+        self._native(kernel.spec, args, run.op.name, reads, _pairs(kernel), kernel.space, flops)
         for out in run.outs:
             if out != "_":
                 self._settle(out, direct)

@@ -12,6 +12,7 @@ from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts, runs_of
 from raysym.kernels.gemm import tile
 from raysym.kernels.moving import PANEL, each_panel, fill
 from raysym.kernels.product import ROWS
+from raysym.kernels.shared import meet, parts_here, shared, shared_nest, unevenness
 
 _DEPTH = 384
 _CACHE = 320 * 1024  # bytes of images that are kept near while all panels pass
@@ -113,7 +114,21 @@ def window_product(
 
         each_panel(e, g.width, panel)
 
-    _steps(e, images, several, lambda i: _steps(e, rows, tall, lambda r: block(i, r)))
+    if _shares_blocks((images // several, rows // tall), g.width, parts_here(e)):
+        if images // several == 1:
+            shared(e, rows // tall, lambda r: block(0, r), step=tall)
+        else:
+            shared(e, images // several, lambda i: _steps(
+                e, rows, tall, lambda r: block(i, r)), step=several)  # fmt: skip
+    else:
+        _steps(e, images, several, lambda i: _steps(e, rows, tall, lambda r: block(i, r)))
+
+
+def _shares_blocks(blocks: tuple[int, int], width: int, parts: int) -> bool:
+    """True when threads take blocks of pixels; else they take panels of all."""
+    count = blocks[1] if blocks[0] == 1 else blocks[0]
+    by_blocks, by_panels = unevenness(count, parts), unevenness(-(-width // PANEL), parts)
+    return parts > 1 and by_blocks <= by_panels
 
 
 def _steps(e: Emit, end: int, step: int, body: object) -> None:
@@ -188,6 +203,7 @@ def window_correlation(e: Emit, g: Windows, x: Value, grad: Value, result: Value
     tall = _most(rows, max(1, _CACHE // max(1, line)), 1)
     several = _most(images, max(1, _CACHE // max(1, line * rows)), 1) if tall == rows else 1
     fill(e, result, g.panel_floats())
+    meet(e)
 
     def block(image: Index, row: Index) -> None:
         _correlate_block(e, g, _Block(several, tall, image, row), x, grad, result)
@@ -198,6 +214,8 @@ def window_correlation(e: Emit, g: Windows, x: Value, grad: Value, result: Value
 def _correlate_block(
     e: Emit, g: Windows, block: _Block, x: Value, grad: Value, result: Value
 ) -> None:
+    by_runs = unevenness(g.runs, parts_here(e)) < unevenness(-(-g.width // PANEL), parts_here(e))
+
     def panel(column: Index, lanes: list[int]) -> None:
         kept = [n for n in lanes if n]
 
@@ -214,9 +232,9 @@ def _correlate_block(
 
                 e.loop(start, end, some, step=height)
 
-        e.nest((g.runs,), run)
+        shared_nest(e, (g.runs,), run)
 
-    each_panel(e, g.width, panel)
+    each_panel(e, g.width, panel, inner=by_runs)
 
 
 def _correlate_tile(

@@ -34,6 +34,9 @@ class Engine(Protocol):
     def linked(self, phase: str) -> Linkage | None:
         """How the phase was linked, None when it is interpreted."""
 
+    def close(self) -> None:
+        """End what the engine has started."""
+
 
 class Engines(Protocol):
     """Opens the engine of each worker; travels to other processes."""
@@ -52,11 +55,12 @@ def chosen(kernels: str, is_plain: bool) -> str:
     return "generated" if is_plain and find_spec("llvmlite") else "reference"
 
 
-def engines_for(kernels: str, compiling: str = "before") -> Engines:
+def engines_for(kernels: str, compiling: str = "before", threads: int = 1) -> Engines:
     """The engines for "reference" or "generated" kernels.
 
     `compiling`: "before" the first step, or in the "background" while first steps run on reference
-    kernels. llvmlite is imported when generated kernels are first asked for.
+    kernels. `threads`: so many share a generated kernel. llvmlite is imported when generated
+    kernels are first asked for.
     """
     if kernels not in ("reference", "generated"):
         wanted = "'reference', 'generated' or 'auto'"
@@ -70,5 +74,5 @@ def engines_for(kernels: str, compiling: str = "before") -> Engines:
     except ModuleNotFoundError as error:
         wrong = f"bind: kernels='generated': {error}. Install raysym[kernels]"
         raise MXNetError(wrong) from error
-    made: Engines = door.LinkedEngines(background=compiling == "background")
+    made: Engines = door.LinkedEngines(background=compiling == "background", threads=threads)
     return made

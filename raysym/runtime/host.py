@@ -178,6 +178,7 @@ class Host:
             self._gone.set()
             self._exchange.close()
             self._blocks.clear()
+            self._engine.close()
 
     def _next_order(self) -> Order:
         while not self._orders:

@@ -132,6 +132,9 @@ class Interpreter:
         """Nothing: this engine links no phase."""
         return None
 
+    def close(self) -> None:
+        """Nothing has been started."""
+
 
 @dataclass(frozen=True)
 class Interpreters:

@@ -17,6 +17,7 @@ import numpy as np
 from raysym.context import of_worker
 from raysym.kernels.link import LinkedPhase, LinkedWorker, arena_bytes, can_link, link
 from raysym.kernels.specs import Kernels
+from raysym.kernels.team import Team
 from raysym.planning.footprint import interpreted_bytes
 from raysym.planning.lifetimes import uses
 from raysym.planning.plan import Instruction, Plan, Program, Recv, Run, Send
@@ -29,7 +30,8 @@ from raysym.types import TensorType
 class Linked(Interpreter):
     """Links what is loaded; workers on GPUs, and arrays in pieces, are interpreted.
 
-    In the `background`, phases are interpreted until their kernels are made.
+    In the `background`, phases are interpreted until their kernels are made. Long kernels are
+    shared by `threads` threads.
     """
 
     def __init__(
@@ -39,8 +41,10 @@ class Linked(Interpreter):
         poison: bool = False,
         fused: bool = True,
         background: bool = False,
+        threads: int = 1,
     ) -> None:
         super().__init__(worker)
+        self._team = Team(threads) if threads > 1 else None
         self._kernels, self._poison, self._fused = kernels, poison, fused
         self._background = background
         self._phases: dict[str, LinkedPhase] = {}
@@ -108,10 +112,16 @@ class Linked(Interpreter):
             self._kernels,
             poison=self._poison,
             fused=self._fused,
+            team=self._team,
         )
         for phase, found in made.phases.items():
             if self.programs[phase] is programs[phase]:  # not loaded anew meanwhile
                 self._phases[phase] = found
+
+    def close(self) -> None:
+        """End the threads that share kernels."""
+        if self._team is not None:
+            self._team.close()
 
     def linked(self, phase: str) -> Linkage | None:
         """How the phase was linked; None when it is interpreted."""
@@ -194,10 +204,12 @@ class LinkedEngines:
     poison: bool = False
     fused: bool = True
     background: bool = False
+    threads: int = 1
 
     def open(self, worker: Worker) -> Linked:
         """The engine of a worker."""
-        return Linked(worker, self.kernels, self.poison, self.fused, self.background)
+        options = self.kernels, self.poison, self.fused, self.background, self.threads
+        return Linked(worker, *options)
 
     def work_bytes(self, plan: Plan) -> dict[str, int]:
         """The arena of each worker, or what its values take where it is interpreted."""
@@ -205,14 +217,14 @@ class LinkedEngines:
         for name in plan.workers:
             if of_worker(name).device_type == "cpu":
                 homes = [home for home, worker in plan.homes.items() if worker == name]
-                found[name] = arena_bytes(plan.programs[name], plan.types, homes)
+                found[name] = arena_bytes(plan.programs[name], plan.types, homes, self.threads)
         return found
 
 
 class LinkedRuntime(LocalRuntime):
     """The local runtime with linked workers; see `Linked`.
 
-    Matrix products of reference kernels use `threads` threads, generated kernels one.
+    Kernels use `threads` threads.
     """
 
     def __init__(
@@ -222,7 +234,7 @@ class LinkedRuntime(LocalRuntime):
         poison: bool = False,
         fused: bool = True,
     ) -> None:
-        super().__init__(threads, LinkedEngines(kernels, poison, fused))
+        super().__init__(threads, LinkedEngines(kernels, poison, fused, threads=threads))
 
     @property
     def workers(self) -> list[LinkedWorker]:

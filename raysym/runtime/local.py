@@ -113,6 +113,8 @@ class LocalRuntime:
 
     def close(self) -> None:
         """Forget programs and arrays."""
+        for engine in self.engines.values():
+            engine.close()
         self.engines.clear()
 
 
