@@ -6,6 +6,7 @@ tiles are one block, and panels of filters are transformed as they are needed.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import NamedTuple
 
 from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts, runs_of
@@ -91,16 +92,13 @@ class _Run(NamedTuple):
     space: Value
     adds: bool = False  # the filters are what is computed
 
-    @property
-    def shares_blocks(self) -> bool:
-        """True when threads take blocks of lines; else they take lines, then panels, of each."""
-        return not (self.adds or self.plan.is_whole)
-
     def part(self, i: int, offset: Index = 0) -> Value:
-        """Memory of a kind: where threads share blocks, filters are all that they have together."""
+        """Memory of a kind: a thread's own, or that of all."""
         plan = self.plan
-        keeps_filters = plan.kept > 1 or (self.adds and not plan.is_whole)
-        together = (i == 1 and not self.shares_blocks) or (i == 2 and keeps_filters)
+        # Each transforms all data that filters are made from: cheaper than what others have made.
+        has_data = plan.is_whole and not self.adds
+        has_filters = plan.kept > 1 or (self.adds and not plan.is_whole)
+        together = (i == 1 and has_data) or (i == 2 and has_filters)
         space = self.space if together else own(self.e, self.space, plan.space)
         return self.e.at(space, plan.places()[i], offset)
 
@@ -134,17 +132,16 @@ class _Run(NamedTuple):
         e, t, lines, run = self.e, self.plan.tiles, self.plan.lines, body
 
         def block(first: Index) -> None:
-            read_data(e, t, self.x, self.part(0), self.data, first, lines)
-            meet(e)
+            with apart(e) if self.adds else nullcontext():
+                read_data(e, t, self.x, self.part(0), self.data, first, lines)
             run(first)  # type: ignore[operator]
-            meet(e)
 
         if self.plan.is_whole:
             block(0)
-        elif self.shares_blocks:
-            shared(e, t.lines // lines, block, step=lines)
-        else:
+        elif self.adds:
             e.loop(0, t.lines, block, step=lines)
+        else:
+            shared(e, t.lines // lines, block, step=lines)
 
 
 def correlate(run: _Run, y: Value, bias: Value | None) -> None:
@@ -166,7 +163,12 @@ def correlate(run: _Run, y: Value, bias: Value | None) -> None:
     if plan.kept > 1:
         each_panel(e, t.f, transform)
         meet(e)
-    run.each_block(lambda first: each_panel(e, t.f, lambda s, lanes: panel(first, s, lanes)))
+
+    def block(first: Index) -> None:
+        meet(e)
+        each_panel(e, t.f, lambda s, lanes: panel(first, s, lanes))
+
+    run.each_block(block)
 
 
 def multiply(data: Cube, filters: Cube, made: Cube) -> None:

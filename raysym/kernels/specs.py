@@ -16,7 +16,7 @@ from raysym.kernels.emit import Emit
 Maker: TypeAlias = Callable[..., None]
 MAKERS: dict[str, Maker] = {}
 SHARED: set[str] = set()  # makers whose kernels several threads can share
-_ALONE_S = 15e-6  # kernels that take less are one thread's
+_ALONE_S = 5e-6  # kernels that take less are one thread's
 _FLOPS, _BYTES = 1e11, 2e10  # of one thread, in a second
 
 
