@@ -12,9 +12,11 @@ from ulp_kernel import worst
 
 import raysym.ops  # noqa: F401  (fills the registry)
 from raysym.kernels.elementwise import ChainStep
+from raysym.kernels.maps import step_of
 from raysym.kernels.pages import formula
 from raysym.kernels.specs import Spec
 from raysym.op import make_op
+from raysym.planning.plan import Run
 from raysym.types import TensorType
 
 EXACT: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -34,8 +36,10 @@ SPECIAL = np.array(
 
 def computed(name: str, x: np.ndarray) -> np.ndarray:
     y = np.empty_like(x)
-    step = ChainStep.of(make_op(name, {}), (0,))
-    call(Spec("flat_map", (1, (step,), (1,))), x, y, x.size)
+    kind = TensorType(x.shape, "float32")
+    step = step_of(Run(("y",), make_op(name, {}), ("x",)), {"x": kind, "y": kind})
+    assert step is not None
+    call(Spec("flat_map", (1, (ChainStep(*step, (0,)),), (1,))), x, y, x.size)
     return y
 
 
