@@ -10,6 +10,7 @@ Times are processor time, best of several.
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable
 
@@ -77,6 +78,7 @@ def bandwidth(name: str, net: mx.Symbol) -> None:
 
 def main() -> None:
     """Print all of it."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     many_nodes()
     separate_nodes()
     x = mx.sym.Variable("x")

@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 
 @pytest.mark.parametrize(
-    "name", ["memory", "predicted", "runtime", "scaling", "scheduler", "train_step"]
+    "name", ["linked_nodes", "memory", "predicted", "runtime", "scaling", "scheduler", "train_step"]
 )
 def test_a_benchmark_explains_itself(name: str) -> None:
     done = subprocess.run(
@@ -23,3 +23,9 @@ def test_a_benchmark_explains_itself(name: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "usage" in done.stdout
+
+
+def test_the_table_names_every_script_and_result() -> None:
+    table = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert [p.name for p in FOLDER.glob("*.py") if f"`{p.name}`" not in table] == []
+    assert [p.name for p in (FOLDER / "results").iterdir() if p.name not in table] == []

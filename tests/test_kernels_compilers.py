@@ -113,6 +113,20 @@ def test_code_is_kept_under_its_ir(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (cache.hits, cache.misses) == (1, 1)  # the code; the index
 
 
+def test_code_for_another_processor_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache folder may be shared by hosts with different processors."""
+    Kernels(DiskCache(tmp_path)).address(SPECS[0])
+    monkeypatch.setattr("raysym.kernels.llvm.host", lambda: "another")
+    cache = DiskCache(tmp_path)
+    assert Kernels(cache).is_missing(SPECS[0])
+    Kernels(cache).address(SPECS[0])
+    assert cache.misses == 1  # the code; the index is that of the first
+    monkeypatch.undo()
+    assert not Kernels(cache).is_missing(SPECS[0])
+
+
 def test_in_the_background_first_steps_run_on_reference_kernels() -> None:
     net = random_symbol(np.random.default_rng(2), 8, 2)
     executor = bind_random(net, 2, kernels="generated", compiling="background")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,7 +16,9 @@ from raysym.kernels.cache import DiskCache
 from raysym.kernels.link import LinkedWorker
 from raysym.kernels.specs import Kernels, Spec, ir_text
 from raysym.kernels.steps import Native
+from raysym.kernels.tracing import trace
 from raysym.op import Op, make_op
+from raysym.planning.plan import Run
 from raysym.types import TensorType
 
 OTHERS = {
@@ -42,7 +43,7 @@ class Foreign(Kernels):
     """Kernels compiled for a processor that this one can stand in for."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(DiskCache(Path(tempfile.mkdtemp(prefix="raysym-foreign-"))))
+        super().__init__(DiskCache(Path("unused")))
         self.target = llvm.other_machine(*OTHERS[name])
 
     def address(self, spec: Spec) -> int:
@@ -99,9 +100,13 @@ def test_code_for_avx2_agrees_with_the_reference(op: Op, arrays: list[np.ndarray
 @pytest.mark.parametrize("name", ["sse2", "arm64"])
 @pytest.mark.parametrize(("op", "arrays"), CASES)
 def test_kernels_compile_for(name: str, op: Op, arrays: list[np.ndarray]) -> None:
-    steps = linked(op, arrays)[1].found.phases["forward"]
-    target = llvm.other_machine(*OTHERS[name])
-    specs = [step.spec for step in steps if isinstance(step, Native)]
+    wants = reference(op, arrays)
+    ins, outs = ([f"{kind}{i}" for i in range(len(values))]
+                 for kind, values in (("in", arrays), ("out", wants)))  # fmt: skip
+    pairs = zip([*ins, *outs], [*arrays, *wants], strict=True)
+    types = {n: TensorType(a.shape, a.dtype.name) for n, a in pairs}
+    found = trace({"forward": (Run(tuple(outs), op, tuple(ins)),)}, types, list(types))
+    specs = [step.spec for step in found.phases["forward"] if isinstance(step, Native)]
     assert specs
     for spec in specs:
-        assert len(llvm.assemble(ir_text(spec), target)) > 500
+        assert len(llvm.assemble(ir_text(spec), llvm.other_machine(*OTHERS[name]))) > 500

@@ -2,7 +2,8 @@
 
 Their own error is a few units in the last place of float64, so a float32 value that is computed
 here and rounded is the nearest one but for rare ties. NaN stays NaN.
-Source of the logarithm's series: K. C. Ng, fdlibm (1993).
+Sources: Cody and Waite 1980 (ln 2 in two parts); K. C. Ng, fdlibm (1993): the logarithm's series,
+the guess of a cube root.
 """
 
 from __future__ import annotations

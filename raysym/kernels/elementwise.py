@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from raysym.kernels.emit import I64, LANES, Emit, Index, Value
+from raysym.kernels.expressions import dense
 from raysym.kernels.formulas import FORMULAS
 from raysym.kernels.shared import first_only, shared_blocks, shared_columns, shared_nest
 from raysym.kernels.specs import shared_maker
@@ -109,7 +110,7 @@ def strided_map(
     """
     ins = [e.arg(i) for i in range(len(strides))]
     outs = [e.arg(len(strides) + i) for i in range(len(stored))]
-    steps = dense_strides(sizes)
+    steps = dense(sizes)
 
     def row(*outer: Index) -> None:
         starts = [e.plus(*map(e.times, outer, each)) for each in strides]
@@ -127,14 +128,6 @@ def strided_map(
         shared_columns(e, sizes[-1], cells)
 
     shared_nest(e, sizes[:-1], row, inner=True)
-
-
-def dense_strides(sizes: Sequence[int]) -> tuple[int, ...]:
-    """Strides of a contiguous array, in elements."""
-    made = [1]
-    for size in reversed(sizes[1:]):
-        made.append(made[-1] * size)
-    return tuple(reversed(made))
 
 
 def collapsed(

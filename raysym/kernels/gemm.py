@@ -3,7 +3,8 @@
 A tile of up to 14 rows and 32 columns stays in registers while products are added; blocks of rows
 stay in the second cache while all columns pass. Right sides that lie badly are packed into panels
 of 32 columns, transposed left sides into strips of one tile's rows; what the next panel reads is
-asked for meanwhile. The order of additions depends on the shape alone.
+asked for meanwhile. The order of additions depends on the shape alone. Source: Goto and van de
+Geijn, Anatomy of high-performance matrix multiplication (2008).
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from raysym.kernels.elementwise import Chain, ChainStep, collapsed, dense_strides
+from raysym.kernels.elementwise import Chain, ChainStep, collapsed
+from raysym.kernels.expressions import dense
 from raysym.kernels.formulas import has_formula
 from raysym.kernels.lowering import all_float32
 from raysym.kernels.pages import formula
@@ -16,8 +17,6 @@ from raysym.types import Shape, TensorType
 
 # Ops whose result is their first input in another shape: they move nothing.
 FUSIBLE_VIEWS = frozenset({"Reshape", "Flatten", "reshape_like", "expand_dims", "squeeze", "_rows"})
-
-
 FLOATS = ("float32", "float64", "float16")
 
 
@@ -105,6 +104,6 @@ def _strides(given: Shape, shape: Shape, order: Sequence[int]) -> tuple[int, ...
     """Steps of an input on the axes of the walk; 0 where it is repeated."""
     full = (1,) * (len(shape) - len(given)) + given
     if given == shape:  # it lies in the order of the walk
-        return dense_strides([shape[axis] for axis in order])
-    steps = dense_strides(full)
+        return dense([shape[axis] for axis in order])
+    steps = dense(full)
     return tuple(0 if full[axis] == 1 else steps[axis] for axis in order)

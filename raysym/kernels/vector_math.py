@@ -2,7 +2,8 @@
 
 Within 2 units in the last place of the exact value for every float32 there is
 (tests/test_kernels_math.py, ``-m sweep``). NaN stays NaN.
-Sources: S. Moshier, Cephes (expf, logf, tanhf); N. Juffa (erff).
+Sources: Cody and Waite 1980 (ln 2 in two parts); S. Moshier, Cephes (expf, logf, tanhf); N. Juffa
+(erff).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A tile of ``m`` results of a correlation with ``r`` taps, ``m + r = 7``, is
 ``A' ((G g) * (B' d))``: 6 products in place of ``m r``, 36 of 144 in two dimensions (Lavin and
-Gray 2015). The points 0, +-5/8, +-3/2, infinity cost float32 about half a digit; those of the
+Gray 2016). The points 0, +-5/8, +-3/2, infinity cost float32 about half a digit; those of the
 paper cost more than one (Barabasz et al. 2020). Points in pairs let both signs share their sums.
 """
 

@@ -1,7 +1,7 @@
 """Memory planning: buffers that never live at the same time share a place in one arena.
 
-Time is counted in steps of a worker's programs, all phases one behind the other. What lives into a
-later phase lives to the end, so that a phase may run again.
+Time is counted in steps of a worker's programs, all phases one behind the other. Large buffers are
+placed first (Pisarchyk and Lee 2020, greedy by size).
 """
 
 from __future__ import annotations
