@@ -14,7 +14,7 @@ from raysym.graph import Entry, Graph, Node, node_names, split_variables
 from raysym.nd.creation import zeros
 from raysym.ndarray import NDArray
 from raysym.passes.infer import infer
-from raysym.planning.lean import MINIMAL
+from raysym.planning.lean import Budget
 from raysym.planning.orders import Schedule
 from raysym.planning.partition import place_by_group, place_by_scheduler
 from raysym.planning.pipeline import Pipeline
@@ -103,15 +103,7 @@ def where(ctx: Any, group2ctx: Mapping[str, Context] | None, options: Mapping[st
     unknown = sorted(set(options) - set(Where._fields))
     if unknown:
         raise TypeError(f"bind: unknown argument {unknown[0]}: expected {in_words(Where._fields)}")
-    _check_memory(options.get("memory"))
     return Where(ctx, groups, **options)
-
-
-def _check_memory(given: Any) -> None:
-    is_bytes = isinstance(given, int) and not isinstance(given, bool) and given > 0
-    if given is not None and given != MINIMAL and not is_bytes:
-        wanted = "a number of bytes or 'minimal'"
-        raise TypeError(f"bind: memory: got {given!r}, expected {wanted}")
 
 
 @collection_paused()
@@ -128,7 +120,7 @@ def make_executor(
     homes = _homes(bound, arg_nodes, aux_nodes, arrays, outputs)
     workers = sorted(set(placement.values()))
     _check_contexts(homes, place, workers)
-    kernels = chosen(place.kernels, _is_plain(bound, workers))
+    kernels = chosen(place.kernels, is_plain(bound, workers))
     engines = engines_for(kernels, place.compiling, place.threads)
     runtime = open_runtime(place.wanted_runtime, place.threads, place.transport, engines)
     pipeline = Pipeline(
@@ -139,11 +131,12 @@ def make_executor(
         place.optimizer,
         None if place.cluster is None else _cluster(place.cluster),
     )
-    session = Session(
-        bound, placement, runtime, homes, memory, pipeline=pipeline, limit=place.memory
-    )
+    budget = None if place.memory is None else Budget(place.memory, runtime.work_bytes)
+    session = Session(bound, placement, runtime, homes, memory, pipeline=pipeline, budget=budget)
     try:
         session.mode("training")
+        if pipeline.is_chosen:
+            session.plan_step()
     except BaseException:
         runtime.close()
         raise
@@ -152,7 +145,7 @@ def make_executor(
     )
 
 
-def _is_plain(bound: Bound, workers: Sequence[str]) -> bool:
+def is_plain(bound: Bound, workers: Sequence[str]) -> bool:
     """True when everything is float32 on CPUs."""
     on_cpus = all(of_worker(name).device_type == "cpu" for name in workers)
     return on_cpus and all(kind.dtype == "float32" for kind in bound.types.values())
@@ -200,7 +193,7 @@ def _place(
 def _cluster(given: Any) -> scheduler.Cluster:
     if isinstance(given, scheduler.Cluster):
         return given
-    if isinstance(given, int) and given > 0:
+    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
         return scheduler.Cluster.uniform(given)
     if isinstance(given, (str, Path)):
         return scheduler.Cluster.load(given)
@@ -242,7 +235,7 @@ def _homes(
     for node, array, grad in zip(arg_nodes, arrays.args, arrays.each_grad, strict=True):
         homes[bound.names[node]] = array
         if grad is not None:
-            _check_grad(bound, node, array, grad)
+            _check_grad(node, array, grad)
             homes[f"grad:{bound.names[node]}"] = grad
     homes.update(
         {bound.names[node]: array for node, array in zip(aux_nodes, arrays.aux, strict=True)}
@@ -251,7 +244,7 @@ def _homes(
     return homes
 
 
-def _check_grad(bound: Bound, node: Node, array: NDArray, grad: NDArray) -> None:
+def _check_grad(node: Node, array: NDArray, grad: NDArray) -> None:
     if type_of(grad) != type_of(array):
         raise MXNetError(
             f"bind: gradient array of '{node.name}': got {type_of(grad)}, expected {type_of(array)}"

@@ -8,13 +8,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from raysym.errors import did_you_mean, in_words, sentence, some
+from raysym.errors import MXNetError, did_you_mean, in_words, sentence, some
 from raysym.graph import Node, node_error, node_text, split_variables
 from raysym.monitor import make_tap
 from raysym.nd.creation import array
 from raysym.ndarray import NDArray
 from raysym.pictures.of_executor import draw_executor
 from raysym.planning.footprint import Footprint, footprints
+from raysym.planning.pipeline import STEP
 from raysym.planning.plan import Plan
 from raysym.planning.update import Optimizer
 from raysym.profile import Profile, profile_plan
@@ -56,7 +57,7 @@ class Executor:
         self._output_names = symbol.list_outputs()
         self._dicts: dict[str, dict[str, Any]] = {}
         self._key = StepKey(0, 0)
-        self._last = ""  # the phase that ran forward last
+        self._last = ""  # the phase that ran forward last; "step" did all of its own
         self._monitor: tuple[Any, bool] | None = None
 
     # ----- running
@@ -99,8 +100,12 @@ class Executor:
 
         `out_grads`: one NDArray, a list, or a dict by output name; needed for every head that is
         no loss and that a requested gradient depends on (MXNetError). After an inference forward
-        the gradient is that of the inference graph.
+        the gradient is that of the inference graph. MXNetError after `step`, which has run backward
+        and may have updated the parameters.
         """
+        if self._last == STEP:
+            wanted = "a forward that keeps what backward needs: call forward(is_train=True)"
+            raise MXNetError(sentence("backward: what ran last", "step", wanted))
         heads = self._head_list(out_grads)
         phase = "inference_backward" if self._last == "inference" else "backward"
         if not self._session.bound.grad_req:
@@ -118,7 +123,7 @@ class Executor:
         `forward` and `backward`.
         """
         self._prepare(out_grads, kwargs)
-        self._session.run("step", self._key)
+        self._session.run(STEP, self._key)
         return self.outputs
 
     def run(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[list[np.ndarray[Any, Any]]]:
@@ -128,7 +133,7 @@ class Executor:
         by steps that begin later, and gradients and states are those of the newest step.
         """
         homes = [f"output:{i}" for i in range(len(self.outputs))]
-        made = self._session.made("step", homes)
+        made = self._session.made(STEP, homes)
         for found in self._session.stream(map(self._begin, batches), made):
             yield [
                 found[home] if home in found else output.asnumpy()
@@ -143,9 +148,9 @@ class Executor:
         for name, value in feeds.items():
             self._feed(name, value)
         heads = self._head_list(out_grads)
-        for i in self._session.mode("step")[0].head_grads:
+        for i in self._session.mode(STEP)[0].head_grads:
             self._set_head(i, heads)
-        self._last, self._key = "forward", StepKey(*next_draw())
+        self._last, self._key = STEP, StepKey(*next_draw())
 
     def _head_list(self, out_grads: Any) -> Sequence[NDArray]:
         if out_grads is None:
@@ -267,8 +272,7 @@ class Executor:
         """Let `step` update parameters with another op or rate, as ("sgd_update", {"lr": 0.01}).
 
         States keep their content; None: no updates. Workers get new programs, so do this between
-        epochs rather than between steps. PlanError when the next step begins, for an op that is no
-        update.
+        epochs rather than between steps. PlanError for an op that is no update.
         """
         self._session.set_optimizer(optimizer)
 
@@ -292,17 +296,17 @@ class Executor:
 
     @property
     def plan(self) -> Plan:
-        """What each worker does, as text and as data: the plan of inference if that ran last.
+        """What each worker does, as text and as data: the plan of the mode that ran last.
 
-        Otherwise that of training; `step` runs one of its own, see `step_plan`.
+        Before anything ran that of training, or of inference if there is nothing to train.
         """
-        training = self._last in ("", "forward") and bool(self._session.bound.grad_req)
-        return self._session.mode("training" if training else "inference")[1]
+        first = "forward" if self._session.bound.grad_req else "inference"
+        return self._session.mode(MODE_OF_PHASE[self._last or first])[1]
 
     @property
     def step_plan(self) -> Plan:
         """What each worker does in `step`: all micro-batches in the order of the schedule."""
-        return self._session.mode("step")[1]
+        return self._session.mode(STEP)[1]
 
     def draw(self, path: str | Path | None = None, title: str = "") -> str:
         """`plan` as an SVG picture, written to `path` if one is given.
@@ -332,7 +336,7 @@ class Executor:
         """Planned peak bytes of each worker: resident arrays by kind, and ``work`` beside them.
 
         ``work`` is what MXNet's `debug_str` calls allocated: activations, gradients on the way and
-        workspace. Of the mode that ran last; training at first.
+        workspace. Of the mode that ran last, as in `plan`.
         """
         names = self._session.bound.names
         states = {names[node] for node in split_variables(self._session.bound.graph)[1]}

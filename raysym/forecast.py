@@ -6,6 +6,7 @@ from collections.abc import Callable, Container, Mapping
 from typing import Any, NamedTuple
 
 import scheduler
+from raysym.binding import is_plain
 from raysym.context import Context
 from raysym.graph import Entry, Graph, Node, node_names, split_variables
 from raysym.passes.infer import infer
@@ -19,7 +20,7 @@ from raysym.planning.pipeline import STEP, Pipeline
 from raysym.planning.plan import Plan
 from raysym.planning.predict import Prediction, predict
 from raysym.planning.step import Bound
-from raysym.runtime.engines import engines_for
+from raysym.runtime.engines import chosen, engines_for
 from raysym.simple_bind import simple_types
 from raysym.symbol import Symbol
 
@@ -76,14 +77,15 @@ def forecast(
     """Plan `symbol` for input `shapes` on `cluster`; MXNetError as bind would raise.
 
     `policy` and `objective` as in `scheduler.place`. With `is_train` every argument gets a
-    gradient. With `micro_batches` the plan is that of `Executor.step`, in the order of `schedule`
-    (see `planning.pipeline.Pipeline`).
+    gradient. With `micro_batches` or another `schedule` the plan is that of `Executor.step`, in the
+    order of that schedule (see `planning.pipeline.Pipeline`).
     """
     bound = _bound(symbol.graph, shapes, is_train, type_dict, ())
     placement, placed = place_by_scheduler(bound, cluster, policy, group2ctx or {}, objective)
     memory = {device.name: device.memory for device in cluster.devices}
-    mode = "inference" if not is_train else STEP if micro_batches > 1 else "training"
     pipeline = Pipeline(micro_batches, schedule, cluster=cluster)
+    is_step = pipeline.is_chosen or pipeline.slices > 1
+    mode = "inference" if not is_train else STEP if is_step else "training"
     plan = compile_plan(bound, placement, mode, memory, pipeline=pipeline)[1]
     return Forecast(plan, placed, predict(plan, cluster), check(plan), cluster)
 
@@ -104,7 +106,7 @@ def planned_memory(
     bind.
     """
     bound = _bound(symbol.graph, shapes, is_train, type_dict, fixed)
-    measure = engines_for(kernels).work_bytes
+    measure = engines_for(chosen(kernels, is_plain(bound, [WORKER]))).work_bytes
     budget = None if memory is None else Budget(memory, measure)
     placement = dict.fromkeys(bound.graph.nodes, WORKER)
     mode = "training" if is_train else "inference"

@@ -52,12 +52,13 @@ class Session:
     modes: dict[str, tuple[Step, Plan]] = field(default_factory=dict)
     tap: Tap | None = None
     pipeline: Pipeline = WHOLE
-    limit: int | str | None = None  # bytes for values that come and go, see planning/lean.py
+    budget: Budget | None = None  # bytes for values that come and go
     _pushed: dict[str, int] = field(default_factory=dict)  # resident entry -> version of its array
     _shares: dict[str, tuple[Share, Shape]] = field(default_factory=dict)
     _entries: dict[str, tuple[str, ...]] = field(default_factory=dict)  # array -> entries, to read
     _masters: dict[str, str] = field(default_factory=dict)  # float32 master -> its weight
     _outdated: set[str] = field(default_factory=set)  # modes compiled before a monitor came or went
+    _planned: dict[str, tuple[Step, Plan]] = field(default_factory=dict)  # not loaded yet
 
     def mode(self, name: str) -> tuple[Step, Plan]:
         """The step and plan of a mode, compiled and loaded when first asked for."""
@@ -65,20 +66,21 @@ class Session:
             self._renew(name)
         if name not in self.modes:
             with collection_paused():
-                tidy = self.tap is None
-                budget = Budget(self.limit, self.runtime.work_bytes) if self.limit else None
-                step, plan = compile_plan(
-                    self.bound,
-                    self.placement,
-                    name,
-                    self.memory,
-                    tidy,
-                    self.pipeline,
-                    budget if tidy else None,
-                )
+                if name not in self._planned:
+                    self._planned[name] = self._compiled(name, self.pipeline)
+                step, plan = self._planned.pop(name)
                 self._load(plan)
                 self.modes[name] = step, self.runtime.route(plan)
         return self.modes[name]
+
+    def plan_step(self) -> None:
+        """Compile the mode "step" before it is used: what cannot run is refused now."""
+        self._planned[STEP] = self._compiled(STEP, self.pipeline)
+
+    def _compiled(self, mode: str, pipeline: Pipeline) -> tuple[Step, Plan]:
+        tidy = self.tap is None
+        budget = self.budget if tidy else None  # monitors see every node once
+        return compile_plan(self.bound, self.placement, mode, self.memory, tidy, pipeline, budget)
 
     def _load(self, plan: Plan) -> None:
         fresh = [entry for entry in plan.homes if entry not in self._shares]
@@ -109,7 +111,9 @@ class Session:
 
     def set_optimizer(self, optimizer: Optimizer | None) -> None:
         """Update by this from the next step on; states of the same name go on."""
-        self.pipeline = self.pipeline._replace(optimizer=optimizer)
+        pipeline = self.pipeline._replace(optimizer=optimizer)
+        self._planned[STEP] = self._compiled(STEP, pipeline)
+        self.pipeline = pipeline
         self.modes.pop(STEP, None)
 
     def states(self) -> dict[str, NDArray]:
@@ -159,6 +163,7 @@ class Session:
         """
         if (tap is None) != (self.tap is None):
             self._outdated = set(self.modes)
+            self._planned.clear()
         self.tap = tap
 
     def _renew(self, mode: str) -> None:

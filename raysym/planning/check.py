@@ -63,7 +63,7 @@ def _run_phase(plan: Plan, phase: str, workers: Mapping[str, _Worker]) -> None:
     for name, left in todo.items():
         if left:
             number, instruction = left[0]
-            why = _why_stuck(plan, phase, name, instruction, todo)
+            why = _why_stuck(name, instruction, todo)
             raise _refuse(plan, name, phase, number, why)
     for name, worker in workers.items():
         for (entry, source), count in worker.inbox.items():
@@ -108,8 +108,6 @@ def _step(
 
 
 def _why_stuck(
-    plan: Plan,
-    phase: str,
     name: str,
     instruction: Instruction,
     todo: Mapping[str, deque[tuple[int, Instruction]]],

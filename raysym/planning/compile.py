@@ -52,7 +52,7 @@ def compile_plan(
         if batches is None:
             plan = lower(step, bound, placement)
         else:
-            plan = lower_pipeline(step, bound, placement, batches, pipeline, mode == STEP)
+            plan = lower_pipeline(step, placement, batches, pipeline, mode == STEP)
         if pipeline.data_parallel > 1:
             plan = with_replicas(plan, sorted(set(placement.values())), pipeline.data_parallel)
         return plan

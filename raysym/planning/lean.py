@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
-from raysym.errors import PlacementError
+from raysym.errors import PlacementError, sentence
 from raysym.graph import Graph
 from raysym.passes.recompute import Choice, Forward, choices, make_again
 from raysym.planning.plan import Plan
@@ -33,6 +33,14 @@ class Budget:
     limit: int | str
     measure: Measure
 
+    def __post_init__(self) -> None:
+        """TypeError for what is no limit."""
+        given = self.limit
+        is_bytes = isinstance(given, int) and not isinstance(given, bool) and given > 0
+        if given != MINIMAL and not is_bytes:
+            wanted = f"a number of bytes or {MINIMAL!r}"
+            raise TypeError(sentence("memory", repr(given), wanted))
+
     def peak(self, plan: Plan) -> int:
         """Bytes on the worker that needs most."""
         return max(self.measure(plan).values(), default=0)
@@ -51,7 +59,7 @@ def within(budget: Budget, step: Step, planner: Planner) -> tuple[Step, Plan]:
     least = min(trial.peak for trial in tried)
     if budget.limit != MINIMAL:
         raise PlacementError(
-            f"bind: memory: got {limit} bytes, expected at least {least}: values that come and "
+            f"memory: got {limit} bytes, expected at least {least}: values that come and "
             f"go need so many in {' and '.join(step.phases)}, recomputed or not"
         )
     small = [trial for trial in tried if trial.peak <= _SLACK * least]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from raysym.errors import MXNetError, PlanError, did_you_mean, in_words, sentence
 from raysym.graph import Entry, Node
@@ -60,6 +61,8 @@ def split_batch(bound: Bound, n: int, given: Mapping[str, int | None] | None, wh
 
 
 def _argument_axes(bound: Bound, given: Mapping[str, int | None] | None) -> dict[Node, int]:
+    if given is not None:
+        _check_axes(given)
     by_name = {name: node for node, name in bound.names.items() if node.is_variable}
     unknown = [name for name in given or {} if name not in by_name]
     if unknown:
@@ -67,6 +70,18 @@ def _argument_axes(bound: Bound, given: Mapping[str, int | None] | None) -> dict
         raise PlanError(sentence("batch_axes: no such argument", repr(unknown[0]), wanted, fix))
     axes = {name: _default_axis(name, node) for name, node in by_name.items()} | dict(given or {})
     return {by_name[name]: axis for name, axis in axes.items() if axis is not None}
+
+
+def _check_axes(given: Any) -> None:
+    is_mapping = isinstance(given, Mapping)
+    if not is_mapping or not all(_is_axis(*item) for item in given.items()):
+        wanted = "a dict from names of arguments to axes or None"
+        raise PlanError(sentence("batch_axes", repr(given), wanted))
+
+
+def _is_axis(name: Any, axis: Any) -> bool:
+    is_number = isinstance(axis, int) and not isinstance(axis, bool)
+    return isinstance(name, str) and (axis is None or is_number)
 
 
 def _default_axis(name: str, node: Node) -> int | None:

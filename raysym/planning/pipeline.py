@@ -64,9 +64,15 @@ class Pipeline(NamedTuple):
         """Into how many parts the batch is cut; PlanError for numbers that are none."""
         for name in ("micro_batches", "data_parallel"):
             n = getattr(self, name)
-            if not isinstance(n, int) or n < 1:
+            if not isinstance(n, int) or isinstance(n, bool) or n < 1:
                 raise PlanError(sentence(name, repr(n), "a whole number from 1 on"))
         return self.micro_batches * self.data_parallel
+
+    @property
+    def is_chosen(self) -> bool:
+        """True when something was asked for that only whole steps do."""
+        given = self.schedule, self.batch_axes, self.optimizer
+        return given != (WHOLE.schedule, WHOLE.batch_axes, WHOLE.optimizer)
 
     def __str__(self) -> str:
         more = f" x data_parallel={self.data_parallel}" if self.data_parallel > 1 else ""
@@ -78,7 +84,6 @@ WHOLE = Pipeline()
 
 def lower_pipeline(
     step: Step,
-    bound: Bound,
     placement: Mapping[Node, str],
     batches: Batches,
     pipeline: Pipeline,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from raysym.errors import PlanError, RuleError, sentence
+from raysym.errors import MXNetError, PlanError, RuleError, sentence
 from raysym.op import Op, make_op
 from raysym.planning.layout import Layout
 from raysym.planning.plan import Plan, Run
@@ -77,10 +77,21 @@ def _state_types(op: Op, parameter: str, weight: TensorType) -> dict[str, Tensor
 
 
 def _update_op(optimizer: Optimizer) -> Op:
-    name, params = optimizer
-    op = make_op(name, dict(params))
+    match optimizer:
+        case [str(name), {**params}]:
+            op = _op_of(name, params)
+        case _:
+            wanted = "an update op and its parameters, such as ('sgd_update', {'lr': 0.1})"
+            raise PlanError(sentence("optimizer", repr(optimizer), wanted))
     # LAMB's first half gives a direction, not a weight; multi_ forms update many weights.
     is_update = tuple(op.input_names())[:2] == ("weight", "grad") and name.endswith("_update")
     if not is_update:
         raise PlanError(f"optimizer: got '{name}', expected an update op such as 'sgd_update'")
     return op
+
+
+def _op_of(name: str, params: Mapping[str, object]) -> Op:
+    try:
+        return make_op(name, params)
+    except MXNetError as error:
+        raise PlanError(f"optimizer: '{name}': {error}") from error

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from raysym.errors import MXNetError
+from raysym.errors import MXNetError, in_words, sentence
 from raysym.runtime.engines import Engines
 from raysym.runtime.interpreter import INTERPRETED
 from raysym.runtime.local import LocalRuntime
 from raysym.runtime.protocol import Runtime
+from raysym.runtime.transport import TRANSPORTS
 
 
 def open_runtime(
@@ -22,8 +23,12 @@ def open_runtime(
 
     `transport`: how workers on Ray exchange arrays; None chooses by where they are. `engines`: what
     runs their programs. Ray is imported when it is first asked for, so that everything else works
-    without it.
+    without it. MXNetError for what is no runtime, transport or number of threads.
     """
+    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+        raise MXNetError(sentence("threads", repr(threads), "a whole number from 1 on"))
+    if transport is not None and transport not in TRANSPORTS:
+        raise MXNetError(sentence("transport", repr(transport), f"one of {in_words(TRANSPORTS)}"))
     if wanted == "local":
         return LocalRuntime(threads, engines)
     if wanted == "ray":
