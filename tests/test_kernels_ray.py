@@ -47,6 +47,21 @@ def test_workers_give_the_bits_of_one_process(seed: int, n_workers: int) -> None
         assert_same_bits(whole, train(executor, 4))
 
 
+def test_threads_of_workers_change_no_bit() -> None:
+    def stepped_net(**where: object) -> list[np.ndarray]:
+        x = mx.sym.Activation(mx.sym.Variable("data"), act_type="tanh")
+        net = mx.sym.LinearRegressionOutput(mx.sym.FullyConnected(x, num_hidden=300), name="loss")
+        with net.simple_bind(mx.cpu(), data=(64, 200), **GENERATED, **where) as executor:
+            for name, array in executor.arg_dict.items():
+                array[:] = np.random.default_rng(len(name)).normal(size=array.shape)
+            executor.forward(is_train=True)
+            executor.backward()
+            return [a.asnumpy().copy() for a in (*executor.outputs, *executor.grad_dict.values())]
+
+    alone, shared = stepped_net(), stepped_net(runtime="ray", threads=2)
+    assert all(map(np.array_equal, alone, shared))
+
+
 @pytest.mark.parametrize(
     "options",
     [
