@@ -187,15 +187,25 @@ class Multiplication(NamedTuple):
 
 
 def product_into(
-    e: Emit, shape: Product, a: Value, b: Value, bias: Value | None, c: Value, space: Value
+    e: Emit,
+    shape: Product,
+    a: Value,
+    b: Value,
+    bias: Value | None,
+    c: Value,
+    space: Value,
+    onto: bool = False,
 ) -> None:
-    """One product, shared by rows or columns; `space` is this thread's workspace."""
+    """One product, shared by rows or columns; `space` is this thread's workspace.
+
+    `onto` adds it to what C holds.
+    """
     groups = row_groups(shape, parts_here(e))
     part = shape._replace(m=shape.m // groups)
 
     def rows(i: Index) -> None:
         left, made = e.at(a, e.times(i, part.m * shape.k)), e.at(c, e.times(i, part.m * shape.n))
-        _write(Multiplication(e, part, left, b, bias, made, space))
+        _write(Multiplication(e, part, left, b, bias, made, space, onto=onto))
 
     if groups > 1:
         shared(e, groups, rows)
@@ -203,9 +213,17 @@ def product_into(
         rows(0)
 
 
-def multiply(e: Emit, shape: Product, a: Value, panels: Value, c: Value, onto: bool) -> None:
-    """A product with B in panels; `onto` adds it to what C holds."""
-    _write(Multiplication(e, shape, a, panels, None, c, panels, packed=True, onto=onto))
+def multiply(
+    e: Emit,
+    shape: Product,
+    a: Value,
+    panels: Value,
+    c: Value,
+    onto: bool,
+    bias: Value | None = None,
+) -> None:
+    """A product with B in panels; `onto` adds it to what C holds, `bias` to every row."""
+    _write(Multiplication(e, shape, a, panels, bias, c, panels, packed=True, onto=onto))
 
 
 def _write(p: Multiplication) -> None:

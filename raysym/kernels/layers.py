@@ -8,8 +8,8 @@ from typing import Any
 
 from raysym.kernels.attention import Heads
 from raysym.kernels.lowering import Kernel, Types, lowering
-from raysym.kernels.lstm import Lstm
 from raysym.kernels.pool import Pools
+from raysym.kernels.rnn_layout import Recurrence, total
 from raysym.kernels.specs import Spec
 from raysym.types import TensorType, normal_axis
 
@@ -216,30 +216,29 @@ def _interleave(op: Any, ins: Types, outs: Types) -> Kernel:
 # ----- recurrent layers
 
 
-def _lstm(op: Any, data: TensorType) -> Lstm | None:
-    """The LSTM in numbers; None if it is none of the generated kind."""
-    special = op.bidirectional or op.projection_size or op.use_sequence_length
-    special = special or op.lstm_state_clip_min is not None or (op.p > 0 and op.num_layers > 1)
-    if op.mode != "lstm" or special:
+def _recurrence(op: Any, data: TensorType) -> Recurrence | None:
+    """The layers in numbers; None if they are none of the generated kind."""
+    special = op.projection_size or op.use_sequence_length or (op.p > 0 and op.num_layers > 1)
+    if special or op.lstm_state_clip_min is not None:
         return None
-    t, n, features = data.shape
-    return Lstm(t, n, features, op.state_size, op.num_layers, bool(op.state_outputs))
+    steps, batch, features = data.shape
+    sizes = (steps, batch, features, op.state_size, op.num_layers, op.directions)
+    return Recurrence(op.mode, *sizes, bool(op.state_outputs))
 
 
 @lowering("RNN", "_RNN_inference")
-def _lstm_forward(op: Any, ins: Types, outs: Types) -> Kernel | None:
-    g = _lstm(op, ins[0])
+def _rnn(op: Any, ins: Types, outs: Types) -> Kernel | None:
+    g, keeps = _recurrence(op, ins[0]), op.name == "RNN"
     if g is None:
         return None
-    keeps = op.name == "RNN"
-    kept = 0 if keeps else 6 * g.layers * g.rows * g.units
-    return Kernel(Spec("lstm_forward", (tuple(g), keeps)), (0, 1, 2, 3), g.forward_space() + kept)
+    spec = Spec("rnn_forward", (tuple(g), keeps))
+    return Kernel(spec, tuple(range(len(ins))), total(g.forward_parts(keeps)))
 
 
 @lowering("_backward_RNN")
-def _lstm_backward(op: Any, ins: Types, outs: Types) -> Kernel | None:
-    g = _lstm(op, ins[3 if op.state_outputs else 1])
+def _rnn_gradient(op: Any, ins: Types, outs: Types) -> Kernel | None:
+    g = _recurrence(op, ins[len(op.result_names())])
     if g is None:
         return None
-    reads = tuple(range(len(ins)))
-    return Kernel(Spec("lstm_backward", (tuple(g),)), reads, g.backward_space())
+    spec = Spec("rnn_backward", (tuple(g),))
+    return Kernel(spec, tuple(range(len(ins))), total(g.backward_parts()))

@@ -18,6 +18,8 @@ from raysym.kernels import (  # noqa: F401  (makers and lowerings)
     layers,
     lookup,
     norm,
+    rnn,
+    rnn_gradient,
     softmax,
     staged,
 )
