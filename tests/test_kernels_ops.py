@@ -150,6 +150,18 @@ def test_generated_kernels_run_and_agree(case: str) -> None:
     assert agree(make_op(name, params), [uniform(*shape) for shape in shapes])
 
 
+@pytest.mark.parametrize(
+    "case",
+    ["both turned", "batch of products", "deep product", "fully connected", "scores",
+     "turned product", "values"],
+)  # fmt: skip
+def test_products_of_doubles_run_and_agree(case: str) -> None:
+    name, params, shapes = COVERED[case]
+    rng = np.random.default_rng(len(case))
+    arrays = [rng.uniform(-1, 1, shape) for shape in shapes]
+    assert agree(make_op(name, params), arrays, "float64")
+
+
 def test_the_gradient_of_a_maximum_goes_to_the_first() -> None:
     tied = np.round(uniform(2, 5, 9, 7) * 2)
     params = {"kernel": (3, 3), "stride": (2, 2), "pad": (1, 1)}

@@ -20,25 +20,25 @@ def given_params(mode: str, units: int, layers: int, both: bool, shown: bool) ->
             "state_outputs": shown}  # fmt: skip
 
 
-def feeds(op: Any, data: tuple[int, int, int]) -> list[np.ndarray]:
+def feeds(op: Any, data: tuple[int, int, int], dtype: str = "float32") -> list[np.ndarray]:
     """Inputs of the op; weights so small that relu cells do not grow from step to step."""
     rng = np.random.default_rng(sum(data))
-    made = [rng.uniform(-1, 1, shape).astype(np.float32) for shape in op.feed_shapes(data, None)]
+    made = [rng.uniform(-1, 1, shape).astype(dtype) for shape in op.feed_shapes(data, None)]
     made[1] *= np.float32(op.state_size**-0.5)
     return made
 
 
-def all_agree(params: dict[str, Any], data: tuple[int, int, int]) -> None:
+def all_agree(params: dict[str, Any], data: tuple[int, int, int], dtype: str = "float32") -> None:
     """Forward, for inference and backward, generated kernels run and give the same numbers."""
     op: Any = make_op("RNN", params)
-    inputs = feeds(op, data)
-    assert agree(op, inputs)
-    assert agree(make_op("_RNN_inference", params), inputs)
+    inputs = feeds(op, data, dtype)
+    assert agree(op, inputs, dtype)
+    assert agree(make_op("_RNN_inference", params), inputs, dtype)
     outs = reference(op, inputs)
     shown = len(op.result_names())
     rng = np.random.default_rng(len(outs))
-    heads = [rng.uniform(-1, 1, out.shape).astype(np.float32) for out in outs[:shown]]
-    assert agree(make_op("_backward_RNN", params), [*heads, *inputs, *outs[shown:]])
+    heads = [rng.uniform(-1, 1, out.shape).astype(dtype) for out in outs[:shown]]
+    assert agree(make_op("_backward_RNN", params), [*heads, *inputs, *outs[shown:]], dtype)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -66,6 +66,11 @@ def test_layers_of_any_size_agree(
 @pytest.mark.parametrize("mode", MODES)
 def test_one_step_meets_the_first_state(mode: str) -> None:
     all_agree(given_params(mode, 4, 1, both=True, shown=True), (1, 2, 3))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_layers_of_doubles_agree(mode: str) -> None:
+    all_agree(given_params(mode, 17, 2, mode != "lstm", True), (3, 4, 2), "float64")
 
 
 @pytest.mark.parametrize(

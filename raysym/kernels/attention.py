@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts, runs_of
-from raysym.kernels.gemm import prefetch_rows, tile
+from raysym.kernels.gemm import prefetch_rows, register_groups, tile
 from raysym.kernels.moving import PANEL, copy, each_panel, pack_columns, pack_rows
 from raysym.kernels.product import ROWS
 from raysym.kernels.shared import own, shared_columns, shared_nest
@@ -52,8 +53,10 @@ def _product(
 
     def panel(column: Index, lanes: list[int]) -> None:
         kept = [count for count in lanes if count]
-        right = e.at(panels, e.times(column, k))
+        for skipped, group in register_groups(e, kept):
+            vectors(e.plus(column, skipped), group, e.at(panels, e.times(column, k), skipped))
 
+    def vectors(column: Index, kept: Sequence[int], right: Value) -> None:
         def rows(i: Index, height: int) -> None:
             left, place = e.at(a[0], e.times(i, a[1])), e.at(c[0], e.times(i, c[1]), column)
             starts = [r * a[1] for r in range(height)]

@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from raysym.kernels.emit import I64, Emit, Value
-from raysym.kernels.typed import F64, constant, intrinsic, like, vector_of
+from raysym.kernels.emit import F64, I64, Emit, Value
+from raysym.kernels.typed import constant, intrinsic, like, vector_of
 
 _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 _ROUND = 1.5 * 2.0**52  # adding it leaves the nearest integer in the low bits

@@ -1,7 +1,8 @@
 """A loop-nest builder: one function of LLVM IR, written with loops, vectors and addresses.
 
-Vectors have `LANES` float32 lanes; LLVM splits them on hosts with narrower registers. Offsets
-count floats. Everything known when the kernel is made is a Python int, the rest an IR value.
+Vectors have `LANES` lanes of the kernel's floating type; LLVM splits them on hosts with narrower
+registers. Offsets count numbers of that type. Everything known when the kernel is made is a Python
+int, the rest an IR value.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import numpy as np
 from raysym.kernels.llvm import ENTRY, ir
 
 LANES = 16
-F32, I1, I32, I64, PTR, VOID = (
-    ir.FloatType(), ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.PointerType(), ir.VoidType(),
+F32, F64, I1, I32, I64, PTR, VOID = (
+    ir.FloatType(), ir.DoubleType(), ir.IntType(1), ir.IntType(32), ir.IntType(64),
+    ir.PointerType(), ir.VoidType(),
 )  # fmt: skip
 VEC, IVEC, MASK = ir.VectorType(F32, LANES), ir.VectorType(I32, LANES), ir.VectorType(I1, LANES)
 
@@ -51,10 +53,14 @@ class Emit:
     """The builder of one kernel, ``void kernel(ptr args)`` over a table of pointers.
 
     A kernel of several threads is ``void kernel(ptr args, i64 part, ptr team)``: each of its
-    `parts` threads calls it with a part of its own (see shared.py and team.py).
+    `parts` threads calls it with a part of its own (see shared.py and team.py). `dtype`, float32
+    or float64, is that of its numbers: their type, vectors and bytes.
     """
 
-    def __init__(self, parts: int = 1) -> None:
+    def __init__(self, parts: int = 1, dtype: str = "float32") -> None:
+        single = dtype == "float32"
+        self.kind, self.nbytes, self._suffix = (F32, 4, "v16f32") if single else (F64, 8, "v16f64")
+        self.vector = ir.VectorType(self.kind, LANES)
         self.module = ir.Module()
         kinds = [PTR] if parts == 1 else [PTR, I64, PTR]
         function = ir.Function(self.module, ir.FunctionType(VOID, kinds), ENTRY)
@@ -82,7 +88,7 @@ class Emit:
 
     def scalar(self, x: float) -> Value:
         """A float."""
-        return ir.Constant(F32, to_f32(x))
+        return ir.Constant(self.kind, self._rounded(x))
 
     def times(self, i: Index, n: int) -> Index:
         """``i * n``, folded where both are known."""
@@ -126,11 +132,11 @@ class Emit:
         return self.b.select(self.b.icmp_signed(">", a, self.const(b)), a, self.const(b))
 
     def at(self, pointer: Value, *offset: Index) -> Value:
-        """``pointer + offset`` in floats."""
+        """``pointer + offset`` in numbers."""
         total = self.plus(*offset)
         if isinstance(total, int) and total == 0:
             return pointer
-        return self.b.gep(pointer, [self.const(total)], source_etype=F32)
+        return self.b.gep(pointer, [self.const(total)], source_etype=self.kind)
 
     # ----- loops
 
@@ -189,28 +195,28 @@ class Emit:
 
     def load1(self, pointer: Value, *offset: Index) -> Value:
         """One float."""
-        return self.b.load(self.at(pointer, *offset), typ=F32, align=4)
+        return self.b.load(self.at(pointer, *offset), typ=self.kind, align=self.nbytes)
 
     def store1(self, value: Value, pointer: Value, *offset: Index) -> None:
         """One float."""
-        self.b.store(value, self.at(pointer, *offset), align=4)
+        self.b.store(value, self.at(pointer, *offset), align=self.nbytes)
 
     def load(self, pointer: Value, offset: Index = 0, lanes: int = LANES) -> Value:
         """A vector; lanes beyond `lanes` are not read and 0."""
         place = self.at(pointer, offset)
         if lanes == LANES:
-            return self.b.load(place, typ=VEC, align=4)
-        args = [place, ir.Constant(I32, 4), _first(lanes), self.zero]
-        return self.call("llvm.masked.load.v16f32.p0", VEC, args)
+            return self.b.load(place, typ=self.vector, align=self.nbytes)
+        args = [place, self._align, _first(lanes), self.zero]
+        return self.call(f"llvm.masked.load.{self._suffix}.p0", self.vector, args)
 
     def store(self, value: Value, pointer: Value, offset: Index = 0, lanes: int = LANES) -> None:
         """A vector; lanes beyond `lanes` are not written."""
         place = self.at(pointer, offset)
         if lanes == LANES:
-            self.b.store(value, place, align=4)
+            self.b.store(value, place, align=self.nbytes)
         else:
-            args = [value, place, ir.Constant(I32, 4), _first(lanes)]
-            self.call("llvm.masked.store.v16f32.p0", VOID, args)
+            args = [value, place, self._align, _first(lanes)]
+            self.call(f"llvm.masked.store.{self._suffix}.p0", VOID, args)
 
     def prefetch(
         self, pointer: Value, offset: Index = 0, writes: bool = False, near: int = 3
@@ -226,23 +232,27 @@ class Emit:
         if stride == 0:
             return self.splat(self.load1(pointer, offset))
         places = self._places(pointer, offset, stride)
-        args = [places, ir.Constant(I32, 4), _first(lanes), self.zero]
-        return self.call("llvm.masked.gather.v16f32.v16p0", VEC, args)
+        args = [places, self._align, _first(lanes), self.zero]
+        return self.call(f"llvm.masked.gather.{self._suffix}.v16p0", self.vector, args)
 
     def scatter(
         self, value: Value, pointer: Value, offset: Index, stride: int, lanes: int = LANES
     ) -> None:
         """Write a vector to floats that lie `stride` apart."""
         places = self._places(pointer, offset, stride)
-        args = [value, places, ir.Constant(I32, 4), _first(lanes)]
-        self.call("llvm.masked.scatter.v16f32.v16p0", VOID, args)
+        args = [value, places, self._align, _first(lanes)]
+        self.call(f"llvm.masked.scatter.{self._suffix}.v16p0", VOID, args)
+
+    @property
+    def _align(self) -> Value:
+        return ir.Constant(I32, self.nbytes)
 
     def _places(self, pointer: Value, offset: Index, stride: int) -> Value:
         b, wide = self.b, ir.VectorType(I64, LANES)
         base = b.ptrtoint(self.at(pointer, offset), I64)
         nothing = ir.Constant(wide, ir.Undefined)
         first = b.insert_element(nothing, base, ir.Constant(I32, 0))
-        steps = ir.Constant(wide, [4 * stride * lane for lane in range(LANES)])
+        steps = ir.Constant(wide, [self.nbytes * stride * lane for lane in range(LANES)])
         places = b.add(b.shuffle_vector(first, nothing, self.integer(0)), steps)
         return b.inttoptr(places, ir.VectorType(PTR, LANES))
 
@@ -254,8 +264,11 @@ class Emit:
         return self.number(0.0)
 
     def number(self, x: float) -> Value:
-        """A vector of `x`, rounded to float32."""
-        return ir.Constant(VEC, [to_f32(x)] * LANES)
+        """A vector of `x`, rounded to the kernel's type."""
+        return ir.Constant(self.vector, [self._rounded(x)] * LANES)
+
+    def _rounded(self, x: float) -> float:
+        return to_f32(x) if self.kind == F32 else float(x)
 
     def integer(self, n: int) -> Value:
         """A vector of 32-bit integers."""
@@ -263,13 +276,13 @@ class Emit:
 
     def splat(self, x: Value) -> Value:
         """A vector of one float value."""
-        nothing = ir.Constant(VEC, ir.Undefined)
+        nothing = ir.Constant(self.vector, ir.Undefined)
         first = self.b.insert_element(nothing, x, ir.Constant(I32, 0))
         return self.b.shuffle_vector(first, nothing, self.integer(0))
 
     def fma(self, x: Value, y: Value, z: Value) -> Value:
         """``x y + z``, rounded once."""
-        return self.call("llvm.fma.v16f32", VEC, [x, y, z])
+        return self.call(f"llvm.fma.{self._suffix}", self.vector, [x, y, z])
 
     def sum_lanes(self, v: Value) -> Value:
         """The sum of a vector as a float, always in the same order."""

@@ -62,6 +62,15 @@ def tile(
     return products(full, depth - full, *made) if depth - full else made
 
 
+def register_groups(e: Emit, lanes: Sequence[int]) -> list[tuple[int, Sequence[int]]]:
+    """Vectors of a panel whose sums fit the registers together, with the columns before them.
+
+    Vectors of float64 take two registers each.
+    """
+    most = PANEL // LANES * 4 // e.nbytes
+    return [(at * LANES, lanes[at : at + most]) for at in range(0, len(lanes), most)]
+
+
 def prefetch_rows(
     e: Emit, place: Value, step: int, rows: int, vectors: int, k: Index, depth: int
 ) -> None:
@@ -276,7 +285,8 @@ def _block(p: Multiplication, part: Part, block: Block) -> None:
                 row = e.plus(e.times(t, rows.height), rows.start)
                 left = _left(p, part, row, number)
                 ahead = _ahead(p, part, number, following)
-                _tile(p, part, left, (row, column), rows.height, kept, ahead)
+                for skipped, group in register_groups(e, kept):
+                    _tile(p, part, left, (row, column), skipped, rows.height, group, ahead)
 
             e.loop(rows.first, rows.end, one)
 
@@ -353,21 +363,23 @@ def _tile(
     part: Part,
     left: Left,
     corner: tuple[Index, Index],
+    skipped: int,
     height: int,
     lanes: Sequence[int],
     ahead: Callable[[Index], None],
 ) -> None:
+    """Rows by some vectors of a panel that begins at the corner, after `skipped` columns."""
     e, n, (row, column) = p.e, p.shape.n, corner
-    place = e.at(p.c, e.times(row, n), column)
+    place = e.at(p.c, e.times(row, n), column, skipped)
     cells = [(r * n + j * LANES, count) for r in range(height) for j, count in enumerate(lanes)]
     if not part.starts:
         sums = [e.load(place, offset, count) for offset, count in cells]
     elif p.bias is not None:
-        first = e.at(p.bias, column)
+        first = e.at(p.bias, column, skipped)
         sums = [e.load(first, j * LANES, count) for j, count in enumerate(lanes)] * height
     else:
         sums = [e.zero] * len(cells)
-    right, step = (p.right(part, column), PANEL if p.reads_panels else n)
+    right, step = e.at(p.right(part, column), skipped), PANEL if p.reads_panels else n
     read = [LANES if p.reads_panels else count for count in lanes]
     starts = [r * left.row_step for r in range(height)]
     lines = place if part.starts else e.at(place, height * n)  # sums were loaded: on to the next

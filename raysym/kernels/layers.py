@@ -183,31 +183,31 @@ def _heads(op: Any, data: TensorType, parts: int) -> Heads:
     return Heads(time, batch, op.heads, parts, width // (op.heads * parts))
 
 
-@lowering("_contrib_interleaved_matmul_selfatt_qk")
+@lowering("_contrib_interleaved_matmul_selfatt_qk", double=True)
 def _scores(op: Any, ins: Types, outs: Types) -> Kernel:
     h = _heads(op, ins[0], 3)
     spec = Spec("attention_scores", (tuple(h), 1 / math.sqrt(h.depth)))
     return Kernel(spec, (0,), h.key_floats())
 
 
-@lowering("_contrib_interleaved_matmul_selfatt_valatt")
+@lowering("_contrib_interleaved_matmul_selfatt_valatt", double=True)
 def _values(op: Any, ins: Types, outs: Types) -> Kernel:
     h = _heads(op, ins[0], 3)
     return Kernel(Spec("attention_values", (tuple(h),)), (0, 1), h.value_floats())
 
 
-@lowering("_scale_by_depth")
+@lowering("_scale_by_depth", double=True)
 def _scale(op: Any, ins: Types, outs: Types) -> Kernel:
     depth = ins[1].shape[-1] // op.depth_of
     return Kernel(Spec("scaled_copy", (ins[0].size, 1 / math.sqrt(depth))), (0,))
 
 
-@lowering("_interleaved_part")
+@lowering("_interleaved_part", double=True)
 def _part(op: Any, ins: Types, outs: Types) -> Kernel:
     return Kernel(Spec("take_part", (tuple(_heads(op, ins[0], op.parts)), op.part)), (0,))
 
 
-@lowering("_interleave")
+@lowering("_interleave", double=True)
 def _interleave(op: Any, ins: Types, outs: Types) -> Kernel:
     h = _heads(op, outs[0], op.num_args)
     return Kernel(Spec("interleave", (tuple(h),)), tuple(range(len(ins))))
@@ -226,7 +226,7 @@ def _recurrence(op: Any, data: TensorType) -> Recurrence | None:
     return Recurrence(op.mode, *sizes, bool(op.state_outputs))
 
 
-@lowering("RNN", "_RNN_inference")
+@lowering("RNN", "_RNN_inference", double=True)
 def _rnn(op: Any, ins: Types, outs: Types) -> Kernel | None:
     g, keeps = _recurrence(op, ins[0]), op.name == "RNN"
     if g is None:
@@ -235,7 +235,7 @@ def _rnn(op: Any, ins: Types, outs: Types) -> Kernel | None:
     return Kernel(spec, tuple(range(len(ins))), total(g.forward_parts(keeps)))
 
 
-@lowering("_backward_RNN")
+@lowering("_backward_RNN", double=True)
 def _rnn_gradient(op: Any, ins: Types, outs: Types) -> Kernel | None:
     g = _recurrence(op, ins[len(op.result_names())])
     if g is None:

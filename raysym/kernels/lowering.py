@@ -37,14 +37,22 @@ class Kernel(NamedTuple):
 Lowering: TypeAlias = Callable[[Any, Types, Types], Kernel | None]
 LOWERINGS: dict[str, Lowering] = {}
 _ANY_DTYPE: set[str] = set()
+_DOUBLE: set[str] = set()
 
 
-def lowering(*names: str, any_dtype: bool = False) -> Callable[[Lowering], Lowering]:
-    """Enter a lowering under the names of op pages; it sees float32 only, or looks for itself."""
+def lowering(
+    *names: str, any_dtype: bool = False, double: bool = False
+) -> Callable[[Lowering], Lowering]:
+    """Enter a lowering under the names of op pages.
+
+    It sees float32 only or, with `any_dtype`, looks for itself. `double`: its kernels may be made
+    for float64 as well.
+    """
 
     def enter(function: Lowering) -> Lowering:
         LOWERINGS.update(dict.fromkeys(names, function))
         _ANY_DTYPE.update(names if any_dtype else ())
+        _DOUBLE.update(names if double else ())
         return function
 
     return enter
@@ -57,13 +65,26 @@ def lower(op: Op, ins: Types, outs: Types) -> Kernel | None:
         kernel = found(op, ins, outs)
         if kernel is not None:
             return kernel
+    if found is not None and op.name in _DOUBLE and _all_of("float64", [*ins, *outs]):
+        kernel = found(op, ins, outs)
+        if kernel is not None:
+            return _doubled(kernel)
     made = traced(op, tuple(ins), tuple(outs))
     return made and Kernel(made.spec, made.reads, -(-made.nbytes // 4))
 
 
 def all_float32(types: Types) -> bool:
     """True when everything is float32 and nothing is empty."""
-    return all(t.dtype == "float32" and t.size for t in types)
+    return _all_of("float32", types)
+
+
+def _all_of(dtype: str, types: Types) -> bool:
+    return all(t.dtype == dtype and t.size for t in types)
+
+
+def _doubled(kernel: Kernel) -> Kernel:
+    """The same kernel for float64."""
+    return kernel._replace(spec=kernel.spec._replace(dtype="float64"), space=2 * kernel.space)
 
 
 # ----- matrix products
@@ -74,7 +95,7 @@ def product(p: Product, reads: Sequence[int]) -> Kernel:
     return Kernel(Spec("gemm", (tuple(p),)), tuple(reads), p.workspace())
 
 
-@lowering("FullyConnected")
+@lowering("FullyConnected", double=True)
 def _fully_connected(op: Any, ins: Types, outs: Types) -> Kernel:
     n, k = ins[1].shape
     m = ins[0].size // k
@@ -82,14 +103,14 @@ def _fully_connected(op: Any, ins: Types, outs: Types) -> Kernel:
     return product(Product(m, n, k, turned_b=True, bias=bias), range(len(ins)))
 
 
-@lowering("dot")
+@lowering("dot", double=True)
 def _dot(op: Any, ins: Types, outs: Types) -> Kernel | None:
     if any(len(t.shape) != 2 for t in ins):
         return None
     return _matrices(op, ins, 1)
 
 
-@lowering("batch_dot")
+@lowering("batch_dot", double=True)
 def _batch_dot(op: Any, ins: Types, outs: Types) -> Kernel | None:
     if any(len(t.shape) != 3 for t in ins):
         return None

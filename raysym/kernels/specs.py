@@ -21,11 +21,15 @@ _FLOPS, _BYTES = 1e11, 2e10  # of one thread, in a second
 
 
 class Spec(NamedTuple):
-    """A kernel by the name of its maker and what that is given (ints, strings, tuples)."""
+    """A kernel by the name of its maker and what that is given (ints, strings, tuples).
+
+    `dtype` is that of the emitter's numbers; makers that mix dtypes name them in their arguments.
+    """
 
     maker: str
     args: tuple[Any, ...]
     parts: int = 1  # threads that share it
+    dtype: str = "float32"
 
 
 def is_worth_sharing(spec: Spec, flops: float, nbytes: float) -> bool:
@@ -48,7 +52,7 @@ def shared_maker(function: Maker) -> Maker:
 
 def ir_text(spec: Spec) -> str:
     """The LLVM IR of a kernel."""
-    e = Emit(spec.parts)
+    e = Emit(spec.parts, spec.dtype)
     MAKERS[spec.maker](e, *spec.args)
     return e.text()
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from raysym.kernels.emit import I1, I32, I64, LANES, PTR, VOID, Emit, Index, Value
+from raysym.kernels.emit import F32, F64, I1, I32, I64, LANES, PTR, VOID, Emit, Index, Value
 from raysym.kernels.llvm import ir
 
-HALF, F32, F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
+HALF = ir.HalfType()
 _MEMORY = {
     "float16": HALF, "float32": F32, "float64": F64, "int64": I64, "int32": I32,
     "int8": ir.IntType(8), "uint8": ir.IntType(8), "bool": ir.IntType(8),

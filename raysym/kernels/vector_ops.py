@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 
 from raysym.kernels import double_math as dm
 from raysym.kernels import vector_math as vm
-from raysym.kernels.emit import Emit, Value
-from raysym.kernels.typed import F32, F64, convert, half, intrinsic, like
+from raysym.kernels.emit import F32, F64, Emit, Value
+from raysym.kernels.typed import convert, half, intrinsic, like
 
 Function: TypeAlias = Callable[..., Value]
 
