@@ -78,6 +78,9 @@ COVERED = {
     "deep product": ("dot", {}, [(17, 700), (700, 35)]),
     "turned product": ("dot", {"transpose_a": True}, [(70, 59), (70, 65)]),
     "both turned": ("dot", {"transpose_a": True, "transpose_b": True}, [(41, 3), (64, 41)]),
+    "product of any rank": ("dot", {"transpose_b": True}, [(3, 5, 4), (2, 7, 4)]),
+    "turned product of any rank": ("dot", {"transpose_a": True}, [(4, 3, 5), (4, 7)]),
+    "batches of products": ("batch_dot", {}, [(2, 3, 5, 4), (2, 3, 4, 7)]),
     "batch of products": ("batch_dot", {"transpose_b": True}, [(4, 15, 18), (4, 33, 18)]),
     "sum of rows": ("sum", {"axis": 1}, [(3, 70)]),
     "sum of columns": ("sum", {"axis": 0}, [(30, 70)]),
@@ -160,6 +163,16 @@ def test_products_of_doubles_run_and_agree(case: str) -> None:
     rng = np.random.default_rng(len(case))
     arrays = [rng.uniform(-1, 1, shape) for shape in shapes]
     assert agree(make_op(name, params), arrays, "float64")
+
+
+@pytest.mark.parametrize("side", ["lhs", "rhs"])
+@pytest.mark.parametrize("turns", [(False, False), (False, True), (True, False), (True, True)])
+def test_gradients_of_products_of_any_rank_agree(side: str, turns: tuple[bool, bool]) -> None:
+    lhs = (4, 3, 5) if turns[0] else (3, 5, 4)
+    rhs = (2, 7, 4) if turns[1] else (4, 2, 7)
+    params = {"side": side, "transpose_a": turns[0], "transpose_b": turns[1]}
+    pair = (uniform(*rhs), uniform(*lhs)) if side == "lhs" else (uniform(*lhs), uniform(*rhs))
+    assert agree(make_op("_backward_dot", params), [uniform(3, 5, 2, 7), *pair])
 
 
 def test_the_gradient_of_a_maximum_goes_to_the_first() -> None:

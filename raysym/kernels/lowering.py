@@ -104,23 +104,38 @@ def _fully_connected(op: Any, ins: Types, outs: Types) -> Kernel:
 
 
 @lowering("dot", double=True)
-def _dot(op: Any, ins: Types, outs: Types) -> Kernel | None:
-    if any(len(t.shape) != 2 for t in ins):
-        return None
-    return _matrices(op, ins, 1)
+def _dot(op: Any, ins: Types, outs: Types) -> Kernel:
+    a, b = ins
+    k = a.shape[0 if op.transpose_a else -1]
+    p = Product(a.size // k, b.size // k, k, bool(op.transpose_a), bool(op.transpose_b))
+    return product(p, (0, 1))
+
+
+@lowering("_backward_dot", double=True)
+def _dot_gradient(op: Any, ins: Types, outs: Types) -> Kernel:
+    """Of ``C = A B``: ``dA = dC B^T`` and ``dB = A^T dC``, or these transposed."""
+    grad, other, a, b = ins[0], ins[1], bool(op.transpose_a), bool(op.transpose_b)
+    if op.side == "lhs":
+        k = other.shape[-1 if b else 0]
+        n = other.size // k
+        m = grad.size // n
+        if a:
+            return product(Product(k, m, n, b, True), (1, 0))
+        return product(Product(m, k, n, False, not b), (0, 1))
+    k = other.shape[0 if a else -1]
+    m = other.size // k
+    n = grad.size // m
+    if b:
+        return product(Product(n, k, m, True, a), (0, 1))
+    return product(Product(k, n, m, not a, False), (1, 0))
 
 
 @lowering("batch_dot", double=True)
-def _batch_dot(op: Any, ins: Types, outs: Types) -> Kernel | None:
-    if any(len(t.shape) != 3 for t in ins):
-        return None
-    return _matrices(op, ins, ins[0].shape[0])
-
-
-def _matrices(op: Any, ins: Types, count: int) -> Kernel:
+def _batch_dot(op: Any, ins: Types, outs: Types) -> Kernel:
     a, b = (t.shape[-2:] for t in ins)
     m, k = a[::-1] if op.transpose_a else a
     n = b[0] if op.transpose_b else b[1]
+    count = math.prod(ins[0].shape[:-2])
     p = Product(m, n, k, bool(op.transpose_a), bool(op.transpose_b), repeats=count)
     return product(p, (0, 1))
 
