@@ -30,7 +30,10 @@ NETS = {
     "vgg16": (image_nets, (8, 3, 224, 224)),
     "inception_v3": (image_nets, (8, 3, 299, 299)),
 }
-TIMED = {"resnet18": (32, 3, 32, 32), "resnet50": (8, 3, 224, 224)}
+TIMED = {
+    "resnet18": (32, 3, 32, 32),
+    **{name: NETS[name][1] for name in NETS if name != "resnet50_v1"},
+}
 STEPS = 3
 
 
