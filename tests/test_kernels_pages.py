@@ -129,6 +129,54 @@ def test_writing_over_a_view_leaves_the_array() -> None:
     np.testing.assert_allclose(computed(function, x), function(np, x), rtol=1e-6)
 
 
+def test_parts_are_changed_in_place() -> None:
+    def function(xp: Any, a: Any) -> Any:
+        b = a + 0
+        b[1] += a[0]
+        b[:, 2] *= 2
+        b[..., 1:] -= b[0, 0]
+        return b
+
+    x = numbers(3, 5)
+    np.testing.assert_allclose(computed(function, x), function(np, x), rtol=1e-6)
+
+
+def write_view(b: Any, v: Any) -> Any:
+    v += 1
+    return b
+
+
+def write_part_of_view(b: Any, v: Any) -> Any:
+    v[0] = 7
+    return b
+
+
+def write_array(b: Any, v: Any) -> Any:
+    b *= 2
+    return v
+
+
+def write_part_of_array(b: Any, v: Any) -> Any:
+    b[2] = 7
+    return v
+
+
+def write_elsewhere(b: Any, v: Any) -> Any:
+    v += 1
+    b[:2] = v
+    return b
+
+
+@pytest.mark.parametrize(
+    "change", [write_view, write_part_of_view, write_array, write_part_of_array, write_elsewhere]
+)
+def test_writes_that_views_would_share_are_refused(change: Callable[[Any, Any], Any]) -> None:
+    recorder = Recorder()
+    b = recorder.input((3, 5), "float32") + 0
+    with pytest.raises(Untraceable, match="another view"):
+        _ = change(b, b[1:]).node
+
+
 def test_a_condition_along_the_first_axis_is_no_broadcast() -> None:
     op, data = make_op("where", {}), TensorType((5, 5), "float32")
     assert formula(op, (data, data, data), (data,)) is not None

@@ -5,6 +5,7 @@ An expression becomes a program, a list of instructions in which nothing is comp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -225,3 +226,23 @@ def regrouped(shape: Shape, strides: Sequence[int], new: Shape) -> tuple[int, ..
         if n != size:
             old.append((n // size, s * size))
     return tuple(reversed(made))
+
+
+def filled(shape: Shape, size: int) -> Shape:
+    """A shape whose -1 is worked out."""
+    if -1 not in shape:
+        return shape
+    rest = math.prod(n for n in shape if n != -1)
+    return tuple(size // rest if n == -1 else n for n in shape)
+
+
+def is_basic(key: Any) -> bool:
+    """True for indices that make views."""
+    parts = key if isinstance(key, tuple) else (key,)
+    return all(p is None or p is Ellipsis or isinstance(p, slice | int) for p in parts)
+
+
+def as_view(key: Any) -> Any:
+    """A basic index that gives an array, also where one number is left."""
+    parts = key if isinstance(key, tuple) else (key,)
+    return parts if any(p is Ellipsis for p in parts) else (*parts, ...)

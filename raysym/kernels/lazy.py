@@ -24,8 +24,11 @@ from raysym.kernels.expressions import (
     Stage,
     Target,
     Untraceable,
+    as_view,
     calls_of,
     dense,
+    filled,
+    is_basic,
     leaves_of,
     mapped,
     regrouped,
@@ -101,12 +104,34 @@ def dtype_of(value: Any) -> Any:
 
 
 class Lazy:
-    """What a page's kernel gets for an array."""
+    """What a page's kernel gets for an array.
+
+    Views share no memory here: once an array or one of its views has been written over, the others
+    are out of date and refuse to be read. ``x[key] += y`` brings what it has written home.
+    """
 
     __array_ufunc__ = None  # NumPy scalars leave operators to this class
 
-    def __init__(self, recorder: Recorder, node: Expression, shape: Shape) -> None:
-        self.recorder, self.node, self.shape = recorder, node, tuple(map(int, shape))
+    def __init__(
+        self, recorder: Recorder, node: Expression, shape: Shape, seen: Lazy | None = None
+    ) -> None:
+        self.recorder, self.shape = recorder, tuple(map(int, shape))
+        self._node = node
+        self._key: Any = None  # of a view that ``root[key]`` has made
+        self._root: Lazy = self if seen is None else seen._root  # what this is a view of
+        self._writes = 0  # how often a root or one of its views has been written over
+        self._known_writes = self._root._writes
+
+    @property
+    def node(self) -> Expression:
+        """The expression of the elements."""
+        if self._known_writes != self._root._writes:
+            raise Untraceable("written over through another view")
+        return self._node
+
+    def _overwrite(self, node: Expression) -> None:
+        self._root._writes += 1
+        self._node, self._known_writes = node, self._root._writes
 
     @property
     def dtype(self) -> Any:
@@ -142,7 +167,7 @@ class Lazy:
         """Written over, as an operator in place or ``out=`` does it."""
         if made.shape != self.shape:
             raise Untraceable("written over with another shape")
-        self.node = cast(made, self.node.dtype).node
+        self._overwrite(cast(made, self.node.dtype).node)
         return self
 
     def copy(self) -> Lazy:
@@ -167,22 +192,26 @@ class Lazy:
         shape = view(np.lib.stride_tricks.as_strided(np.zeros(1, np.int8), self.shape,
                                                      (0,) * self.ndim)).shape  # fmt: skip
         node = mapped(self.node, lambda leaf: viewed(leaf, self.shape, view))
-        return Lazy(self.recorder, node, shape)
+        return Lazy(self.recorder, node, shape, self)
 
     def __getitem__(self, key: Any) -> Lazy:
         if not is_basic(key):
             raise Untraceable("indices that are arrays")
-        return self.view_as(lambda a: a[as_view(key)])
+        made = self.view_as(lambda a: a[as_view(key)])
+        made._key = (key,) if self._root is self else None
+        return made
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if not is_basic(key):
             raise Untraceable("indices that are arrays")
+        if isinstance(value, Lazy) and value._root is self and value._key == (key,):
+            self._known_writes = value._known_writes  # ``x[key] += y`` has changed this part alone
         made = self.recorder.buffer(self.shape, self.node.dtype)
         assert isinstance(made.node, Leaf)
         self.recorder.store([(made.node, self)])
         part = made[key] if key is not Ellipsis else made
         write(part, value)
-        self.node = made.node
+        self._overwrite(made.node)
 
     def transpose(self, *axes: Any) -> Lazy:
         order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
@@ -213,7 +242,7 @@ class Lazy:
         def change(leaf: Leaf) -> Leaf:
             return Leaf(leaf.buffer, leaf.dtype, leaf.offset, steps[id(leaf)] or ())
 
-        return Lazy(self.recorder, mapped(self.node, change), new)
+        return Lazy(self.recorder, mapped(self.node, change), new, self)
 
     def stored(self) -> Lazy:
         """The same as a buffer of its own, from now on."""
@@ -221,7 +250,7 @@ class Lazy:
             made = self.recorder.buffer(self.shape, self.node.dtype)
             assert isinstance(made.node, Leaf)
             self.recorder.store([(made.node, self)])
-            self.node = made.node
+            self._node = made.node
         return self
 
     # ----- reductions
@@ -264,20 +293,6 @@ def summing(lazy: Lazy, dtype: Any) -> str:
     return "int64" if lazy.dtype.kind in "iub" else lazy.dtype.name
 
 
-def filled(shape: Shape, size: int) -> Shape:
-    """A shape whose -1 is worked out."""
-    if -1 not in shape:
-        return shape
-    rest = math.prod(n for n in shape if n != -1)
-    return tuple(size // rest if n == -1 else n for n in shape)
-
-
-def is_basic(key: Any) -> bool:
-    """True for indices that make views."""
-    parts = key if isinstance(key, tuple) else (key,)
-    return all(p is None or p is Ellipsis or isinstance(p, slice | int) for p in parts)
-
-
 def is_whole(lazy: Lazy) -> bool:
     """True when it is a contiguous buffer from its first element to its last."""
     leaf = lazy.node
@@ -286,12 +301,6 @@ def is_whole(lazy: Lazy) -> bool:
     steps = zip(lazy.shape, leaf.strides, dense(lazy.shape), strict=True)
     same = all(n == 1 or a == b for n, a, b in steps)
     return same and lazy.recorder.buffers[leaf.buffer][0] == lazy.size
-
-
-def as_view(key: Any) -> Any:
-    """A basic index that gives an array, also where one number is left."""
-    parts = key if isinstance(key, tuple) else (key,)
-    return parts if any(p is Ellipsis for p in parts) else (*parts, ...)
 
 
 def write(place: Lazy, value: Any) -> None:
