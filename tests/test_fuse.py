@@ -9,12 +9,14 @@ from raysym.passes.fuse import Item, fuse
 
 
 def groups(text: str) -> str:
-    """Groups of a program: a line each, ``result <- operands`` or ``call result <- operands``."""
+    """Groups of a program of lines ``result <- operands``, or with ``call`` or ``lead`` before."""
     items = []
     for line in text.strip().splitlines():
         left, _, right = line.strip().partition("<-")
         call, _, name = left.strip().rpartition(" ")
-        items.append(Item(tuple(right.split()), (name,), None if call else "4"))
+        items.append(
+            Item(tuple(right.split()), (name,), None if call == "call" else "4", call == "lead")
+        )
     names = [item.writes[0] for item in items]
     return " | ".join("+".join(names[i] for i in members) for members in fuse(items))
 
@@ -48,6 +50,22 @@ def test_other_kinds_do_not_join() -> None:
     assert fuse(items) == [(0,), (1,)]
 
 
+def test_steps_join_the_leader_that_makes_their_operand() -> None:
+    assert groups("lead a <- x\n b <- a y\n c <- b") == "a+b+c"
+
+
+def test_a_leader_joins_nobody() -> None:
+    assert groups("a <- x\n lead b <- a\n lead c <- b") == "a | b | c"
+
+
+def test_of_two_leaders_steps_join_the_later() -> None:
+    assert groups("lead a <- x\n lead b <- y\n c <- a b\n d <- c") == "a | b+c+d"
+
+
+def test_a_leader_waits_for_no_stranger() -> None:
+    assert groups("lead a <- x\n call m <- a\n b <- a m") == "a | m | b"
+
+
 def test_groups_stay_small() -> None:
     chain = [Item((f"v{i}",), (f"v{i + 1}",), "4") for i in range(100)]
     assert max(map(len, fuse(chain))) == 32
@@ -58,6 +76,7 @@ PROGRAMS = st.lists(
         st.lists(st.integers(0, 8), max_size=3),
         st.integers(0, 8),
         st.sampled_from([None, "4", "5"]),
+        st.booleans(),
     ),
     max_size=25,
 )
@@ -66,8 +85,9 @@ PROGRAMS = st.lists(
 @settings(deadline=None)
 @given(PROGRAMS)
 def test_every_read_sees_the_value_of_the_given_order(program: list[tuple]) -> None:
-    items = [Item(tuple(f"v{r}" for r in reads), (f"v{w}",), kind) for reads, w, kind in program]
-    order = [position for members in fuse(items) for position in members]
+    items = [Item(tuple(f"v{r}" for r in reads), (f"v{w}",), *how) for reads, w, *how in program]
+    # A leader runs before all others of its group.
+    order = [i for group in fuse(items) for i in sorted(group, key=lambda i: not items[i].leads)]
     assert sorted(order) == list(range(len(items)))
     assert _seen(items, order) == _seen(items, range(len(items)))
 

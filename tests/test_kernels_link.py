@@ -130,6 +130,29 @@ def test_networks_keep_their_bits(net: str, options: dict[str, bool]) -> None:
     assert_same_bits(steps(net, runtime=runtime())[0], steps(net, runtime=runtime(**options))[0])
 
 
+@pytest.mark.parametrize("maker", ["batch_norm", "fixed_norm"])
+def test_steps_behind_a_normalisation_are_part_of_it(maker: str) -> None:
+    x, y = mx.sym.Variable("x"), mx.sym.Variable("y")
+    fixed = maker == "fixed_norm"
+    norm = mx.sym.BatchNorm(x, name="bn", fix_gamma=False, use_global_stats=fixed)
+    net = mx.sym.Group([norm, mx.sym.relu(norm + y, name="relu")])
+
+    def outputs(**options: bool) -> tuple[list[np.ndarray], list[str]]:
+        used = runtime(**options)
+        executor = net.simple_bind(mx.cpu(), runtime=used, grad_req="null", x=(5, 3, 4, 7))
+        rng = np.random.default_rng(0)
+        for array in (*executor.arg_dict.values(), *executor.aux_dict.values()):
+            array[:] = rng.uniform(0.1, 1.0, array.shape)
+        made = [array.asnumpy() for array in executor.forward(is_train=True)]
+        return made, [describe(step) for step in used.workers[0].found.phases["forward"]]
+
+    (fused, lines), (apart, others) = outputs(), outputs(fused=False)
+    assert f"call      BatchNorm+_copy+elemwise_add+relu ({maker})" in lines
+    assert f"call      BatchNorm ({maker})" in others
+    for got, want in zip(fused, apart, strict=True):
+        assert got.tobytes() == want.tobytes()
+
+
 def test_a_gradient_takes_the_place_of_what_was_pooled() -> None:
     used = runtime()
     steps("pooled", runtime=used)

@@ -34,8 +34,8 @@ def _batch_norm(op: Any, ins: Types, outs: Types) -> Kernel | None:
     reads = (0, 1, 2) if scaled else (0, 2)
     layout = frozenset({_IN, _OUT})
     if op.use_global_stats:
-        return Kernel(Spec("fixed_norm", args), (*reads, 3, 4), 0, layout, _OVER_FIRST)
-    return Kernel(Spec("batch_norm", args), reads, 0, layout, _OVER_FIRST)
+        return Kernel(Spec("fixed_norm", args), (*reads, 3, 4), 0, layout, _OVER_FIRST, True)
+    return Kernel(Spec("batch_norm", args), reads, 0, layout, _OVER_FIRST, True)
 
 
 @lowering("LayerNorm")

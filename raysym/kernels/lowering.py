@@ -25,6 +25,8 @@ class Kernel(NamedTuple):
     `last`: positions of inputs and outputs that lie channels-last, ``("in", 0), ("out", 0)``.
     `inplace`: an input and an output that may share memory, as each element of the output is
     written after everything that depends on that element of the input has been read.
+    `takes_tail`: steps that follow may be part of it (see epilogue.py), as a last argument of the
+    spec. They apply to the first output, which then may share memory with what they read.
     """
 
     spec: Spec
@@ -32,12 +34,14 @@ class Kernel(NamedTuple):
     space: int = 0  # floats
     last: frozenset[tuple[str, int]] = frozenset()
     inplace: tuple[tuple[int, int], ...] = ()
+    takes_tail: bool = False
 
 
 Lowering: TypeAlias = Callable[[Any, Types, Types], Kernel | None]
 LOWERINGS: dict[str, Lowering] = {}
 _ANY_DTYPE: set[str] = set()
 _DOUBLE: set[str] = set()
+_WITH_TAIL = frozenset({"BatchNorm"})
 
 
 def lowering(
@@ -71,6 +75,12 @@ def lower(op: Op, ins: Types, outs: Types) -> Kernel | None:
             return _doubled(kernel)
     made = traced(op, tuple(ins), tuple(outs))
     return made and Kernel(made.spec, made.reads, -(-made.nbytes // 4))
+
+
+def takes_tail(op: Op, ins: Types, outs: Types) -> bool:
+    """True when the kernel of an op may go on with elementwise steps before it stores results."""
+    kernel = lower(op, ins, outs) if op.name in _WITH_TAIL else None
+    return kernel is not None and kernel.takes_tail
 
 
 def all_float32(types: Types) -> bool:

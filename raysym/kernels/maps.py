@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from raysym.kernels.elementwise import Chain, ChainStep, collapsed
+from raysym.kernels.epilogue import Tail
 from raysym.kernels.expressions import dense
 from raysym.kernels.formulas import has_formula
 from raysym.kernels.lowering import all_float32
@@ -83,6 +84,24 @@ def chain_of(runs: Sequence[Any], types: Mapping[str, TensorType]) -> Group:
             made.append(out)
     dtype = types[next(name for name in made if name != "_")].dtype
     return Group(tuple(steps), tuple(reads), tuple(made), dtype)
+
+
+class Following(NamedTuple):
+    """A chain as the tail of a kernel: its other inputs, and what is kept, by name."""
+
+    others: tuple[str, ...]
+    kept: tuple[str, ...]
+    tail: Tail
+    label: str
+
+
+def following(name: str, group: Group, kept: Sequence[str], label: str) -> Following:
+    """The tail of the kernel that makes `name`, which the group reads."""
+    final = {made: len(group.reads) + i for i, made in enumerate(group.made)}
+    fed = group.reads.index(name)
+    stored = tuple(final.get(n, fed) for n in kept)
+    tail = Tail(len(group.reads), fed, group.chain, stored, group.dtype)
+    return Following(tuple(n for n in group.reads if n != name), tuple(kept), tail, label)
 
 
 def map_spec(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from raysym.kernels.emit import LANES, Emit, Index, Value
+from raysym.kernels.epilogue import ALONE, Results, Tail
 from raysym.kernels.formulas import root
 from raysym.kernels.reduce import fold_along, sum_rows
 from raysym.kernels.shared import meet, shared_columns, shared_nest
@@ -21,10 +22,13 @@ def _inverse_root(e: Emit, variance: Value, eps: float) -> Value:
 
 
 @shared_maker
-def batch_norm(e: Emit, rows: int, channels: int, eps: float, scaled: bool) -> None:
-    """Arguments: x, [gamma,] beta, y, mean, inv."""
+def batch_norm(
+    e: Emit, rows: int, channels: int, eps: float, scaled: bool, tail: Tail = ALONE
+) -> None:
+    """Arguments: x, [gamma,] beta, those of the tail with y, mean, inv."""
     x, gamma, beta = e.arg(0), e.arg(1) if scaled else None, e.arg(1 + scaled)
-    y, mean, inv = (e.arg(2 + scaled + i) for i in range(3))
+    y = Results(e, 2 + scaled, Tail(*tail))
+    mean, inv = (e.arg(y.end + i) for i in range(2))
 
     def terms(r: Index, c: Index, n: int) -> list[Value]:
         d = e.b.fsub(e.load(x, e.plus(e.times(r, channels), c), n), e.load(x, c, n))
@@ -50,7 +54,7 @@ def _not_below_zero(e: Emit, x: Value) -> Value:
 
 def _normalize(
     e: Emit, rows: int, channels: int, x: Value, gamma: Value | None, beta: Value, mean: Value,
-    inv: Value, y: Value,
+    inv: Value, y: Results,
 ) -> None:  # fmt: skip
     def row(r: Index) -> None:
         start = e.times(r, channels)
@@ -59,7 +63,7 @@ def _normalize(
             scale = e.load(inv, c, n)
             scale = scale if gamma is None else e.b.fmul(scale, e.load(gamma, c, n))
             d = e.b.fsub(e.load(x, e.plus(start, c), n), e.load(mean, c, n))
-            e.store(e.fma(d, scale, e.load(beta, c, n)), y, e.plus(start, c), n)
+            y.put(e.fma(d, scale, e.load(beta, c, n)), e.plus(start, c), n)
 
         e.columns(channels, cells)
 
@@ -67,10 +71,14 @@ def _normalize(
 
 
 @shared_maker
-def fixed_norm(e: Emit, rows: int, channels: int, eps: float, scaled: bool) -> None:
-    """With given statistics; arguments: x, [gamma,] beta, mean, variance, y, shown mean and inv."""
+def fixed_norm(
+    e: Emit, rows: int, channels: int, eps: float, scaled: bool, tail: Tail = ALONE
+) -> None:
+    """With given statistics; arguments: x, [gamma,] beta, mean, variance, the tail's, mean, inv."""
     x, gamma, beta = e.arg(0), e.arg(1) if scaled else None, e.arg(1 + scaled)
-    given, variance, y, mean, inv = (e.arg(2 + scaled + i) for i in range(5))
+    given, variance = (e.arg(2 + scaled + i) for i in range(2))
+    y = Results(e, 4 + scaled, Tail(*tail))
+    mean, inv = (e.arg(y.end + i) for i in range(2))
 
     def cells(c: Index, n: int) -> None:
         e.store(e.load(given, c, n), mean, c, n)

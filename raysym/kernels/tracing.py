@@ -11,8 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from raysym.kernels.lowering import Kernel, lower
-from raysym.kernels.maps import FUSIBLE_VIEWS, chain_of, is_elementwise, is_view, map_spec
+from raysym.kernels.lowering import Kernel, lower, takes_tail
+from raysym.kernels.maps import (
+    Following,
+    chain_of,
+    following,
+    is_elementwise,
+    is_view,
+    map_spec,
+)
+from raysym.kernels.names import direct_stores, readers_of, reads_of, without_frees, writes_of
 from raysym.kernels.replay import spend
 from raysym.kernels.shared import own_floats
 from raysym.kernels.sharing import share_buffers
@@ -29,7 +37,7 @@ from raysym.kernels.steps import (
     buffers_of,
 )
 from raysym.passes.fuse import Item, fuse
-from raysym.planning.plan import Free, Instruction, Program, Recv, Run, Send
+from raysym.planning.plan import Instruction, Program, Recv, Run, Send
 from raysym.types import TensorType
 
 
@@ -63,7 +71,7 @@ def trace(
     Kernels that take long are shared by `threads` threads.
     """
     found = Trace(types, frozenset(homes))
-    tracer = _Tracer(found, _readers(programs), fused, threads)
+    tracer = _Tracer(found, readers_of(programs), fused, threads)
     for phase, program in programs.items():
         tracer.phase(phase, program)
     for phase, places in found.carried.items():
@@ -72,34 +80,6 @@ def trace(
     found.again = spend(found.phases)
     share_buffers([step for steps in found.phases.values() for step in steps])
     return found
-
-
-def _readers(programs: Mapping[str, Program]) -> dict[str, list[tuple[str, int]]]:
-    """Where each name is read: (phase, position in the program without its frees)."""
-    found: dict[str, list[tuple[str, int]]] = {}
-    for phase, program in programs.items():
-        for position, instruction in enumerate(_without_frees(program)):
-            for name in reads_of(instruction):
-                found.setdefault(name, []).append((phase, position))
-    return found
-
-
-def _without_frees(program: Program) -> list[Instruction]:
-    return [i for i in program if type(i) is not Free]
-
-
-def reads_of(instruction: Instruction) -> tuple[str, ...]:
-    """Names that an instruction reads."""
-    if type(instruction) is Run:
-        return instruction.args
-    return (instruction.entry,) if type(instruction) is Send else ()
-
-
-def writes_of(instruction: Instruction) -> tuple[str, ...]:
-    """Names that an instruction writes."""
-    if type(instruction) is Run:
-        return tuple(out for out in instruction.outs if out != "_")
-    return (instruction.entry,) if type(instruction) is Recv else ()
 
 
 class _Tracer:
@@ -119,7 +99,7 @@ class _Tracer:
         self.clock = 0
 
     def phase(self, name: str, program: Program) -> None:
-        body = _without_frees(program)
+        body = without_frees(program)
         direct, skipped = direct_stores(body, self.found.homes, self.readers)
         self.name, self.steps = name, []
         self.found.phases[name] = self.steps
@@ -136,21 +116,33 @@ class _Tracer:
     def _item(
         self, instruction: Instruction, direct: Mapping[str, str], base: dict[str, str]
     ) -> Item:
-        kind = None
-        if type(instruction) is Run and is_elementwise(instruction, self.found.types):
-            kind = next(self.found.types[out] for out in instruction.outs if out != "_")
+        kind = self._kind(instruction)
+        leads = type(instruction) is Run and not is_elementwise(instruction, self.found.types)
         writes = tuple(direct.get(name, name) for name in writes_of(instruction))
         reads = reads_of(instruction)
         if type(instruction) is Run and is_view(instruction, self.found.types):
             base[instruction.outs[0]] = base.get(reads[0], reads[0])
-        return Item((*reads, *(base[name] for name in reads if name in base)), writes, kind)
+        reads = (*reads, *(base[name] for name in reads if name in base))
+        return Item(reads, writes, kind, leads)
+
+    def _kind(self, instruction: Instruction) -> TensorType | None:
+        """The type of a run's first result if it may share a loop with others."""
+        types = self.found.types
+        if type(instruction) is not Run:
+            return None
+        if is_elementwise(instruction, types):
+            return next(types[out] for out in instruction.outs if out != "_")
+        ins = [types[arg] for arg in instruction.args]
+        name = instruction.outs[0]
+        is_leader = name in types and takes_tail(instruction.op, ins, self._made(instruction, ins))
+        return types[name] if is_leader else None
 
     def _group(
         self, body: Sequence[Instruction], members: Sequence[int], direct: Mapping[str, str]
     ) -> None:
         first = body[members[0]]
-        if type(first) is Run and is_elementwise(first, self.found.types):
-            self._elementwise([body[m] for m in members], set(members), direct)
+        if len(members) > 1 or (type(first) is Run and is_elementwise(first, self.found.types)):
+            self._loop([body[m] for m in members], set(members), direct)
         elif type(first) is Run:
             self._run(first, direct)
         elif type(first) is Send:
@@ -268,40 +260,77 @@ class _Tracer:
         self._emit(Reference(run, args, outs))
 
     def _generated(
-        self, run: Run, kernel: Kernel, made: Sequence[TensorType], direct: Mapping[str, str]
+        self,
+        run: Run,
+        kernel: Kernel,
+        made: Sequence[TensorType],
+        direct: Mapping[str, str],
+        after: Following | None = None,
     ) -> None:
-        args: list[Buffer | int] = [
-            self._read(run.args[i], ("in", i) in kernel.last).buffer for i in kernel.reads
-        ]
-        for i, out in enumerate(run.outs):
-            if out == "_":
-                args.append(self._buffer(made[i].nbytes))
-            else:
-                args.append(self._write(out, ("out", i) in kernel.last, direct).buffer)
-        ins = [self.found.types[arg] for arg in run.args]
-        reads, flops = len(kernel.reads), run.op.cost(ins, made).flops
-        self._native(kernel.spec, args, run.op.name, reads, _pairs(kernel), kernel.space, flops)
-        for out in run.outs:
+        outs = [(out, made[i], ("out", i) in kernel.last) for i, out in enumerate(run.outs)]
+        reads = [(run.args[i], ("in", i) in kernel.last) for i in kernel.reads]
+        spec, label = kernel.spec, run.op.name
+        if after is not None:
+            spec, label = Spec(spec.maker, (*spec.args, tuple(after.tail))), after.label
+            reads += [(name, outs[0][2]) for name in after.others]
+            outs[:1] = [(name, *outs[0][1:]) for name in after.kept]
+        args: list[Buffer | int] = [self._read(name, turned).buffer for name, turned in reads]
+        for out, kind, turned in outs:
+            fresh = out == "_"
+            args.append(
+                self._buffer(kind.nbytes) if fresh else self._write(out, turned, direct).buffer
+            )
+        flops = run.op.cost([self.found.types[arg] for arg in run.args], made).flops
+        inplace = _pairs(kernel, after)
+        self._native(spec, args, label, len(reads), inplace, kernel.space, flops)
+        for out, _, _ in outs:
             if out != "_":
                 self._settle(out, direct)
+
+    def _loop(self, runs: Sequence[Any], positions: set[int], direct: Mapping[str, str]) -> None:
+        """A group of fused runs; a leader may take the others along."""
+        types = self.found.types
+        leader = next((run for run in runs if not is_elementwise(run, types)), None)
+        steps = [run for run in runs if run is not leader]
+        if leader is not None and not self._led(leader, steps, positions, direct):
+            self._run(leader, direct)
+            self._elementwise(steps, positions, direct)
+        elif leader is None:
+            self._elementwise(steps, positions, direct)
+
+    def _led(
+        self, leader: Run, steps: Sequence[Any], positions: set[int], direct: Mapping[str, str]
+    ) -> bool:
+        """Emit the leader's kernel with the others as its tail; False if that cannot be."""
+        types = self.found.types
+        name = direct.get(leader.outs[0], leader.outs[0])
+        group = chain_of(_renamed(steps, direct), types)
+        if name not in group.reads or any(types[read] != types[name] for read in group.reads):
+            return False
+        kept = [n for n in dict.fromkeys((name, *group.made)) if self._is_wanted(n, positions)]
+        after = following(name, group, kept, _label([leader, *steps]))
+        ins = [types[arg] for arg in leader.args]
+        made = self._made(leader, ins)
+        kernel = lower(leader.op, ins, made)
+        assert kernel is not None
+        self._generated(leader, kernel, made, direct, after)
+        return True
 
     def _elementwise(
         self, runs: Sequence[Any], positions: set[int], direct: Mapping[str, str]
     ) -> None:
-        renamed = [replace(r, outs=tuple(direct.get(out, out) for out in r.outs)) for r in runs]
-        chain = chain_of(renamed, self.found.types)
+        chain = chain_of(_renamed(runs, direct), self.found.types)
         stored = [n for n in dict.fromkeys(chain.made) if self._is_wanted(n, positions)]
         shape = self.found.types[next(n for n in chain.made if n != "_")].shape
         last = any((name, True) in self.places for name in chain.reads)
         places = [self._read(name, last and self._is_image(name, shape)) for name in chain.reads]
         outs = [self._write(name, last, direct) for name in stored]
         spec, extra = map_spec(chain, stored, shape, last, [p.type.shape for p in places])
-        label = "+".join(dict.fromkeys(run.op.name for run in runs))
         buffers = [place.buffer for place in (*places, *outs)]
         # Results lie in the order of the walk, and so does what has their shape.
         like = [i for i, place in enumerate(places) if place.type.shape == shape]
         inplace = [(i, len(places) + j) for j in range(len(outs)) for i in like]
-        self._native(spec, [*buffers, *extra], label, len(places), inplace)
+        self._native(spec, [*buffers, *extra], _label(runs), len(places), inplace)
         for name in stored:
             self._settle(name, direct)
 
@@ -316,44 +345,25 @@ class _Tracer:
         return any(p != self.name or at not in positions for p, at in self.readers.get(name, ()))
 
 
-def _pairs(kernel: Kernel) -> list[tuple[int, int]]:
+def _label(runs: Sequence[Any]) -> str:
+    return "+".join(dict.fromkeys(run.op.name for run in runs))
+
+
+def _renamed(runs: Sequence[Any], direct: Mapping[str, str]) -> list[Any]:
+    return [replace(r, outs=tuple(direct.get(out, out) for out in r.outs)) for r in runs]
+
+
+def _pairs(kernel: Kernel, after: Following | None) -> list[tuple[int, int]]:
     """Operands and results that may share memory, as positions among the arguments."""
     slot = {i: position for position, i in enumerate(kernel.reads)}
-    return [(slot[i], len(kernel.reads) + j) for i, j in kernel.inplace]
+    count = len(kernel.reads)
+    if after is None:
+        return [(slot[i], count + j) for i, j in kernel.inplace]
+    first = count + len(after.others)
+    sources = [*(slot[i] for i, j in kernel.inplace if j == 0), *range(count, first)]
+    return [(source, first + j) for j in range(len(after.kept)) for source in sources]
 
 
 def differs(kind: TensorType) -> bool:
     """True when channels-last is another order of the numbers."""
     return len(kind.shape) > 2 and kind.shape[1] > 1 and math.prod(kind.shape[2:]) > 1
-
-
-def direct_stores(
-    body: Sequence[Instruction], homes: frozenset[str], readers: Mapping[str, list[tuple[str, int]]]
-) -> tuple[dict[str, str], set[int]]:
-    """Values that may be made in their resident array: name -> home, and the copies this saves.
-
-    Only where the copy is all that reads the value, and nothing touches the array before it.
-    """
-    made_at = {name: i for i, instruction in enumerate(body) for name in writes_of(instruction)}
-    touched: dict[str, list[int]] = {}
-    for i, instruction in enumerate(body):
-        for name in (*reads_of(instruction), *writes_of(instruction)):
-            if name in homes:
-                touched.setdefault(name, []).append(i)
-    direct: dict[str, str] = {}
-    skipped: set[int] = set()
-    for i, run in enumerate(body):
-        if type(run) is not Run or run.op.name != "_copy" or run.outs[0] not in homes:
-            continue
-        name, home = run.args[0], run.outs[0]
-        maker = made_at.get(name, -1)
-        busy = any(maker <= at < i for at in touched[home])
-        if maker < 0 or name in homes or len(readers[name]) != 1 or busy or _is_alias(body[maker]):
-            continue
-        direct[name] = home
-        skipped.add(i)
-    return direct, skipped
-
-
-def _is_alias(instruction: Instruction) -> bool:
-    return type(instruction) is Run and instruction.op.name in FUSIBLE_VIEWS

@@ -1,8 +1,10 @@
 """Fusion: which neighbouring elementwise steps become one loop.
 
 A group runs where its last member stood. A member joins the groups that make its operands as long
-as nobody outside has needed them yet, so no order that matters changes. Every op computes the same
-bits inside a group and alone; groups may therefore be chosen for each worker after the cut.
+as nobody outside has needed them yet, so no order that matters changes. A leader, such as a
+normalisation, joins nobody, but steps of its kind may join it; of two leaders they join the later.
+Every op computes the same bits inside a group and alone; groups may therefore be chosen for each
+worker after the cut.
 """
 
 from __future__ import annotations
@@ -21,11 +23,13 @@ class Item(NamedTuple):
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     kind: Hashable | None = None
+    leads: bool = False
 
 
 @dataclass(eq=False)
 class _Group:
     kind: Hashable
+    has_leader: bool
     members: list[int]
     reads: set[str]
     writes: set[str]
@@ -52,9 +56,7 @@ class _Fusion:
 
     def add(self, position: int, item: Item) -> None:
         makers = self._makers(item.reads)
-        joined = [group for group in makers if item.kind is not None and group.kind == item.kind]
-        if not _fits(joined, item):
-            joined = []
+        joined = _joinable(makers, item)
         self._close(group for group in makers if group not in joined)
         self._close(group for group in self.open if group not in joined and _clash(group, item))
         if item.kind is None:
@@ -72,14 +74,24 @@ class _Fusion:
             self.done.append(tuple(group.members))
 
     def _merge(self, joined: Sequence[_Group], position: int, item: Item) -> None:
-        made = _Group(item.kind, [position], set(item.reads), set(item.writes))
+        made = _Group(item.kind, item.leads, [position], set(item.reads), set(item.writes))
         for group in joined:
+            made.has_leader |= group.has_leader
             made.members += group.members
             made.reads |= group.reads
             made.writes |= group.writes
             self.open.remove(group)
         made.members.sort()
         self.open.append(made)
+
+
+def _joinable(makers: Sequence[_Group], item: Item) -> list[_Group]:
+    if item.kind is None or item.leads:
+        return []
+    same = [group for group in makers if group.kind == item.kind]
+    led = [group for group in same if group.has_leader]
+    joined = [group for group in same if group not in led[:-1]]
+    return joined if _fits(joined, item) else []
 
 
 def _fits(groups: Sequence[_Group], item: Item) -> bool:
