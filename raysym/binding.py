@@ -134,9 +134,9 @@ def make_executor(
     budget = None if place.memory is None else Budget(place.memory, runtime.work_bytes)
     session = Session(bound, placement, runtime, homes, memory, pipeline=pipeline, budget=budget)
     try:
-        session.mode("training")
         if pipeline.is_chosen:
             session.plan_step()
+        session.mode("training")
     except BaseException:
         runtime.close()
         raise

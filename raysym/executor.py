@@ -282,7 +282,8 @@ class Executor:
         """Call ``callback(name, array)`` for every op output as it is computed.
 
         `name` is bytes, as MXNet's callbacks expect; `array` is an NDArray that holds a copy. With
-        `monitor_all` inputs are reported as well. None removes the callback.
+        `monitor_all` inputs are reported as well. None removes the callback. Meanwhile reference
+        kernels run on all nodes of the graph, whatever `kernels` and `memory` were asked for.
         """
         self._monitor = (callback, monitor_all) if callback is not None else None
         if callback is None:

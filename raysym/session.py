@@ -26,7 +26,7 @@ from raysym.planning.plan import Plan, split_entry
 from raysym.planning.shares import Share, joined
 from raysym.planning.step import Bound, Step
 from raysym.planning.update import MASTER, Optimizer, first_state
-from raysym.runtime.protocol import Runtime, StepKey, Tap
+from raysym.runtime.protocol import IN_FLIGHT, Runtime, StepKey, Tap
 from raysym.types import Shape, TensorType
 from scheduler.collector import collection_paused
 
@@ -37,7 +37,6 @@ MODE_OF_PHASE = {
     "inference_backward": "inference_backward",
     "step": "step",
 }
-IN_FLIGHT = 4  # steps of a stream that may be under way
 
 
 @dataclass

@@ -12,6 +12,8 @@ from raysym.planning.plan import Instruction, Plan, Program, Recv, Run, Send
 from raysym.planning.step import Bound, Step, Store, phase_of
 from raysym.types import TensorType
 
+COPY = make_op("_copy", {})  # brings a value to its home
+
 
 def lower(step: Step, bound: Bound, placement: Mapping[Node, str], free: bool = True) -> Plan:
     """The plan of `step`; `placement` maps the user's nodes to workers.
@@ -162,8 +164,7 @@ class _Lowering:
     def _store(self, phase: str, store: Store) -> None:
         worker = self.home[store.home]
         self._receive(phase, store.entry, worker)
-        run = Run((store.home,), make_op("_copy", {}), (self._name(store.entry),))
-        self._emit(worker, phase, run)
+        self._emit(worker, phase, Run((store.home,), COPY, (self._name(store.entry),)))
 
     def _emit(self, worker: str, phase: str, instruction: Instruction) -> None:
         self.programs[worker][phase].append(instruction)

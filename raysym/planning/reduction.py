@@ -14,14 +14,13 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
-from raysym.op import make_op
 from raysym.planning.layout import Layout
 from raysym.planning.lifetimes import uses
+from raysym.planning.lower import COPY
 from raysym.planning.plan import Instruction, Recv, Run, Send
 from raysym.planning.unroll import Unrolling
 
 Bodies = list[list[Instruction]]  # of one worker, by replica
-COPY = make_op("_copy", {})
 # A replica sends its part at once, and takes those of the others when so many more gradients are
 # there: by then they have arrived.
 DELAY = 1

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 
-from raysym.op import make_op
 from raysym.planning.layout import Layout
 from raysym.planning.lifetimes import made, uses
+from raysym.planning.lower import COPY
 from raysym.planning.plan import Instruction, Recv, Run, Send
 from raysym.planning.stages import base_phase
 from raysym.planning.unroll import Unrolling
-
-COPY = make_op("_copy", {})
 
 
 class Relay:

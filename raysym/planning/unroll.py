@@ -11,6 +11,7 @@ from typing import NamedTuple
 from raysym.op import make_op
 from raysym.planning.layout import Layout
 from raysym.planning.lifetimes import free_unused, made, uses
+from raysym.planning.lower import COPY
 from raysym.planning.microbatch import Batches
 from raysym.planning.plan import Instruction, Plan, Recv, Run, Send
 from raysym.types import TensorType
@@ -132,7 +133,7 @@ class Unrolling:
             yield Run((name,), make_op("slice_axis", cut), (entry,))
         elif entry in self.moving:
             self.types[name] = self.one.types[entry]
-            yield Run((name,), make_op("_copy", {}), (entry,))
+            yield Run((name,), COPY, (entry,))
 
     def _name(self, entry: str, j: int) -> str:
         """What `entry` is called when micro-batch `j` reads it."""
@@ -171,19 +172,18 @@ class Unrolling:
         parts.append(part)
         if self._is_last(j):
             join = make_op("Concat", {"dim": self.axes[home], "num_args": len(parts)})
-            yield Run((home,), join if len(parts) > 1 else make_op("_copy", {}), tuple(parts))
+            yield Run((home,), join if len(parts) > 1 else COPY, tuple(parts))
 
     def _add_up(self, home: str, part: str, j: int) -> Iterator[Instruction]:
         """Add to the sum of the micro-batches before, from the first one on.
 
         A sum that begins with the old value, of grad_req "add", is in the graph already.
         """
-        copy = make_op("_copy", {})
         if home in self.read:
             self.parts[home] = [part]
             out = home if self._is_last(j) else f"{home}@{j}"
             self.types[f"{home}@{j}"] = self.one.types[home]
-            yield Run((out,), copy, (part,))
+            yield Run((out,), COPY, (part,))
             return
         parts = self.parts.setdefault(home, [])
         parts.append(part)
@@ -192,7 +192,7 @@ class Unrolling:
             parts[:] = run.outs
             yield run
         if self._is_last(j) and not self.alone:
-            yield Run((home,), copy, (part,))
+            yield Run((home,), COPY, (part,))
 
     def _is_last(self, j: int) -> bool:
         return j == self.first + self.size - 1

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from raysym.planning.plan import Plan, Run
 
+IN_FLIGHT = 4  # steps that may be under way
+
 Arrays: TypeAlias = Mapping[str, Any]
 # Called with every Run that finished, what went in and what came out, for monitors.
 Tap: TypeAlias = Callable[[Run, Sequence[Any], Sequence[Any]], None]

@@ -30,7 +30,7 @@ from raysym.runtime.interpreter import INTERPRETED
 from raysym.runtime.links import Links, Rings, link_plan, ring_sizes
 from raysym.runtime.orders import DRIVER, REPORT, Order, Report, is_small, pack, unpack
 from raysym.runtime.parcel import Parcel, types_for
-from raysym.runtime.protocol import Arrays, Linkage, StepKey, Tap
+from raysym.runtime.protocol import IN_FLIGHT, Arrays, Linkage, StepKey, Tap
 from raysym.runtime.transport import Address, ChannelClosed, Exchange, Key, Port
 from raysym.runtime.turn import Turn, first_failure
 
@@ -39,7 +39,6 @@ START_S = 60.0
 LOAD_S = 600.0  # kernels may be compiled meanwhile
 PROBE_S = 0.5  # how often silent workers are asked what they wait for
 HURRY_S = 1.0  # how long nothing may move while the last results are brought home
-IN_FLIGHT = 4  # steps that may be under way
 
 
 class ResidentRuntime:

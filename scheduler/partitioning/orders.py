@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 
 import numpy as np
@@ -90,6 +90,3 @@ def best_prefix(level: Level, order: Array, low: float, high: float) -> tuple[fl
         allowed = np.array([np.abs(weight - (low + high) / 2).argmin()])
     end = int(allowed[cut[allowed].argmin()])
     return float(cut[end]), place >= end
-
-
-Grow = Callable[[Level, Array], Array]
