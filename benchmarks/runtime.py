@@ -31,6 +31,7 @@ from ray.cluster_utils import Cluster
 
 import raysym as mx
 from benchmarks import runtime_peers as peers
+from raysym.errors import StallError
 from scheduler.pipeline import Stages, one_f_one_b, run
 
 K, M = 4, 8  # stages and micro-batches of the pipeline
@@ -242,32 +243,37 @@ def metg() -> Iterator[Row]:
 
 
 def failures() -> Iterator[Row]:
-    """From SIGKILL to the error at the driver, and how long close takes."""
-    for i in range(5):
+    """From a signal to the error at the driver, and how long close takes."""
+    for kind, i in product((signal.SIGKILL, signal.SIGSTOP), range(5)):
         executor = chain(3, (4,))
         executor.forward()
         victim = executor._session.runtime._actors[f"cpu:{i % 3}"]
         pid = ray.get(victim.process.remote()).pid
-        os.kill(pid, signal.SIGKILL)
         begun = time.perf_counter()
+        os.kill(pid, kind)
         try:
             while True:
                 executor.forward()
-        except mx.WorkerError as error:
-            yield "SIGKILL to error", time.perf_counter() - begun, str(error)
+        except (mx.WorkerError, StallError) as error:
+            remark = str(error).splitlines()[-1].strip()
+            yield f"{kind.name} to error", time.perf_counter() - begun, remark
         begun = time.perf_counter()
         executor.close()
         yield "close", time.perf_counter() - begun, ""
 
 
 def memory(steps: int = 100_000, nbytes: int = 64 << 10, m: int = 2) -> Iterator[Row]:
-    """Resident memory of each process, and the object store, after each fifth of many steps."""
-    with empty_pipeline(None, nbytes, 2, m) as executor:
+    """Memory of each process, and the object store, after each fifth of many steps.
+
+    Beside it stand workers as old that rest all the time: what these gain is Ray's own.
+    """
+    with empty_pipeline(None, nbytes, 2, m) as executor, empty_pipeline(None, nbytes, 2, m) as idle:
+        idle.step()
         data = np.ones((m, nbytes // 4), np.float32)
         begun, marks, store = time.perf_counter(), [], []
         for i, _ in enumerate(executor.run({"data": data} for _ in range(steps)), 1):
             if i % (steps // 5) == 0:
-                marks.append(resident(executor))
+                marks.append({**resident(executor), **resting(idle)})
                 store.append(free_store())
         yield "step", (time.perf_counter() - begun) / steps, f"mean of {steps}, 2 workers"
         for name in marks[0]:
@@ -290,6 +296,12 @@ def resident(executor: mx.Executor) -> dict[str, int]:
     pids = {"driver": os.getpid(), **{n: p.pid for n, p in zip(actors, processes, strict=True)}}
     page = os.sysconf("SC_PAGE_SIZE")
     return {n: page * int(Path(f"/proc/{p}/statm").read_text().split()[1]) for n, p in pids.items()}
+
+
+def resting(executor: mx.Executor) -> dict[str, int]:
+    """The same of workers alone, named as those that rest."""
+    sizes = resident(executor)
+    return {f"{name}, resting": size for name, size in sizes.items() if name != "driver"}
 
 
 def free_store() -> float:
@@ -363,7 +375,7 @@ def main(arguments: Sequence[str]) -> None:
             "rows": rows,
         }
         options.out.mkdir(parents=True, exist_ok=True)
-        alone = options.sections in ("memory", "nodes")
+        alone = options.sections in ("failures", "memory", "nodes")
         path = options.out / f"runtime{f'-{options.sections}' * alone}.json"
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

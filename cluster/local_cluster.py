@@ -27,7 +27,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-START_S, STOP_S = 60.0, 3.0
+START_S, STOP_S = 120.0, 3.0
 TAG = "RAYSYM_LOCAL_CLUSTER"  # in the environment of all that we start, so that we find it again
 
 
@@ -56,41 +56,57 @@ def raylets(count: int) -> Iterator[tuple[str, Mapping[str, str]]]:
     for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH"):
         environment.pop(name, None)
     scratch = Path(tempfile.mkdtemp(prefix="raysym-"))  # short: sockets live below it
+    started: list[Raylet] = []
     try:
         head, dashboard = free_port(), free_port()
-        start_raylet(
-            ["--head", f"--port={head}", f"--dashboard-port={dashboard}",
-             f"--ray-client-server-port={free_port()}", f"--temp-dir={scratch}"],
-            environment,
-            scratch / "head.log",
-        )  # fmt: skip
-        wait_for(dashboard, scratch / "head.log")
+        options = {"port": head, "dashboard-port": dashboard, "temp-dir": scratch}
+        options["ray-client-server-port"] = free_port()
+        flags = ["--head", *(f"--{name}={value}" for name, value in options.items())]
+        started.append(Raylet(flags, environment, scratch / "head.log"))
+        wait_for(dashboard, started[0], scratch / "head.log")
         for number in range(1, count):
             log = scratch / f"raylet{number}.log"
-            start_raylet([f"--address=127.0.0.1:{head}"], environment, log)
-        wait_for_nodes(f"127.0.0.1:{head}", count, environment)
+            started.append(Raylet([f"--address=127.0.0.1:{head}"], environment, log))
+        wait_for_nodes(f"127.0.0.1:{head}", started, environment, scratch)
         print(f"local cluster: {count} raylets, dashboard http://127.0.0.1:{dashboard}", flush=True)
         yield f"http://127.0.0.1:{dashboard}", environment
     finally:
         stop_all(tag)
+        for raylet in started:
+            raylet.wait()
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def start_raylet(options: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+class Raylet:
     """One raylet with one CPU that stays until it is stopped; ports that no other raylet uses."""
-    ports = [
-        f"--{name}={free_port()}"
-        for name in ("dashboard-agent-listen-port", "dashboard-agent-grpc-port")
-    ]
-    command = [ray_command(), "start", "--block", "--num-cpus=1", "--disable-usage-stats"]
-    with log.open("w") as file:
-        subprocess.Popen(
-            [*command, *options, *ports],
-            env=environment,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+
+    def __init__(self, options: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        self._options, self._environment, self._log = options, environment, log
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        ports = [
+            f"--{name}={free_port()}"
+            for name in ("dashboard-agent-listen-port", "dashboard-agent-grpc-port")
+        ]
+        command = [ray_command(), "start", "--block", "--num-cpus=1", "--disable-usage-stats"]
+        with self._log.open("w") as file:
+            return subprocess.Popen(
+                [*command, *self._options, *ports],
+                env=self._environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def start_again(self) -> None:
+        """If it has given up: Ray waits 30 s for it, which is not enough on a busy machine."""
+        if self._process.poll() is not None:
+            self._process = self._start()
+
+    def wait(self) -> None:
+        """Return when it has ended."""
+        self._process.wait()
 
 
 def submit(dashboard: str, environment: Mapping[str, str], demo: Sequence[str]) -> int:
@@ -121,19 +137,22 @@ def ray_command() -> str:
     return found
 
 
-def wait_for(port: int, log: Path) -> None:
+def wait_for(port: int, head: Raylet, log: Path) -> None:
     """Return when something listens on `port`."""
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
+        head.start_again()
         time.sleep(0.2)
     raise RuntimeError(f"the head did not start within {START_S:g} s:\n{log.read_text()[-2000:]}")
 
 
-def wait_for_nodes(address: str, count: int, environment: Mapping[str, str]) -> None:
-    """Return when the cluster has `count` raylets."""
-    deadline = time.monotonic() + START_S
+def wait_for_nodes(
+    address: str, started: Sequence[Raylet], environment: Mapping[str, str], logs: Path
+) -> None:
+    """Return when all raylets that were started belong to the cluster."""
+    count, deadline = len(started), time.monotonic() + START_S
     question = (
         "import ray, logging; "
         f"ray.init({address!r}, logging_level=logging.ERROR, log_to_driver=False); "
@@ -147,8 +166,13 @@ def wait_for_nodes(address: str, count: int, environment: Mapping[str, str]) -> 
         answer = (asked.stdout or asked.stderr).strip()
         if answer.endswith(str(count)):
             return
+        for raylet in started[1:]:
+            raylet.start_again()
         time.sleep(0.5)
-    raise RuntimeError(f"{count} raylets did not join within {START_S:g} s: {answer[-500:]}")
+    shown = "\n".join(log.read_text()[-1000:] for log in sorted(logs.glob("raylet*.log")))
+    raise RuntimeError(
+        f"{count} raylets did not join within {START_S:g} s: {answer[-500:]}\n{shown}"
+    )
 
 
 # ----- stopping
@@ -173,15 +197,7 @@ def stop_all(tag: str) -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, kind)
         while started_by_us(tag) and time.monotonic() < deadline:
-            reap()
             time.sleep(0.1)
-
-
-def reap() -> None:
-    """Take note of children that have ended, so that they do not linger as zombies."""
-    with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
 
 
 if __name__ == "__main__":

@@ -58,8 +58,13 @@ def ray_session() -> Iterator[None]:
     """One Ray with room for many workers; shut down at the end of the session."""
     os.environ["RAY_AUTH_MODE"] = "disabled"
     ray = importlib.import_module("ray")
+    options = {"num_cpus": 16, "include_dashboard": False, "log_to_driver": False}
     if not ray.is_initialized():
-        ray.init(address="local", num_cpus=16, include_dashboard=False, log_to_driver=False)
+        try:
+            ray.init(address="local", **options)
+        except Exception:  # Ray gives its processes 30 s, too little on a loaded machine
+            ray.shutdown()
+            ray.init(address="local", **options)
     yield
     ray.shutdown()
 

@@ -171,7 +171,7 @@ def is_gone(actor: Any) -> bool:
     from ray.exceptions import GetTimeoutError, RayActorError
 
     try:
-        importlib.import_module("ray").get(actor.process.remote(), timeout=10)
+        importlib.import_module("ray").get(actor.process.remote(), timeout=60)
     except RayActorError:
         return True
     except GetTimeoutError:

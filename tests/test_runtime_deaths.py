@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from processes import on, pids_of
 
 import raysym as mx
-from raysym.planning.plan import Run
+from raysym.planning.plan import Free, Program, Recv, Run, Send
 from raysym.runtime.interpreter import Phase
 from raysym.runtime.transport import TRANSPORTS
 
@@ -19,31 +19,28 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 WORKERS = ("cpu:0", "cpu:1", "cpu:2")
 
 
-def bound(transport: str) -> mx.Executor:
-    """Three stages, forward and backward, on two micro-batches; all that travels is large."""
+def bound(transport: str | None = None) -> mx.Executor:
+    """Three stages, forward and backward, on two micro-batches; all that travels is large.
+
+    On Ray, or in this process without a transport.
+    """
     x = mx.sym.Variable("data")
     for i in range(3):
         with mx.AttrScope(ctx_group=f"g{i}"):
             x = mx.sym.tanh(x, name=f"tanh{i}")
             if i == 2:
                 x = mx.sym.MakeLoss(x, name="loss")
-    where = {"group2ctx": {f"g{i}": mx.cpu(i) for i in range(3)}, "transport": transport}
-    return x.simple_bind(mx.cpu(), data=(8, 5000), micro_batches=2, runtime="ray", **where)
-
-
-def on(executor: mx.Executor, worker: str, what: Callable[..., Any], *args: Any) -> Any:
-    import ray
-
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    return ray.get(executor._session.runtime._actors[worker].__ray_call__.remote(what, *args))
+    where = {"group2ctx": {f"g{i}": mx.cpu(i) for i in range(3)}, "micro_batches": 2}
+    where |= {"runtime": "local"} if transport is None else {"runtime": "ray"}
+    return x.simple_bind(mx.cpu(), data=(8, 5000), transport=transport, **where)
 
 
 def die(*_: Any) -> None:
     os.kill(os.getpid(), 9)
 
 
-def die_at(host: Any, position: int) -> int:
-    """Die before the instruction at `position`, or after the last one; how many there are."""
+def die_at(host: Any, position: int) -> None:
+    """Die before the instruction at `position`, or after the last one."""
 
     class Bomb:
         name, random = "Bomb", False
@@ -54,11 +51,6 @@ def die_at(host: Any, position: int) -> int:
     program = list(host._engine.programs["step"])
     program.insert(position, Run(("_",), Bomb(), ()))
     host._engine.phases["step"] = Phase(host._worker, tuple(program))
-    return len(program) - 1
-
-
-def length(host: Any) -> int:
-    return len(host._engine.programs["step"])
 
 
 def die_in_receive(host: Any, n: int) -> None:
@@ -125,28 +117,37 @@ def assert_named(executor: mx.Executor, victim: str) -> None:
         executor.step()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("victim", WORKERS)
-def test_a_death_at_every_instruction_is_named(victim: str) -> None:
-    position, n = 0, 0
-    while position <= n:
-        with bound("object_store") as executor:
-            executor.step()
-            n = on(executor, victim, die_at, position)
-            assert_named(executor, victim)
-        position += 1
-    assert n > 5
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize("seed", range(3))
-def test_a_death_at_some_instruction_is_named(transport: str, seed: int) -> None:
-    rng = np.random.default_rng([seed, TRANSPORTS.index(transport)])
-    victim = WORKERS[seed]
+def assert_death_is_named(transport: str, victim: str, position: int) -> None:
     with bound(transport) as executor:
         executor.step()
-        on(executor, victim, die_at, int(rng.integers(on(executor, victim, length) + 1)))
+        on(executor, victim, die_at, position)
         assert_named(executor, victim)
+
+
+def program_of(victim: str) -> Program:
+    """What a worker runs in a step: the same on Ray as in this process."""
+    with bound() as executor:
+        executor.step()
+        return executor._session.mode("step")[1].programs[victim]["step"]
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("victim", WORKERS)
+def test_a_death_at_every_instruction_is_named(victim: str, transport: str) -> None:
+    for position in range(len(program_of(victim)) + 1):
+        assert_death_is_named(transport, victim, position)
+
+
+@pytest.mark.parametrize("victim", WORKERS)
+def test_a_death_at_each_kind_of_instruction_is_named(victim: str) -> None:
+    """Before one of each kind, and after the last; the transports take turns."""
+    number = WORKERS.index(victim)
+    rng = np.random.default_rng(number)
+    program = [*program_of(victim), None]
+    for turn, kind in enumerate((Run, Send, Recv, Free, type(None)), number):
+        places = [at for at, what in enumerate(program) if type(what) is kind]
+        assert_death_is_named(TRANSPORTS[turn % 3], victim, int(rng.choice(places)))
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -164,7 +165,7 @@ def test_a_death_within_a_message_is_named(transport: str, arm: Callable[..., No
 def test_a_death_while_all_rest_is_named(transport: str) -> None:
     with bound(transport) as executor:
         executor.step()
-        os.kill(on(executor, "cpu:1", lambda host: os.getpid()), 9)
+        os.kill(pids_of(executor)["cpu:1"], 9)
         assert_named(executor, "cpu:1")
 
 

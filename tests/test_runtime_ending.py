@@ -7,15 +7,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from processes import alive, eventually, pids_of, sockets, stop
 from test_pipeline import contiguous
 
 import raysym as mx
-from raysym.runtime.transport import TRANSPORTS
+from raysym.planning.plan import Plan
+from raysym.runtime.interpreter import INTERPRETED
+from raysym.runtime.transport import TRANSPORTS, Address, Port
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 BIG = (400, 100)  # 160 kB: more than travels inline
@@ -31,38 +34,6 @@ def bind_big(transport: str | None = None) -> mx.Executor:
     return net.simple_bind(mx.cpu(), data=BIG, **where)
 
 
-def pids_of(executor: mx.Executor) -> list[int]:
-    import ray
-
-    actors = executor._session.runtime._actors.values()
-    return [process.pid for process in ray.get([actor.process.remote() for actor in actors])]
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def sockets(kind: str) -> set[str]:
-    """Inodes of the sockets of a kind that this process has open: listed in /proc/net."""
-    lines = [line.split() for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]]
-    inodes = {line[6] if kind == "unix" else line[9] for line in lines}
-    return inodes & {link.removeprefix("socket:[").rstrip("]") for link in descriptors()}
-
-
-def descriptors() -> list[str]:
-    """What the descriptors of this process are."""
-    found = []
-    for fd in os.listdir("/proc/self/fd"):
-        try:
-            found.append(os.readlink(f"/proc/self/fd/{fd}"))
-        except FileNotFoundError:  # that of the listing itself
-            continue
-    return found
-
-
 def free_store() -> float:
     import ray
 
@@ -75,24 +46,17 @@ def shared_memory() -> set[str]:
     return {line.split()[-1] for line in maps if "/dev/shm" in line}
 
 
-def eventually(what: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 30
-    while not what() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return what()
-
-
 def close(executor: mx.Executor) -> None:
     executor.close()
 
 
 def kill_and_close(executor: mx.Executor) -> None:
-    os.kill(pids_of(executor)[0], signal.SIGKILL)
+    os.kill(pids_of(executor)["cpu:0"], signal.SIGKILL)
     executor.close()
 
 
 def stop_and_close(executor: mx.Executor) -> None:
-    os.kill(pids_of(executor)[0], signal.SIGSTOP)
+    stop(pids_of(executor)["cpu:0"])
     executor.close()
 
 
@@ -109,7 +73,7 @@ def test_nothing_is_left_behind(end: Callable[[mx.Executor], None], transport: s
     unix, tcp = sockets("unix"), sockets("tcp")
     executor = bind_big(transport)
     executor.forward(is_train=True)
-    exchange, pids = executor._session.runtime._exchange, pids_of(executor)
+    exchange, pids = executor._session.runtime._exchange, pids_of(executor).values()
     assert len(exchange.channels) == 2
     assert all(alive(pid) for pid in pids)
     end(executor)
@@ -123,13 +87,71 @@ def test_nothing_is_left_behind(end: Callable[[mx.Executor], None], transport: s
     assert eventually(lambda: free_store() >= store)
 
 
+# ----- workers that do not start
+
+PLAN = Plan({"cpu:0": {}, "cpu:1": {}}, {})
+
+
+def no_engine(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The processes start, the workers in them do not."""
+
+    class NoEngines:
+        def open(self, worker: Any) -> Any:
+            raise ValueError("no engine")
+
+    return NoEngines()
+
+
+def no_way_to_the_second(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The driver has reached one worker when it fails to reach the next."""
+    reach = Port.open
+
+    def open_channel(port: Port, address: Address, peer: str, transport: str) -> Any:
+        address = address._replace(unix="nobody") if peer == "cpu:1" else address
+        return reach(port, address, peer, transport)
+
+    monkeypatch.setattr(Port, "open", open_channel)
+    return INTERPRETED
+
+
+def groups_held() -> int:
+    """Placement groups that have not been given back."""
+    import ray
+
+    groups = ray.util.placement_group_table().values()
+    return sum(group["state"] != "REMOVED" for group in groups)
+
+
+@pytest.mark.parametrize(
+    ("hinder", "why"),
+    [(no_engine, "worker cpu:[01] died"), (no_way_to_the_second, "cannot reach cpu:1")],
+)
+def test_workers_that_do_not_start_leave_nothing_behind(
+    hinder: Callable[[pytest.MonkeyPatch], Any], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from raysym.runtime.ray import RayRuntime
+
+    bind_big().close()
+    gc.collect()
+    groups, unix, tcp = groups_held(), sockets("unix"), sockets("tcp")
+    runtime = RayRuntime(engines=hinder(monkeypatch))
+    with pytest.raises(mx.WorkerError, match=why):
+        runtime.load(PLAN, {})
+    with pytest.raises(mx.WorkerError, match=f"cannot go on: its workers did not start: .*{why}"):
+        runtime.load(PLAN, {})
+    assert runtime._exchange._epoll.closed
+    assert groups_held() == groups
+    assert eventually(lambda: sockets("unix") <= unix)
+    assert eventually(lambda: sockets("tcp") <= tcp)
+
+
 SCRIPT = """
 import sys
 import numpy as np
 import test_runtime_ending as t
 
 executor = t.bind_big()
-print(*t.pids_of(executor), flush=True)
+print(*t.pids_of(executor).values(), flush=True)
 try:
     while True:
         executor.forward(is_train=True, data=np.ones(t.BIG, np.float32))
@@ -159,7 +181,7 @@ def test_an_interrupted_program_ends_and_leaves_nothing(how: str) -> None:
         pids = [int(word) for word in program.stdout.readline().split()]
         assert program.stdout.readline() == "step\n"
         os.killpg(program.pid, signal.SIGINT)
-        _, complaints = program.communicate(timeout=60)
+        _, complaints = program.communicate(timeout=180)
     assert "KeyboardInterrupt" in complaints
     assert len(pids) == 2
     assert eventually(lambda: not any(alive(pid) for pid in pids))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from processes import on
 from random_graphs import WIDTH, assert_same_bits, bind_random, random_symbol
 from test_pipeline import SCHEDULES, chain, contiguous, everything, groups, train
 
@@ -21,13 +20,6 @@ from raysym.runtime.transport import TRANSPORTS
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 BIG = (400, 100)  # 160 kB: more than travels inline
-
-
-def on(executor: mx.Executor, worker: str, what: Callable[..., Any], *args: Any) -> Any:
-    import ray
-
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    return ray.get(executor._session.runtime._actors[worker].__ray_call__.remote(what, *args))
 
 
 @settings(

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from processes import alive, eventually, on, pids_of, stop, stopped
 from random_graphs import assert_same_bits, bind_random
 from test_pipeline import chain, contiguous, train
 
 import raysym as mx
 from raysym.errors import StallError
 from raysym.planning.plan import Plan, Recv, Run, Send
+from raysym.runtime.diagnosis import _Sight
+from raysym.runtime.host import Health
 from raysym.runtime.interpreter import Phase
 from raysym.runtime.protocol import StepKey
 from raysym.runtime.pulse import Pulse, is_at_rest, read_pulse
@@ -27,29 +28,8 @@ from raysym.runtime.transport import TRANSPORTS
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
 
-def on(executor: mx.Executor, worker: str, what: Callable[..., Any], *args: Any) -> Any:
-    import ray
-
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    return ray.get(executor._session.runtime._actors[worker].__ray_call__.remote(what, *args))
-
-
-def pid_of(executor: mx.Executor, worker: str) -> int:
-    return on(executor, worker, lambda host: os.getpid())
-
-
 def two_stages(**where: Any) -> mx.Executor:
     return bind_random(chain(4), 1, group2ctx=contiguous(2), runtime="ray", **where)
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        if os.path.exists(f"/proc/{pid}"):
-            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -57,7 +37,7 @@ def test_a_stopped_worker_is_a_stall_that_names_it(transport: str) -> None:
     whole = train(bind_random(chain(4), 1), 2)
     with two_stages(transport=transport) as executor:
         executor.step()
-        with stopped(pid_of(executor, "cpu:0")):
+        with stopped(pids_of(executor)["cpu:0"]):
             with pytest.raises(StallError) as caught:
                 executor.step()
             executor.close()
@@ -74,7 +54,7 @@ def test_a_stopped_worker_is_a_stall_that_names_it(transport: str) -> None:
 def test_a_stopped_worker_that_nobody_waits_for_is_named() -> None:
     with two_stages() as executor:
         executor.step()
-        with stopped(pid_of(executor, "cpu:1")), pytest.raises(StallError, match="cpu:1 does not"):
+        with stopped(pids_of(executor)["cpu:1"]), pytest.raises(StallError, match="cpu:1 does not"):
             executor.forward(data=np.ones(executor.arg_dict["data"].shape, np.float32))
         with pytest.raises(mx.WorkerError, match="cannot go on: nothing moves any more"):
             executor.forward()
@@ -83,13 +63,10 @@ def test_a_stopped_worker_that_nobody_waits_for_is_named() -> None:
 def test_close_does_not_wait_for_a_stopped_worker_and_leaves_no_process() -> None:
     executor = two_stages()
     executor.step()
-    pid = pid_of(executor, "cpu:1")
-    os.kill(pid, signal.SIGSTOP)
+    pid = pids_of(executor)["cpu:1"]
+    stop(pid)
     executor.close()
-    deadline = time.monotonic() + 20
-    while os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not os.path.exists(f"/proc/{pid}")
+    assert eventually(lambda: not alive(pid))
 
 
 # ----- kernels
@@ -203,6 +180,20 @@ def test_a_message_that_never_comes_is_a_stall_that_ends_at_who_has_nothing_to_d
 
 
 # ----- pulses
+
+
+def test_a_late_answer_is_no_stall_before_it_has_been_late_for_long() -> None:
+    """Who waits and has answered so far may be looked at from outside for a while."""
+    resting = Pulse(10.0, 1.0, 0.5, "SS")
+    health = Health(1, "step", 3, ("cpu:0", "x"), 7, resting)
+    sight = _Sight("cpu:1", 0.0)
+    for second in range(10):
+        sight.hear(health, float(second))
+    assert (sight.at_rest, sight.since, sight.waits_for) == (True, 0.0, ("cpu:0", "x"))
+    sight.asked = 9.5
+    for at_s in (10.0, 10.5):
+        sight.look_at(resting._replace(at_s=at_s), at_s)
+    assert (sight.at_rest, sight.since, sight.waits_for) == (True, 9.5, None)
 
 
 def test_a_pulse_shows_who_runs() -> None:

@@ -33,6 +33,7 @@ class _Sight:
     health: Health | None = None
     outside: Pulse | None = None
     at_rest: bool = False
+    asked: float = 0.0  # when it was asked what it has not answered
 
     def hear(self, health: Health, now: float) -> None:
         """It has answered."""
@@ -45,7 +46,9 @@ class _Sight:
         """It has not, but its process was looked at."""
         before, self.outside = self.outside, pulse
         self.at_rest = before is not None and is_at_rest(before, pulse)
-        if before is not None and not self.at_rest:
+        if before is None:  # an answer that is merely late says nothing
+            self.since = max(self.since, self.asked)
+        elif not self.at_rest:
             self.since = now
 
     @property
@@ -108,7 +111,7 @@ class Watch:
             else:
                 self._observe(sight, now)
         if name not in self._asked:
-            self._asked[name] = self._fleet.start("health", {name: ()})
+            self._asked[name], sight.asked = self._fleet.start("health", {name: ()}), now
 
     def _observe(self, sight: _Sight, now: float) -> None:
         name = sight.name

@@ -11,6 +11,7 @@ import pickle
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Any, NamedTuple
 
 from raysym.context import of_worker
@@ -38,7 +39,7 @@ from raysym.runtime.transport.ring import RingChannel
 from raysym.types import TensorType
 
 WAIT_S = 300.0  # how long a worker waits for a message of a step
-ACCEPT_S = 30.0
+ACCEPT_S = 60.0  # how long peers may take to connect: on a busy machine they start late
 
 
 class Site(NamedTuple):
@@ -101,11 +102,11 @@ class Host:
 
     def connect(self, targets: Mapping[str, tuple[Address, str]], n_callers: int) -> None:
         """Open channels to `targets` by the transport named, and take those of the others."""
-        for peer, (address, transport) in targets.items():
-            self._exchange.add(self._port.open(address, peer, transport))
-        for _ in range(n_callers):
-            self._exchange.add(self._port.accept(ACCEPT_S))
-        self._port.close()
+        with closing(self._port) as port:
+            for peer, (address, transport) in targets.items():
+                self._exchange.add(port.open(address, peer, transport))
+            for _ in range(n_callers):
+                self._exchange.add(port.accept(ACCEPT_S))
 
     def add_mail(self, peer: str, post: Callable[[Any, Any], None]) -> MailChannel:
         """A channel of actor calls to `peer`."""

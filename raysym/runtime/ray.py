@@ -32,9 +32,9 @@ from raysym.runtime.host import Health, Host, Site
 from raysym.runtime.interpreter import INTERPRETED
 from raysym.runtime.parcel import modules_in
 from raysym.runtime.pulse import read_pulse
-from raysym.runtime.resident import ResidentRuntime
+from raysym.runtime.resident import START_S, ResidentRuntime
 
-START_S = 60.0  # how long workers may take to start
+ROOM_S = 60.0  # how long the cluster may take to find room for the workers
 _LIVES = 64  # peers that may watch a worker's life by an open call
 
 
@@ -127,7 +127,7 @@ def _by_value(names: Iterable[str]) -> Iterator[None]:
 
 
 class RayFleet:
-    """One actor per worker; see `fleet.Fleet`."""
+    """One actor per worker; see `fleet.Fleet`. What fails to start leaves nothing behind."""
 
     def __init__(
         self,
@@ -142,13 +142,16 @@ class RayFleet:
         self.actors: dict[str, Any] = {}
         bundles = [_resources(name) for name in workers]
         self._group: Any = placement_group(bundles, strategy="PACK")
-        if not self._group.wait(START_S):
+        try:
+            if not self._group.wait(ROOM_S):
+                raise _no_room(workers, bundles)
+            for i, name in enumerate(workers):
+                self.actors[name] = self._actor(name, i, threads, secret, engines)
+            self.site = here()
+            self._processes = self.call("process", dict.fromkeys(workers, ()), START_S)
+        except BaseException:
             self.close()
-            raise _no_room(workers, bundles)
-        for i, name in enumerate(workers):
-            self.actors[name] = self._actor(name, i, threads, secret, engines)
-        self.site = here()
-        self._processes = self.call("process", dict.fromkeys(workers, ()), START_S)
+            raise
 
     def _actor(self, name: str, bundle: int, threads: int, secret: bytes, engines: Engines) -> Any:
         need = _resources(name)

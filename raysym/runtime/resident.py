@@ -35,7 +35,7 @@ from raysym.runtime.transport import Address, ChannelClosed, Exchange, Key, Port
 from raysym.runtime.turn import Turn, first_failure
 
 STEP_S = 300.0  # how long a step may take before it is called a stall
-START_S = 60.0
+START_S = 300.0  # how long processes may take to start: the machine may be busy
 LOAD_S = 600.0  # kernels may be compiled meanwhile
 PROBE_S = 0.5  # how often silent workers are asked what they wait for
 HURRY_S = 1.0  # how long nothing may move while the last results are brought home
@@ -79,11 +79,14 @@ class ResidentRuntime:
     # ----- starting
 
     def load(self, plan: Plan, arrays: Arrays) -> None:
-        """Start the workers if need be; give them programs, arrays and rings."""
+        """Start the workers if need be; give them programs, arrays and rings.
+
+        When they do not start, what there is of them is closed.
+        """
         with self._lock:
             self._check()
             self._drain()
-            fleet = self._fleet or self._start(plan.workers)
+            fleet = self._fleet or self._started(plan.workers)
             self._home_of.update(plan.homes)
             self._plan = plan
             rings = ring_sizes(plan, self._links, self._rings, fleet.room())
@@ -100,8 +103,16 @@ class ResidentRuntime:
         """The plan with the transport of each of its edges."""
         return link_plan(plan, self._links)
 
-    def _start(self, workers: tuple[str, ...]) -> Fleet:
+    def _started(self, workers: tuple[str, ...]) -> Fleet:
         end_dropped()
+        try:
+            return self._start(workers)
+        except BaseException as error:
+            self._break(f"its workers did not start: {error}")
+            self.close()
+            raise
+
+    def _start(self, workers: tuple[str, ...]) -> Fleet:
         fleet: Fleet = self._open_fleet(workers, self._threads, self._secret, self._engines)
         self._fleet = fleet
         self._drop = weakref.finalize(self, dropped.put, (self._exchange, fleet))

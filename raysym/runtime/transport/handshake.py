@@ -12,7 +12,7 @@ import socket
 from raysym.errors import WorkerError
 
 _NONCE_NBYTES, _PROOF_NBYTES, _NAME_NBYTES = 16, 32, 64
-HANDSHAKE_S = 10.0
+HANDSHAKE_S = 10.0  # how long who connects may keep others waiting
 
 
 def introduce(sock: socket.socket, secret: bytes, name: str) -> None:

@@ -19,6 +19,7 @@ from raysym.runtime.transport.stream import StreamChannel
 
 OBJECT_REF, OBJECT_STORE, SOCKET = "object_ref", "object_store", "socket"
 TRANSPORTS = (OBJECT_REF, OBJECT_STORE, SOCKET)
+REACH_S = 60.0  # how long a peer may take to answer: it does when it has reached its own peers
 _FAMILY = {
     OBJECT_STORE: (socket.AF_UNIX, socket.SOCK_SEQPACKET),
     SOCKET: (socket.AF_INET, socket.SOCK_STREAM),
@@ -48,21 +49,25 @@ class Port:
         self._unix = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._unix.bind(f"\0{unix}")
         self._unix.listen(256)
-        self._tcp = socket.create_server((host, 0), backlog=256)
+        try:
+            self._tcp = socket.create_server((host, 0), backlog=256)
+        except OSError:  # the host is not of this machine
+            self._unix.close()
+            raise
         self.address = Address(node, unix, host, self._tcp.getsockname()[1])
 
     def open(self, address: Address, peer: str, transport: str) -> RingChannel | StreamChannel:
         """A channel to the endpoint `peer`; WorkerError when it cannot be reached."""
         sock = socket.socket(*_FAMILY[transport])
         try:
-            sock.settimeout(HANDSHAKE_S)
+            sock.settimeout(REACH_S)
             is_tcp = transport == SOCKET
             sock.connect((address.host, address.port) if is_tcp else f"\0{address.unix}")
             introduce(sock, self._secret, self._name)
+            return _channel(sock, peer)
         except (OSError, WorkerError) as error:
             sock.close()
             raise WorkerError(f"worker {self._name} cannot reach {peer}: {error}") from None
-        return _channel(sock, peer)
 
     def accept(self, timeout_s: float) -> RingChannel | StreamChannel:
         """A channel to the next peer that proves itself; others are turned away.
