@@ -39,7 +39,7 @@ def computed(name: str, x: np.ndarray) -> np.ndarray:
     kind = TensorType(x.shape, "float32")
     step = step_of(Run(("y",), make_op(name, {}), ("x",)), {"x": kind, "y": kind})
     assert step is not None
-    call(Spec("flat_map", (1, (ChainStep(*step, (0,)),), (1,))), x, y, x.size)
+    call(Spec("flat_map", (1, (step,), (1,))), x, y, x.size)
     return y
 
 
@@ -116,7 +116,7 @@ def test_float64_code_agrees_with_numpy(name: str) -> None:
     y = np.empty_like(x)
     kind = TensorType(x.shape, "float64")
     made = formula(make_op(name, {}), (kind,), (kind,))
-    step = ChainStep("", tuple(made), (0,))
+    step = ChainStep("", (made.program, made.results), (0,))
     call(Spec("flat_map", (1, (step,), (1,), "float64")), x, y, x.size)
     with np.errstate(all="ignore"):
         want = DOUBLE[name](x)

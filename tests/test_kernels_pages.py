@@ -15,9 +15,11 @@ from raysym.kernels import staged  # noqa: F401  (enters its maker)
 from raysym.kernels.expressions import Untraceable, regrouped
 from raysym.kernels.lazy import Lazy, Recorder
 from raysym.kernels.lazy_numpy import LazyNumpy
+from raysym.kernels.maps import step_of
 from raysym.kernels.pages import formula, traced
 from raysym.kernels.specs import Spec
 from raysym.op import Op, make_op
+from raysym.planning.plan import Run
 from raysym.types import TensorType
 
 Function = Callable[[Any, Any], Any]
@@ -199,6 +201,14 @@ def test_what_cannot_be_followed_is_refused(function: Function) -> None:
     recorder = Recorder()
     with pytest.raises(Untraceable):
         function(LazyNumpy(recorder), recorder.input((2, 3), "float32"))
+
+
+def test_inputs_that_give_only_their_shape_are_not_read() -> None:
+    op = make_op("_scale_by_depth", {"depth_of": 6})
+    x, like = TensorType((8, 2, 3), "float32"), TensorType((2, 4, 96), "float32")
+    step = step_of(Run(("y",), op, ("x", "like")), {"x": x, "like": like, "y": x})
+    assert step is not None
+    assert step.operands == (0,)
 
 
 def test_a_page_that_goes_wrong_runs_its_reference() -> None:

@@ -9,7 +9,7 @@ from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts, runs_of
 from raysym.kernels.gemm import prefetch_rows, register_groups, tile
 from raysym.kernels.moving import PANEL, copy, each_panel, pack_columns, pack_rows
 from raysym.kernels.product import ROWS
-from raysym.kernels.shared import own, shared_columns, shared_nest
+from raysym.kernels.shared import own, shared_nest
 from raysym.kernels.specs import shared_maker
 
 
@@ -109,26 +109,6 @@ def attention_values(e: Emit, fields: tuple[int, ...]) -> None:
         _product(e, (h.time, h.depth, h.time), (left, h.time), panels, (place, out), 1.0)
 
     shared_nest(e, (h.batch * h.heads,), one)
-
-
-@shared_maker
-def scaled_copy(e: Emit, count: int, scale: float) -> None:
-    """Arguments: data, result."""
-    x, y, factor = e.arg(0), e.arg(1), e.number(scale)
-    shared_columns(e, count, lambda i, n: e.store(e.b.fmul(e.load(x, i, n), factor), y, i, n))
-
-
-@shared_maker
-def take_part(e: Emit, fields: tuple[int, ...], part: int) -> None:
-    """Arguments: projections, one kind as ``(batch heads, time, d)``."""
-    h = Heads(*fields)
-    data, result = e.arg(0), e.arg(1)
-
-    def one(i: Index, t: Index) -> None:
-        source = e.at(data, h.start(e, i, part), e.times(t, h.row))
-        copy(e, source, e.at(result, e.times(e.plus(e.times(i, h.time), t), h.depth)), h.depth)
-
-    shared_nest(e, (h.batch * h.heads, h.time), one)
 
 
 @shared_maker

@@ -196,17 +196,6 @@ def _values(op: Any, ins: Types, outs: Types) -> Kernel:
     return Kernel(Spec("attention_values", (tuple(h),)), (0, 1), h.value_floats())
 
 
-@lowering("_scale_by_depth", double=True)
-def _scale(op: Any, ins: Types, outs: Types) -> Kernel:
-    depth = ins[1].shape[-1] // op.depth_of
-    return Kernel(Spec("scaled_copy", (ins[0].size, 1 / math.sqrt(depth))), (0,))
-
-
-@lowering("_interleaved_part", double=True)
-def _part(op: Any, ins: Types, outs: Types) -> Kernel:
-    return Kernel(Spec("take_part", (tuple(_heads(op, ins[0], op.parts)), op.part)), (0,))
-
-
 @lowering("_interleave", double=True)
 def _interleave(op: Any, ins: Types, outs: Types) -> Kernel:
     h = _heads(op, outs[0], op.num_args)

@@ -43,8 +43,8 @@ def is_elementwise(run: Run, types: Mapping[str, TensorType]) -> bool:
     return step_of(run, types) is not None
 
 
-def step_of(run: Run, types: Mapping[str, TensorType]) -> tuple[str, Any] | None:
-    """The name and description of a run as a step of a chain (see `ChainStep`), or None."""
+def step_of(run: Run, types: Mapping[str, TensorType]) -> ChainStep | None:
+    """A run as a step of a chain whose operands are the run's arguments, or None."""
     if any(out != "_" and out not in types for out in run.outs):
         return None
     made = [types[out] for out in run.outs if out != "_"]
@@ -53,11 +53,11 @@ def step_of(run: Run, types: Mapping[str, TensorType]) -> tuple[str, Any] | None
         return None
     if has_formula(run.op) and len(run.outs) == 1 and all_float32([*made, *ins]):
         if all(_broadcasts(t.shape, made[0].shape) for t in ins):
-            return run.op.name, ChainStep.of(run.op, ()).given
+            return ChainStep.of(run.op, range(len(ins)))
     if made[0].dtype not in FLOATS:
         return None
     found = formula(run.op, ins, (made[0],) * len(run.outs))
-    return None if found is None else ("", tuple(found))
+    return found and ChainStep("", (found.program, found.results), found.reads)
 
 
 def _broadcasts(shape: Shape, target: Shape) -> bool:
@@ -66,24 +66,25 @@ def _broadcasts(shape: Shape, target: Shape) -> bool:
 
 
 def chain_of(runs: Sequence[Any], types: Mapping[str, TensorType]) -> Group:
-    """The chain of elementwise runs in program order."""
+    """The chain of elementwise runs in program order; it reads what their steps read."""
+    steps = [step for run in runs if (step := step_of(run, types))]
+    args = [[run.args[i] for i in s.operands] for run, s in zip(runs, steps, strict=True)]
     reads: dict[str, int] = {}
     written: set[str] = set()
-    for run in runs:
-        for arg in run.args:
-            if arg not in written:
-                reads.setdefault(arg, len(reads))
+    for run, names in zip(runs, args, strict=True):
+        for name in names:
+            if name not in written:
+                reads.setdefault(name, len(reads))
         written.update(run.outs)
-    number, steps = dict(reads), []
+    number, chain = dict(reads), []
     made: list[str] = []
-    for run in runs:
-        name, given = step_of(run, types) or ("", ())
-        steps.append(ChainStep(name, given, tuple(number[arg] for arg in run.args)))
+    for run, names, step in zip(runs, args, steps, strict=True):
+        chain.append(step._replace(operands=tuple(number[name] for name in names)))
         for out in run.outs:
             number[out] = len(reads) + len(made)
             made.append(out)
     dtype = types[next(name for name in made if name != "_")].dtype
-    return Group(tuple(steps), tuple(reads), tuple(made), dtype)
+    return Group(tuple(chain), tuple(reads), tuple(made), dtype)
 
 
 class Following(NamedTuple):

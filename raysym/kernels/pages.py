@@ -73,15 +73,19 @@ def formula(op: Op, ins: tuple[TensorType, ...], outs: tuple[TensorType, ...]) -
         return None
     if any(line[0] == "fetch" for line in program):
         return None
-    short = tuple(line[:3] if line[0] == "load" else line for line in program)
-    return Formula(short, results)
+    reads = tuple(sorted({line[2] for line in loads}))
+    short = tuple(
+        (*line[:2], reads.index(line[2])) if line[0] == "load" else line for line in program
+    )
+    return Formula(short, results, reads)
 
 
 class Formula(NamedTuple):
-    """A program whose loads name operands, and which of its values are results."""
+    """A program, which of its values are results, and the inputs that its loads number."""
 
     program: Program
     results: tuple[int, ...]
+    reads: tuple[int, ...]
 
 
 def _is_spread(line: Sequence[Any], ins: Sequence[TensorType], target: Shape) -> bool:
