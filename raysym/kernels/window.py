@@ -114,14 +114,24 @@ def window_product(
 
         each_panel(e, g.width, panel)
 
-    if _shares_blocks((images // several, rows // tall), g.width, parts_here(e)):
-        if images // several == 1:
-            shared(e, rows // tall, lambda r: block(0, r), step=tall)
-        else:
-            shared(e, images // several, lambda i: _steps(
-                e, rows, tall, lambda r: block(i, r)), step=several)  # fmt: skip
+    _each_block(e, g, (several, tall), block)
+
+
+def _each_block(e: Emit, g: Windows, size: tuple[int, int], body: object) -> None:
+    """``body(first image, first row)`` for blocks of so many images and rows, shared by threads."""
+    run: Value = body
+    (images, rows, _), (several, tall) = g.pixels, size
+    if not _shares_blocks((images // several, rows // tall), g.width, parts_here(e)):
+        _steps(e, images, several, lambda i: _steps(e, rows, tall, lambda r: run(i, r)))
+    elif images == several:
+        shared(e, rows // tall, lambda r: run(0, r), step=tall)
     else:
-        _steps(e, images, several, lambda i: _steps(e, rows, tall, lambda r: block(i, r)))
+        shared(
+            e,
+            images // several,
+            lambda i: _steps(e, rows, tall, lambda r: run(i, r)),
+            step=several,
+        )
 
 
 def _shares_blocks(blocks: tuple[int, int], width: int, parts: int) -> bool:
