@@ -16,13 +16,9 @@ HAS_RAY = importlib.util.find_spec("ray") is not None
 collect_ignore = [] if importlib.util.find_spec("rich") else ["test_cli.py", "test_demo.py"]
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """Kernels are made anew in every test run, once for all processes that it starts."""
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="raysym-cache-")
-    from raysym.binding import Where
-
-    usual = {**Where._field_defaults, "kernels": config.getoption("--kernels")}
-    Where.__new__.__defaults__ = tuple(usual[name] for name in Where._field_defaults)
 
 
 def pytest_unconfigure() -> None:
@@ -34,6 +30,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """``--kernels generated``: bound graphs run on these in every test, on Ray as well."""
     kinds = ("reference", "generated", "auto")
     parser.addoption("--kernels", choices=kinds, default="reference")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests marked `both_kernels` run once more on generated kernels."""
+    is_open = metafunc.config.getoption("--kernels") == "reference"
+    if is_open and metafunc.definition.get_closest_marker("both_kernels"):
+        metafunc.parametrize("default_kernels", ["reference", "generated"], indirect=True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def default_kernels(request: pytest.FixtureRequest) -> str:
+    """What bound graphs run on where a test does not say: the name is the fixture's value."""
+    from raysym.binding import Where
+
+    wanted: str = getattr(request, "param", request.config.getoption("--kernels"))
+    if wanted == "generated":
+        pytest.importorskip("llvmlite")
+    usual = {**Where._field_defaults, "kernels": wanted}
+    Where.__new__.__defaults__ = tuple(usual[name] for name in Where._field_defaults)
+    return wanted
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 import raysym as mx
 
+pytestmark = pytest.mark.both_kernels
+
 sym, nd, V, cpu = mx.sym, mx.nd, mx.sym.Variable, mx.cpu
 
 

@@ -28,6 +28,13 @@ def test_case(name: str) -> None:
     assert bool(found) == (name in EXCEPTIONS), found
 
 
+# A hundred kernels of its own for each graph: a few stand for all; see --kernels in conftest.py.
+@pytest.mark.parametrize("default_kernels", ["generated"], indirect=True)
+@pytest.mark.parametrize("name", by_kind.get("dag", ())[::25])
+def test_graph_on_generated_kernels(name: str, default_kernels: str) -> None:
+    assert not list(failures(GOLDEN.cases[name]))
+
+
 # The record also holds three optimizer steps of each net with Module: they wait for Module.
 @pytest.mark.parametrize("name", by_kind.get("net", ()))
 def test_whole_net(name: str) -> None:

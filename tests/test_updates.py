@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from random_graphs import assert_same_bits, bind_random
 from test_pipeline import chain, contiguous, everything
@@ -35,6 +36,8 @@ ELSEWHERE = {  # updates whose function has another name
     "_contrib_group_adagrad_update": mx.nd.contrib.group_adagrad_update,
     "_adamw_update": mx.nd._internal._adamw_update,
 }
+# Generated kernels add in an order of their own, `mx.nd` in NumPy's: no equal bits there.
+SUMS = {"_contrib_group_adagrad_update"}
 WHERE: list[dict[str, int]] = [{}, {"micro_batches": 2}, {"data_parallel": 2}]
 
 
@@ -77,16 +80,27 @@ class Here:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("where", WHERE)
-def test_workers_update_parameters_as_the_driver_would(name: str, where: dict[str, int]) -> None:
+def test_workers_update_parameters_as_the_driver_would(
+    name: str, where: dict[str, int], default_kernels: str
+) -> None:
     params = OPTIMIZERS[name]
     there = bind(optimizer=(name, params), **where)
     here = Here(bind(**where), name, params)
-    for _ in range(3):
+    in_order = default_kernels == "reference" or name not in SUMS
+    for _ in range(3 if in_order else 1):  # one step: the gradients still have the same bits
         there.step()
         here.step()
-    assert_same_bits(everything(here.executor), everything(there))
+    assert_same = assert_same_bits if in_order else assert_close
+    assert_same(everything(here.executor), everything(there))
     states = {key: array.asnumpy() for key, array in there.state_dict.items()}
-    assert_same_bits({key: a.asnumpy() for key, a in here.states.items()}, states)
+    assert_same({key: a.asnumpy() for key, a in here.states.items()}, states)
+
+
+def assert_close(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> None:
+    """Equal names, and values that differ by the rounding of one sum and what divides by it."""
+    assert left.keys() == right.keys()
+    for name, array in left.items():
+        np.testing.assert_allclose(array, right[name], rtol=1e-6, atol=1e-7, err_msg=name)
 
 
 @pytest.mark.parametrize("where", WHERE)
