@@ -100,6 +100,10 @@ LARGE = {
         "RNN", {"state_size": 20, "num_layers": 2, "mode": "lstm", "state_outputs": True},
         [(3, 12, 7), (80 * 7 + 80 * 20 * 3 + 320,), (2, 12, 20), (2, 12, 20)],
     ),
+    "both directions": (
+        "RNN", {"state_size": 20, "num_layers": 2, "mode": "gru", "bidirectional": True},
+        [(3, 12, 7), (2 * 60 * (7 + 20 + 40 + 20) + 480,), (4, 12, 20)],
+    ),
 }  # fmt: skip
 
 
@@ -110,6 +114,11 @@ LARGE_FIRST = LARGE["many rows"]
 def test_threads_change_no_bit_of_larger_ones(case: str) -> None:
     name, params, shapes = (COVERED | LARGE)[case]
     assert_threads_agree(make_op(name, params), [uniform(*shape) for shape in shapes], 2, 3)
+
+
+def test_threads_change_no_bit_of_products_of_doubles() -> None:
+    arrays = [uniform(60, 8).astype(np.float64), uniform(33, 8).astype(np.float64)]
+    assert_threads_agree(make_op("dot", {"transpose_b": True}), arrays, 2, 3)
 
 
 @pytest.mark.parametrize("batch", [5, 12])

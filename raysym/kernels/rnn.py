@@ -14,7 +14,8 @@ from raysym.kernels.emit import Emit, Index, Value
 from raysym.kernels.gemm import multiply, product_into
 from raysym.kernels.moving import copy, pack_rows
 from raysym.kernels.rnn_layout import Recurrence, Track, placed
-from raysym.kernels.specs import maker
+from raysym.kernels.shared import groups, meet, own, shared_columns, shared_nest
+from raysym.kernels.specs import shared_maker
 
 
 class _Arrays(NamedTuple):
@@ -41,7 +42,7 @@ class _Direction(NamedTuple):
     shown: Value
 
 
-@maker
+@shared_maker
 def rnn_forward(e: Emit, fields: tuple[str | int, ...], keeps: bool) -> None:
     """Arguments: data, parameters, states, output, [last states,] [kept ones, gates,] space."""
     g = Recurrence(*fields)  # type: ignore[arg-type]
@@ -71,6 +72,7 @@ def _arrays(e: Emit, g: Recurrence, keeps: bool) -> _Arrays:
         number += count
     (x,), (parameters,), first, (output,), last, kept, gates, (space,) = groups
     parts = placed(e, space, g.forward_parts(keeps))
+    parts["product"] = own(e, parts["product"], g.forward_parts(keeps)["product"])
     return _Arrays(x, parameters, first, output, last, kept, gates[0] if gates else None, parts)
 
 
@@ -104,13 +106,15 @@ def _input_products(e: Emit, g: Recurrence, a: _Arrays, d: _Direction, x: Value)
         bias = _sum(e, bias, second, a.space["bias"], g.gates)
     product_into(e, g.input_product(d.k), x, w_in, bias, d.products, a.space["product"])
     pack_rows(e, w_own, g.units, a.space["panels"], g.units, g.gates)
+    meet(e)
 
 
 def _sum(e: Emit, first: Value, second: Value, made: Value, count: int) -> Value:
     def add(i: Index, n: int) -> None:
         e.store(e.b.fadd(e.load(first, i, n), e.load(second, i, n)), made, i, n)
 
-    e.columns(count, add)
+    shared_columns(e, count, add)
+    meet(e)
     return made
 
 
@@ -126,10 +130,11 @@ class _Step(NamedTuple):
 
 
 def _steps(e: Emit, g: Recurrence, a: _Arrays, d: _Direction) -> None:
-    shape, panels = g.own_product(), a.space["panels"]
+    rows, panels = g.batch // groups(e, g.batch), a.space["panels"]
+    shape = g.own_product()._replace(m=rows)
     own_bias = e.at(a.parameters, g.biases(d.k)[1])
 
-    def step(number: Index) -> None:
+    def step(number: Index, first: Index) -> None:
         time = g.time(e, d.k, number)
         s = _Step(
             e.at(d.products, e.times(time, g.batch * g.gates)),
@@ -139,13 +144,18 @@ def _steps(e: Emit, g: Recurrence, a: _Arrays, d: _Direction) -> None:
             [track.at(e, time) for track in d.tracks],
             e.at(d.shown, e.times(time, g.batch * g.width)),
         )
+        h, at = e.at(s.old[0], e.times(first, g.units)), e.times(first, g.gates)
         if g.cell.is_apart:
-            multiply(e, shape, s.old[0], panels, s.own, onto=False, bias=own_bias)
+            multiply(e, shape, h, panels, e.at(s.own, at), onto=False, bias=own_bias)
         else:
-            multiply(e, shape, s.old[0], panels, s.products, onto=True)
-        e.nest((g.batch,), lambda r: _sample(e, g, r, s))
+            multiply(e, shape, h, panels, e.at(s.products, at), onto=True)
+        e.nest((rows,), lambda r: _sample(e, g, e.plus(first, r), s))
 
-    e.nest((g.steps,), step)
+    def samples(i: Index) -> None:
+        e.nest((g.steps,), lambda number: step(number, e.times(i, rows)))
+
+    shared_nest(e, (g.batch // rows,), samples)
+    meet(e)
 
 
 def _sample(e: Emit, g: Recurrence, r: Index, s: _Step) -> None:

@@ -10,7 +10,8 @@ from raysym.kernels.gemm import multiply, product_into
 from raysym.kernels.moving import copy, fill, pack_columns
 from raysym.kernels.reduce import sum_rows
 from raysym.kernels.rnn_layout import Recurrence, Track, placed
-from raysym.kernels.specs import maker
+from raysym.kernels.shared import groups, meet, own, shared_nest
+from raysym.kernels.specs import shared_maker
 
 
 class _Arrays(NamedTuple):
@@ -39,7 +40,7 @@ class _Direction(NamedTuple):
     dstates: Sequence[Value]
 
 
-@maker
+@shared_maker
 def rnn_backward(e: Emit, fields: tuple[str | int, ...]) -> None:
     """Arguments: gradients of the outputs, inputs of the op, kept values, results, space.
 
@@ -57,6 +58,7 @@ def rnn_backward(e: Emit, fields: tuple[str | int, ...]) -> None:
             _steps_back(e, g, a, d)
             _weight_gradients(e, g, a, d, below)
             _input_gradient(e, g, a, d, down, onto=side > 0)
+            meet(e)
         dy = down
 
 
@@ -69,6 +71,7 @@ def _arrays(e: Emit, g: Recurrence) -> _Arrays:
         number += count
     (dy,), ends, (x,), (w,), first, kept, gates, (dx,), (dw,), dfirst, (space,) = groups
     parts = placed(e, space, g.backward_parts())
+    parts["product"] = own(e, parts["product"], g.backward_parts()["product"])
     kept_gates = gates[0] if gates else None
     return _Arrays(dy, ends, x, w, first, kept, kept_gates, dx, dw, dfirst, parts)
 
@@ -86,7 +89,7 @@ def _below(e: Emit, g: Recurrence, a: _Arrays, layer: int) -> Value:
             source = e.at(a.states[0], (before + side) * size, e.times(r, g.units))
             copy(e, source, e.at(a.space["below"], e.times(r, g.width), side * g.units), g.units)
 
-    e.nest((g.rows,), row)
+    shared_nest(e, (g.rows,), row)
     return a.space["below"]
 
 
@@ -130,11 +133,13 @@ def _gate_gradients(g: Recurrence, a: _Arrays) -> list[Value]:
 
 def _steps_back(e: Emit, g: Recurrence, a: _Arrays, d: _Direction) -> None:
     """Gradients of all gates and of the first states."""
-    panels, shape = a.space["panels"], g.own_back()
-    own = e.at(a.parameters, g.weights(d.k)[1])
-    pack_columns(e, own, g.units, panels, g.gates, g.units)
+    rows, panels = g.batch // groups(e, g.batch), a.space["panels"]
+    shape = g.own_back()._replace(m=rows)
+    w_own = e.at(a.parameters, g.weights(d.k)[1])
+    pack_columns(e, w_own, g.units, panels, g.gates, g.units)
+    meet(e)
 
-    def step(back: Index) -> None:
+    def step(back: Index, first: Index) -> None:
         number = e.plus(e.times(back, -1), g.steps - 1)
         time = g.time(e, d.k, number)
         s = _Step(
@@ -145,10 +150,16 @@ def _steps_back(e: Emit, g: Recurrence, a: _Arrays, d: _Direction) -> None:
             d.dstates,
             [e.at(grad, e.times(time, g.batch * g.gates)) for grad in _gate_gradients(g, a)],
         )
-        e.nest((g.batch,), lambda r: _sample_back(e, g, r, s))
-        multiply(e, shape, s.grads[-1], panels, d.dstates[0], onto=g.cell.passes)
+        e.nest((rows,), lambda r: _sample_back(e, g, e.plus(first, r), s))
+        left = e.at(s.grads[-1], e.times(first, g.gates))
+        running = e.at(d.dstates[0], e.times(first, g.units))
+        multiply(e, shape, left, panels, running, onto=g.cell.passes)
 
-    e.nest((g.steps,), step)
+    def samples(i: Index) -> None:
+        e.nest((g.steps,), lambda back: step(back, e.times(i, rows)))
+
+    shared_nest(e, (g.batch // rows,), samples)
+    meet(e)
 
 
 def _sample_back(e: Emit, g: Recurrence, r: Index, s: _Step) -> None:
@@ -197,6 +208,7 @@ def _before_all(e: Emit, g: Recurrence, a: _Arrays, d: _Direction) -> Value:
     if later:
         source, target = (g.cells, 0) if runs_back else (0, g.cells)
         copy(e, e.at(h.states, source), e.at(before, target), later)
+    meet(e)
     return before
 
 

@@ -173,7 +173,10 @@ class _Tracer:
         if self.threads > 1 and is_worth_sharing(spec, flops, nbytes):
             spec = spec._replace(parts=self.threads)
         if space:
-            whole = space if spec.parts == 1 else spec.parts * own_floats(space)
+            # own_floats counts numbers of the dtype: a line of float64 is two of float32.
+            wide = 2 if spec.dtype == "float64" else 1
+            each = wide * own_floats(-(-space // wide))
+            whole = space if spec.parts == 1 else spec.parts * each
             args = [*args, self._buffer(4 * whole)]
         self._emit(Native(spec, tuple(args), label, n_reads, tuple(inplace)))
 
