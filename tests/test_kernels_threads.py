@@ -195,7 +195,7 @@ def test_threads_meet_where_one_needs_what_another_makes() -> None:
 
 
 def helpers() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith("raysym-")]
+    return [t.name for t in threading.enumerate() if t.name.startswith("raysym-kernels-")]
 
 
 def trained(**options: object) -> mx.Executor:
@@ -209,14 +209,14 @@ def trained(**options: object) -> mx.Executor:
 
 def test_threads_end_with_the_executor() -> None:
     with trained(threads=3) as executor:
-        assert helpers() == ["raysym-1", "raysym-2"]
+        assert helpers() == ["raysym-kernels-1", "raysym-kernels-2"]
         executor.forward(is_train=True)
     assert helpers() == []
 
 
 def test_threads_end_with_a_forgotten_executor() -> None:
     executor = trained(threads=2)
-    assert helpers() == ["raysym-1"]
+    assert helpers() == ["raysym-kernels-1"]
     del executor
     gc.collect()
     assert helpers() == []

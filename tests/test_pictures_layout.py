@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ElementTree
 from itertools import combinations, pairwise, product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from raysym.pictures import LOOKS, Arrow, Diagram, Mark, layout, svg
@@ -108,6 +108,14 @@ def test_arrows_go_right(diagram):
         assert boxes[placed.arrow.src].right < boxes[placed.arrow.dst].left
 
 
+# More arrows than fit on a narrow source, to a wide target.
+NARROW = Diagram(
+    (Mark("a", "", kind="arg_array"), Mark("b", "", "000000000", kind="argument")),
+    tuple(Arrow("a", "b") for _ in range(5)),
+)
+
+
+@example(NARROW)
 @for_every(diagrams())
 def test_arrows_run_from_border_to_border(diagram):
     drawing = layout(diagram)

@@ -97,7 +97,7 @@ class _Crew:
     def _helper(self, part: int) -> threading.Thread:
         serve = _called(_functions().serve, ctypes.c_int64)
         helper = threading.Thread(
-            target=serve, args=(self.address, part), name=f"raysym-{part}", daemon=True
+            target=serve, args=(self.address, part), name=f"raysym-kernels-{part}", daemon=True
         )
         helper.start()
         return helper

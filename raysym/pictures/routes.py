@@ -25,7 +25,7 @@ def route(
     """The stops of every path, from border to border; the last stop is the arrow's tip."""
     shapes = [LOOKS[mark.kind].shape for mark in marks]
     heads = _head_ports(paths, boxes)
-    tails = _tail_ports(paths, heads)
+    tails = _tail_ports(paths, heads, boxes)
     routes = []
     for path, tail, head in zip(paths, tails, heads, strict=True):
         first, last = boxes[path[0]], boxes[path[-1]]
@@ -39,6 +39,9 @@ def route(
     return routes
 
 
+_FAN = 0.3  # of a mark's width, to either side of its middle: ports stay within
+
+
 def _head_ports(paths: list[list[int]], boxes: list[Box]) -> list[float]:
     """How far from its target's middle each path ends: fanned out in the order they arrive."""
     arriving: dict[int, list[int]] = defaultdict(list)
@@ -48,7 +51,7 @@ def _head_ports(paths: list[list[int]], boxes: list[Box]) -> list[float]:
     for vertex, indices in arriving.items():
         offsets = {i: boxes[paths[i][-2]].x - boxes[vertex].x for i in indices}
         indices.sort(key=lambda i: (offsets[i], i))
-        fan = _fan([offsets[i] for i in indices], 0.3 * boxes[vertex].width)
+        fan = _fan([offsets[i] for i in indices], _FAN * boxes[vertex].width)
         for index, port in zip(indices, fan, strict=True):
             ports[index] = port
     return ports
@@ -67,16 +70,19 @@ def _fan(offsets: list[float], limit: float) -> list[float]:
     return [shift + (i - anchor) * gap for i in range(len(offsets))]
 
 
-def _tail_ports(paths: list[list[int]], heads: list[float]) -> list[float]:
-    """Paths leave from the middle of their source; equal arrows keep their distance all the way."""
+def _tail_ports(paths: list[list[int]], heads: list[float], boxes: list[Box]) -> list[float]:
+    """Paths leave from the middle of their source; equal arrows keep their distance all the way,
+    unless the source is narrower than the target."""
     twins: dict[tuple[int, int], list[int]] = defaultdict(list)
     for index, path in enumerate(paths):
         twins[path[0], path[1]].append(index)
     ports = [0.0] * len(paths)
     for indices in twins.values():
         mean = sum(heads[i] for i in indices) / len(indices)
+        reach = max(abs(heads[i] - mean) for i in indices)
+        limit = _FAN * boxes[paths[indices[0]][0]].width
         for i in indices:
-            ports[i] = heads[i] - mean
+            ports[i] = (heads[i] - mean) * min(1.0, limit / reach if reach else 1.0)
     return ports
 
 
