@@ -32,14 +32,17 @@ def compile_all(kernels: Kernels, specs: Iterable[Spec], processes: int = 0) -> 
     n_helpers = min(processes, len(missing) // LEAST + 1) - 1
     if n_helpers <= 0:
         return
-    with kernels.cache.slot(processes):
-        helpers = [_start(kernels.cache, missing, processes) for _ in range(n_helpers)]
-        for spec in missing:
-            kernels.offer(spec)
-    for spec in missing:  # waits for what the helpers are at
-        kernels.address(spec)
-    for helper in helpers:
-        _end(helper)
+    helpers: list[Any] = []
+    try:
+        with kernels.cache.slot(processes):
+            helpers += [_start(kernels.cache, missing, processes) for _ in range(n_helpers)]
+            for spec in missing:
+                kernels.offer(spec)
+        for spec in missing:  # waits for what the helpers are at
+            kernels.address(spec)
+    finally:  # a kernel that cannot be made must leave no process behind
+        for helper in helpers:
+            _end(helper)
 
 
 def help_out(stream: IO[bytes]) -> None:
