@@ -12,7 +12,7 @@ import numpy as np
 from kernel_calls import call
 
 import raysym.ops  # noqa: F401  (fills the registry)
-from raysym.kernels.elementwise import ChainStep, run_program
+from raysym.kernels.elementwise import ChainStep, named, run_program
 from raysym.kernels.elementwise import compute as compute_chain
 from raysym.kernels.emit import I32, I64, LANES, Emit, Index, Value
 from raysym.kernels.formulas import FORMULAS
@@ -56,7 +56,7 @@ def _traced(e: Emit, name: str, dtype: str, x: Value) -> Value:
     kind = TensorType((7,), dtype)
     made = formula(make_op(name, {}), (kind,), (kind,))
     assert made is not None
-    return run_program(e, made.program, [x])[made.results[0]]
+    return run_program(e, made.program, named([x]))[made.results[0]]
 
 
 def _error(e: Emit, got: Value, exact: Value) -> Value:

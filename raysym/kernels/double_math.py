@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 
 from raysym.kernels.emit import F64, I64, Emit, Value
-from raysym.kernels.typed import constant, intrinsic, like, vector_of
+from raysym.kernels.typed import constant, intrinsic, like, root, vector_of
 
 _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 _ROUND = 1.5 * 2.0**52  # adding it leaves the nearest integer in the low bits
@@ -129,11 +129,6 @@ def signed(e: Emit, size: Value, x: Value) -> Value:
 def absolute(e: Emit, x: Value) -> Value:
     """|x|."""
     return intrinsic(e, "fabs", x)
-
-
-def root(e: Emit, x: Value) -> Value:
-    """The square root."""
-    return intrinsic(e, "sqrt", x)
 
 
 def tanh(e: Emit, x: Value) -> Value:

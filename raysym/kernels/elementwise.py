@@ -5,11 +5,11 @@ A chain is a list of steps in order; operands number the chain's inputs first, t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from raysym.kernels.emit import I64, LANES, Emit, Index, Value
-from raysym.kernels.expressions import dense
+from raysym.kernels.expressions import READS, dense
 from raysym.kernels.formulas import FORMULAS
 from raysym.kernels.shared import first_only, shared_blocks, shared_columns, shared_nest
 from raysym.kernels.specs import shared_maker
@@ -35,10 +35,6 @@ class ChainStep(NamedTuple):
         """The step of an op page that has a formula of its own."""
         return ChainStep(op.name, tuple(sorted(op.given().items())), tuple(operands))
 
-    def n_results(self) -> int:
-        """How many values the step makes."""
-        return 1 if self.op else len(self.given[1])
-
 
 Chain: TypeAlias = tuple[ChainStep, ...]
 
@@ -52,17 +48,27 @@ def compute(e: Emit, chain: Chain, inputs: Sequence[Value]) -> list[Value]:
             op = make_op(step.op, dict(step.given))
             values.append(FORMULAS[step.op](e, op, *operands))
         else:
-            made = run_program(e, step.given[0], operands)
+            made = run_program(e, step.given[0], named(operands))
             values += [made[i] for i in step.given[1]]
     return values
 
 
-def run_program(e: Emit, program: Sequence[Any], operands: Sequence[Value]) -> list[Value]:
-    """All values of a traced page's program, whose loads name operands."""
+# Makes the value of a line that reads, given the values of the lines before it.
+Read: TypeAlias = Callable[[Sequence[Any], Sequence[Value]], Value]
+
+
+def named(operands: Sequence[Value]) -> Read:
+    """Loads that name operands."""
+    return lambda line, _: operands[line[2]]
+
+
+def run_program(e: Emit, program: Sequence[Any], read: Read) -> list[Value]:
+    """All values of a traced page's program."""
     values: list[Value] = []
-    for name, dtype, *rest in program:
-        if name == "load":
-            values.append(operands[rest[0]])
+    for line in program:
+        name, dtype, *rest = line
+        if name in READS:
+            values.append(read(line, values))
         elif name == "const":
             values.append(constant(e, register_type(dtype), rest[0]))
         else:

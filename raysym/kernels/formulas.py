@@ -10,23 +10,12 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from raysym.kernels import vector_math as vm
-from raysym.kernels.emit import VEC, Emit, Value
+from raysym.kernels.emit import Emit, Value
+from raysym.kernels.typed import root
 from raysym.op import Op
 
 Code: TypeAlias = Callable[[Emit, Any, Value], Value]  # builder, op page, its input
 Plain: TypeAlias = Callable[[Emit, Value], Value]
-
-
-def larger(e: Emit, x: Value, y: Value) -> Value:
-    """The maximum; NaN if either is."""
-    b = e.b
-    found = b.select(b.fcmp_unordered(">", x, y), x, y)
-    return b.select(b.fcmp_unordered("uno", y, y), y, found)
-
-
-def root(e: Emit, x: Value) -> Value:
-    """The square root, correctly rounded."""
-    return e.call("llvm.sqrt.v16f32", VEC, [x])
 
 
 def _reciprocal(e: Emit, x: Value) -> Value:

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from raysym.kernels.emit import LANES, Emit, Index, Value
 from raysym.kernels.epilogue import ALONE, Results, Tail
-from raysym.kernels.formulas import root
 from raysym.kernels.reduce import fold_along, sum_rows
 from raysym.kernels.shared import meet, shared_columns, shared_nest
 from raysym.kernels.specs import shared_maker
+from raysym.kernels.typed import root
 
 
 def _inverse_root(e: Emit, variance: Value, eps: float) -> Value:

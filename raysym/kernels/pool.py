@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from raysym.kernels.emit import Emit, Index, Value
-from raysym.kernels.formulas import larger
 from raysym.kernels.moving import fill
 from raysym.kernels.shared import meet, shared_nest
 from raysym.kernels.specs import shared_maker
+from raysym.kernels.vector_ops import larger
 
 
 class Pools(NamedTuple):

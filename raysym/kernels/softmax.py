@@ -6,10 +6,10 @@ import math
 
 from raysym.kernels import vector_math as vm
 from raysym.kernels.emit import I64, Emit, Index, Value
-from raysym.kernels.formulas import larger
 from raysym.kernels.reduce import fold_along
 from raysym.kernels.shared import shared_nest
 from raysym.kernels.specs import shared_maker
+from raysym.kernels.vector_ops import larger
 
 
 @shared_maker

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from raysym.kernels.elementwise import collapsed
+from raysym.kernels.elementwise import collapsed, run_program
 from raysym.kernels.emit import I32, LANES, Emit, Index, Value, lanes_of
 from raysym.kernels.expressions import IOTA, READS, Stage, Target
 from raysym.kernels.llvm import ir
@@ -57,20 +57,15 @@ def _walk(pointers: Sequence[Value], stage: Stage) -> Walk:
 
 def evaluate(e: Emit, walk: Walk, index: Sequence[Index], column: Index, lanes: int) -> list[Value]:
     """All values of the program, for a vector of neighbours on the last axis."""
-    values: list[Value] = []
     steps = iter(walk.loads)
-    program = walk.stage.program
-    for name, dtype, *rest in program:
+
+    def read(line: Sequence[Any], values: Sequence[Value]) -> Value:
+        name, dtype, *rest = line
         if name == "load":
-            values.append(_read(e, walk, dtype, rest, next(steps), index, column, lanes))
-        elif name == "fetch":
-            values.append(_fetch(e, walk, dtype, rest, next(steps), index, column, lanes, values))
-        elif name == "const":
-            values.append(constant(e, register_type(dtype), rest[0]))
-        else:
-            source = program[rest[-1]][1]
-            values.append(compute(e, name, dtype, source, tuple(values[i] for i in rest)))
-    return values
+            return _read(e, walk, dtype, rest, next(steps), index, column, lanes)
+        return _fetch(e, walk, dtype, rest, next(steps), index, column, lanes, values)
+
+    return run_program(e, walk.stage.program, read)
 
 
 def _read(

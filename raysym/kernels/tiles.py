@@ -6,6 +6,7 @@ each point of a tile, rows of tiles (or of the depth of filters) by channels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from raysym.kernels.emit import LANES, Emit, Index, Value
@@ -184,14 +185,11 @@ def read_results(
     """The adjoint of `write_results`; `spare` holds zeros."""
     matrix = t.matrices().results
 
-    def one(i: Index, q: Index) -> None:
-        row = e.times(e.plus(e.times(i, t.wide), q), PANEL)
-        places = _places(e, t, y, (e.plus(first, i), q), spare)
-        for j, n in enumerate(lanes):
-            square = [[e.load(place, j * LANES, n) for place in line] for line in places]
-            made.write(_at_points(e, matrix, square), e.plus(row, j * LANES))
+    def one(places: list[Line], at: int, n: int, row: Index) -> None:
+        square = [[e.load(place, at, n) for place in line] for line in places]
+        made.write(_at_points(e, matrix, square), row)
 
-    e.nest((lines, t.wide), one)
+    _each_square(e, t, y, first, lines, lanes, spare, one)
 
 
 def write_results(
@@ -201,15 +199,27 @@ def write_results(
     """Transform a panel of results back; `y` and `bias` begin with it, `spare` is overwritten."""
     matrix = t.matrices().results
 
+    def one(places: list[Line], at: int, n: int, row: Index) -> None:
+        square = _from_points(e, matrix, made.read(row))
+        for line, values in zip(places, square, strict=True):
+            for place, value in zip(line, values, strict=True):
+                sum_ = value if bias is None else e.b.fadd(value, e.load(bias, at, n))
+                e.store(sum_, place, at, n)
+
+    _each_square(e, t, y, first, lines, lanes, spare, one)
+
+
+def _each_square(
+    e: Emit, t: Tiles, y: Value, first: Index, lines: int, lanes: list[int], spare: Value,
+    body: Callable[[list[Line], int, int, Index], None],
+) -> None:  # fmt: skip
+    """``body(places, offset there, lanes, offset in the cube)`` for all vectors of all tiles."""
+
     def one(i: Index, q: Index) -> None:
         row = e.times(e.plus(e.times(i, t.wide), q), PANEL)
         places = _places(e, t, y, (e.plus(first, i), q), spare)
         for j, n in enumerate(lanes):
-            square = _from_points(e, matrix, made.read(e.plus(row, j * LANES)))
-            for line, values in zip(places, square, strict=True):
-                for place, value in zip(line, values, strict=True):
-                    sum_ = value if bias is None else e.b.fadd(value, e.load(bias, j * LANES, n))
-                    e.store(sum_, place, j * LANES, n)
+            body(places, j * LANES, n, e.plus(row, j * LANES))
 
     e.nest((lines, t.wide), one)
 

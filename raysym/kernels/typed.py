@@ -41,6 +41,11 @@ def intrinsic(e: Emit, name: str, *args: Value) -> Value:
     return e.call(f"llvm.{name}.v{LANES}{_SUFFIX[kind.element]}", kind, args)
 
 
+def root(e: Emit, x: Value) -> Value:
+    """The square root, correctly rounded."""
+    return intrinsic(e, "sqrt", x)
+
+
 def constant(e: Emit, kind: Any, value: Any) -> Value:
     """A vector of one number."""
     if kind.element == F32:

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from raysym.kernels import double_math as dm
 from raysym.kernels import vector_math as vm
 from raysym.kernels.emit import F32, F64, Emit, Value
-from raysym.kernels.typed import convert, half, intrinsic, like
+from raysym.kernels.typed import convert, half, intrinsic, like, root
 
 Function: TypeAlias = Callable[..., Value]
 
@@ -163,7 +163,7 @@ def _hypot(e: Emit, x: Value, y: Value) -> Value:
     high, low = larger(e, x, y), smaller(e, x, y)
     ratio = b.fdiv(low, b.select(b.fcmp_ordered("==", high, like(e, x, 0)), like(e, x, 1), high))
     ratio = b.select(b.fcmp_ordered("==", high, like(e, x, math.inf)), like(e, x, 0), ratio)
-    made = b.fmul(high, dm.root(e, intrinsic(e, "fma", ratio, ratio, like(e, x, 1))))
+    made = b.fmul(high, root(e, intrinsic(e, "fma", ratio, ratio, like(e, x, 1))))
     either = b.or_(_is_infinite(e, x), _is_infinite(e, y))
     return b.select(either, like(e, x, math.inf), made)
 
