@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from raysym.context import of_worker
@@ -217,7 +218,7 @@ class Host:
             lost = closed.peer
         except Exception as error:
             failure = pickled(error)
-        report = Report(failure, lost, seen, self._worker.clock.as_dict(), arrays)
+        report = Report(failure, lost, seen, dict(self._worker.clock.spent), arrays)
         self._send(Key(order.turn, 0, ""), pack(report))
 
     def _run(self, order: Order, seen: list[Any]) -> None:
@@ -271,6 +272,7 @@ class Mailbox:
     def __init__(self, name: str, exchange: Exchange) -> None:
         self._exchange, self._on = exchange, of_worker(name)
         self._copies = self._on.device_type == "gpu"
+        self._split = lru_cache(maxsize=None)(split_entry)
         self.turn = -1
         self.moves = 0
 
@@ -291,7 +293,7 @@ class Mailbox:
         return place(array, self._on) if self._copies else array
 
     def _key(self, entry: str) -> Key:
-        base, micro = split_entry(entry)
+        base, micro = self._split(entry)
         return Key(self.turn, micro, base)
 
 

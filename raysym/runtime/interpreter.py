@@ -29,23 +29,21 @@ class Mailbox(Protocol):
         and the mailbox cannot wait."""
 
 
+COMPUTE, COMMUNICATE, WAIT = "compute", "communicate", "wait"
+
+
 class Clock:
     """Seconds spent computing, communicating and waiting."""
 
-    __slots__ = ("communicate", "compute", "wait")
+    __slots__ = ("spent",)
 
     def __init__(self) -> None:
-        self.compute = self.communicate = self.wait = 0.0
+        self.spent = {COMPUTE: 0.0, COMMUNICATE: 0.0, WAIT: 0.0}
 
-    def spend(self, doing: str, begun: float, ended: float) -> float:
-        """Add a span to one of the sums, if it is one; when it ended."""
-        if doing:
-            setattr(self, doing, getattr(self, doing) + ended - begun)
-        return ended
-
-    def as_dict(self) -> dict[str, float]:
-        """The three sums by name."""
-        return {"compute": self.compute, "communicate": self.communicate, "wait": self.wait}
+    def move(self, seconds: float, doing: str) -> None:
+        """What was booked as computing was something else."""
+        self.spent[doing] += seconds
+        self.spent[COMPUTE] -= seconds
 
 
 @dataclass
@@ -63,7 +61,7 @@ class Worker:
 # An instruction with all that it works on filled in; False: its message is not here yet.
 Action: TypeAlias = Callable[[Mailbox, StepKey], bool]
 
-_SPENT_ON = {Run: "compute", Free: "compute", Send: "communicate", Recv: "wait"}
+_SPENT_ON = {Run: COMPUTE, Free: COMPUTE, Send: COMMUNICATE, Recv: WAIT}
 
 
 class Phase:
@@ -85,20 +83,22 @@ class Phase:
         self, mailbox: Mailbox, key: StepKey, start: int = 0, tap: Tap | None = None
     ) -> int:
         """Run from instruction `start`; where it stopped: the end, or a missing message."""
-        worker, clock, spent_on = self._worker, self._worker.clock, self._spent_on
+        worker, spent, spent_on = self._worker, self._worker.clock.spent, self._spent_on
         actions, now = self._actions if tap is None else self._watched(tap), time.perf_counter
-        doing, begun = "", now()
+        reached, begun = len(actions), now()
+        doing = spent_on[start] if start < reached else COMPUTE
         with np.errstate(all="ignore"):
-            for position in range(start, len(actions)):
+            for position in range(start, reached):
                 if spent_on[position] is not doing:
-                    begun = clock.spend(doing, begun, now())
-                    doing = spent_on[position]
+                    ended = now()
+                    spent[doing] += ended - begun
+                    doing, begun = spent_on[position], ended
                 worker.position = position
                 if not actions[position](mailbox, key):
-                    clock.spend(doing, begun, now())
-                    return position
-        clock.spend(doing, begun, now())
-        return len(actions)
+                    reached = position
+                    break
+        spent[doing] += now() - begun
+        return reached
 
     def _watched(self, tap: Tap) -> list[Action]:
         return [

@@ -21,7 +21,15 @@ from raysym.kernels.team import Team
 from raysym.planning.footprint import interpreted_bytes
 from raysym.planning.lifetimes import uses
 from raysym.planning.plan import Instruction, Plan, Program, Recv, Run, Send
-from raysym.runtime.interpreter import Interpreter, Mailbox, Worker, explain
+from raysym.runtime.interpreter import (
+    COMMUNICATE,
+    COMPUTE,
+    WAIT,
+    Interpreter,
+    Mailbox,
+    Worker,
+    explain,
+)
 from raysym.runtime.local import LocalRuntime
 from raysym.runtime.protocol import Linkage, StepKey, Tap
 from raysym.types import TensorType
@@ -142,7 +150,7 @@ class Linked(Interpreter):
         clock, begun = self.worker.clock, time.perf_counter()
         timed = _Timed(mailbox, self.worker, self._messages[phase])
         reached = self._now.advance(timed, key, start)
-        clock.compute += time.perf_counter() - begun
+        clock.spent[COMPUTE] += time.perf_counter() - begun
         return reached if reached < len(self._now) else None
 
     def _begin(self, phase: str, mailbox: Mailbox, key: StepKey, tap: Tap | None) -> None:
@@ -184,15 +192,13 @@ class _Timed:
         self._worker.position = self._messages[Send(entry, to)]
         begun = time.perf_counter()
         self._mailbox.send(to, entry, array)
-        spent, clock = time.perf_counter() - begun, self._worker.clock
-        clock.communicate, clock.compute = clock.communicate + spent, clock.compute - spent
+        self._worker.clock.move(time.perf_counter() - begun, COMMUNICATE)
 
     def recv(self, source: str, entry: str) -> Any:
         self._worker.position = self._messages[Recv(entry, source)]
         begun = time.perf_counter()
         array = self._mailbox.recv(source, entry)
-        spent, clock = time.perf_counter() - begun, self._worker.clock
-        clock.wait, clock.compute = clock.wait + spent, clock.compute - spent
+        self._worker.clock.move(time.perf_counter() - begun, WAIT)
         return array
 
 

@@ -101,7 +101,7 @@ class LocalRuntime:
 
     def timings(self) -> dict[str, dict[str, float]]:
         """Seconds by worker; a waiting worker gives way to another, so nobody waits long."""
-        return {name: engine.worker.clock.as_dict() for name, engine in self.engines.items()}
+        return {name: dict(engine.worker.clock.spent) for name, engine in self.engines.items()}
 
     def linked(self, phase: str) -> dict[str, Linkage]:
         """How each worker linked the phase."""

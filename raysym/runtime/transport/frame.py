@@ -75,9 +75,9 @@ def pack_credit(count: int, slots: list[int]) -> bytes:
 _BYTES = np.dtype(np.uint8)
 
 
-def bytes_of(array: Any) -> Any:
+def bytes_of(array: Any) -> memoryview:
     """The bytes of a C-contiguous array, as a flat view."""
-    return array.reshape(-1).view(np.uint8) if array.size else np.empty(0, np.uint8)
+    return memoryview(array).cast("B") if array.size else memoryview(bytearray())
 
 
 def header_nbytes(start: memoryview) -> int:
@@ -89,7 +89,7 @@ def unpack(header: memoryview) -> tuple[Frame, int, int]:
     """The frame, its step, and where its payload begins. A credit's slots stand as its shape."""
     step, nbytes = _PREFIX.unpack_from(header)
     end = PREFIX_NBYTES + nbytes
-    return _read(bytes(header[PREFIX_NBYTES:end])), step, end
+    return _read(header[PREFIX_NBYTES:end].tobytes()), step, end
 
 
 @lru_cache(_CACHED)

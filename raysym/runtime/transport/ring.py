@@ -32,6 +32,14 @@ from raysym.runtime.transport.protocol import INLINE_NBYTES, WINDOW, ChannelClos
 _INLINE_SLOT = -1
 
 
+class _Slot(np.ndarray[Any, Any]):
+    """Bytes of the peer's ring. An array made on them is the base of all its views.
+
+    NumPy passes views on to the array below only if both are of one class: on a plain array below
+    it would let go of the one that we watch.
+    """
+
+
 class RingChannel:
     """One end; without a ring, large payloads go through the socket piece by piece."""
 
@@ -43,8 +51,8 @@ class RingChannel:
         self._work: deque[Iterator[bool]] = deque()
         self._buffer = bytearray(MAX_HEADER_NBYTES + INLINE_NBYTES)
         self._view = memoryview(self._buffer)
-        self._out: Any = None  # our ring, (slots, bytes per slot)
-        self._in: Any = None  # the peer's
+        self._out: list[memoryview] = []  # the slots of our ring
+        self._in: list[_Slot] = []  # the peer's, read-only
         self._held: dict[int, Any] = {}  # slots that somebody here still looks at
         self._partial: dict[Key, Any] = {}
 
@@ -58,10 +66,12 @@ class RingChannel:
         Only while nothing is under way.
         """
         if own is not None:
-            self._out = own
+            self._out = [memoryview(slot) for slot in own]
             self._credit.add_slots(len(own))
         if peers is not None:
-            self._in = peers
+            ring = peers.view(_Slot)
+            ring.flags.writeable = False
+            self._in = list(ring)
             self._credit.expect_slots(len(peers))
 
     # ----- sending
@@ -69,8 +79,8 @@ class RingChannel:
     def send(self, key: Key, array: Any) -> bool:
         """Start to send; True when all of it is in the slot or the socket."""
         array = np.asarray(array, order="C")
-        if not self._work and array.nbytes <= INLINE_NBYTES and self._small(key, array):
-            return True
+        if not self._work and self._at_once(key, array):
+            return not self._work
         self._work.append(self._pieces(key, array))
         return self.flush()
 
@@ -84,48 +94,69 @@ class RingChannel:
             self._work.popleft()
         return True
 
+    def _at_once(self, key: Key, array: Any) -> bool:
+        """Send what takes one message, unless credit or room is missing: the usual case."""
+        if array.nbytes <= INLINE_NBYTES:
+            return self._small(key, array)
+        if not self._fits(array) or (header := self._fill(SLOT, key, array)) is None:
+            return False
+        if not self._put(header):
+            self._work.append(self._announce(header))
+        return True
+
     def _small(self, key: Key, array: Any) -> bool:
-        if not self._credit.left or not self._put([pack(INLINE, key, array), array]):
+        if not self._credit.left or not self._put(pack(INLINE, key, array), array):
             return False
         self._credit.left -= 1
         return True
+
+    def _fits(self, array: Any) -> bool:
+        return bool(self._out) and array.nbytes <= len(self._out[0])
 
     def _pieces(self, key: Key, array: Any) -> Iterator[bool]:
         """Send; yields True whenever it must wait."""
         if array.nbytes <= INLINE_NBYTES:
             while not self._small(key, array):
                 yield True
-        elif self._out is not None and array.nbytes <= self._out.shape[1]:
-            yield from self._slot(SLOT, key, array, bytes_of(array), 0)
+        elif self._out:
+            for offset in range(0, array.nbytes, len(self._out[0])):
+                kind = SLOT if self._fits(array) else PART
+                while (header := self._fill(kind, key, array, offset)) is None:
+                    yield True
+                yield from self._announce(header)
         else:
-            body = bytes_of(array)
-            step = INLINE_NBYTES if self._out is None else self._out.shape[1]
-            for offset in range(0, array.nbytes, step):
-                part = body[offset : offset + step]
-                send = self._inline_part if self._out is None else self._slot
-                yield from send(PART, key, array, part, offset)
+            for offset in range(0, array.nbytes, INLINE_NBYTES):
+                yield from self._inline_part(key, array, offset)
 
-    def _slot(self, kind: int, key: Key, array: Any, body: Any, offset: int) -> Iterator[bool]:
-        while not (self._credit.free and self._credit.left):
+    def _fill(self, kind: int, key: Key, array: Any, offset: int = 0) -> bytes | None:
+        """Write what a free slot takes; the header that tells of it, None while credit lacks."""
+        credit = self._credit
+        if not (credit.free and credit.left):
+            return None
+        slot = credit.free.pop()  # the last one given back: both caches still know it
+        credit.left -= 1
+        room = self._out[slot]
+        body = bytes_of(array)[offset : offset + len(room)]
+        room[: len(body)] = body
+        return pack(kind, key, array, slot, offset, len(body))
+
+    def _announce(self, header: bytes) -> Iterator[bool]:
+        while not self._put(header):
             yield True
-        slot = self._credit.free.popleft()
+
+    def _inline_part(self, key: Key, array: Any, offset: int) -> Iterator[bool]:
+        body = bytes_of(array)[offset : offset + INLINE_NBYTES]
+        header = pack(PART, key, array, _INLINE_SLOT, offset, len(body))
+        while not (self._credit.left and self._put(header, body)):
+            yield True
         self._credit.left -= 1
-        self._out[slot, : len(body)] = body
-        header = pack(kind, key, array, slot, offset, len(body))
-        while not self._put([header]):
-            yield True
 
-    def _inline_part(
-        self, kind: int, key: Key, array: Any, body: Any, offset: int
-    ) -> Iterator[bool]:
-        header = pack(kind, key, array, _INLINE_SLOT, offset, len(body))
-        while not (self._credit.left and self._put([header, body])):
-            yield True
-        self._credit.left -= 1
-
-    def _put(self, parts: list[Any]) -> bool:
+    def _put(self, header: bytes, payload: Any = None) -> bool:
         try:
-            self._sock.sendmsg(parts)
+            if payload is None:
+                self._sock.send(header)
+            else:
+                self._sock.sendmsg([header, payload])
         except BlockingIOError:
             self.needs_room = True
             return False
@@ -145,7 +176,7 @@ class RingChannel:
             nbytes = 0
         if not nbytes:
             raise ChannelClosed(self.peer)
-        frame, step, at = unpack(self._view[:nbytes])
+        frame, step, at = unpack(self._view)
         if frame.kind == CREDIT:
             self._credit.take_back(frame.slot, frame.shape)
             self.flush()
@@ -169,15 +200,12 @@ class RingChannel:
         So the peer always gets slots back, however long values live here.
         """
         slot = frame.slot
-        row = self._in[slot]
-        whole = np.frombuffer(memoryview(row)[: frame.nbytes], frame.dtype)
-        whole.flags.writeable = False
-        view = whole.reshape(frame.shape)
+        view = np.ndarray(frame.shape, frame.dtype, self._in[slot])
         if 2 * (len(self._held) + 1) > len(self._in):
             self._credit.owed_slots.append(slot)
             return view.copy()
-        # All views of `whole` keep it alive: when it goes, nobody looks at the slot any more.
-        self._held[slot] = weakref.ref(whole, lambda _: self._release(slot))
+        # All views of this one keep it alive: when it goes, nobody looks at the slot any more.
+        self._held[slot] = weakref.ref(view, lambda _: self._release(slot))
         return view
 
     def _release(self, slot: int) -> None:
@@ -190,12 +218,12 @@ class RingChannel:
         if frame.offset == 0:
             self._partial[key] = np.empty(frame.shape, frame.dtype)
         array = self._partial[key]
-        source = self._buffer[at : at + frame.nbytes]
+        source: Any = self._buffer[at : at + frame.nbytes]
         if frame.slot != _INLINE_SLOT:
-            source = self._in[frame.slot, : frame.nbytes]
+            source = self._in[frame.slot][: frame.nbytes]
             self._credit.owed_slots.append(frame.slot)
         end = frame.offset + frame.nbytes
-        bytes_of(array)[frame.offset : end] = np.frombuffer(source, np.uint8)
+        bytes_of(array)[frame.offset : end] = source
         return [(key, self._partial.pop(key))] if end == array.nbytes else []
 
     def _settle(self) -> None:
@@ -214,4 +242,4 @@ class RingChannel:
     def close(self) -> None:
         """Let go of the socket and of the rings."""
         self._sock.close()
-        self._out = self._in = None
+        self._out, self._in = [], []
