@@ -8,14 +8,14 @@ from typing import TypeAlias
 import scheduler
 from raysym.errors import PlanError, in_words, sentence
 from raysym.planning.plan import Plan
-from raysym.planning.stages import Chunks, chunks_of, one_stage_each
-from scheduler.pipeline import NAMED, Action, Order, Timeline, interleaved, parse_order
+from raysym.planning.stages import Chunks, chunks_of, goes_back, one_stage_each
+from scheduler.pipeline import GREEDY, NAMED, Action, Order, Timeline, interleaved, parse_order
 
 # A name, the text of an order, an order, a timeline of one, or what makes one of so many ranks and
 # micro-batches.
 Schedule: TypeAlias = str | Order | Timeline | Callable[[int, int], Order]
-# Finds an order for the stages of a plan.
-Search: TypeAlias = Callable[[Chunks], Order]
+# Finds an order of the kind that is named for the stages of a plan, by what they cost.
+Search: TypeAlias = Callable[[str, Chunks], Order]
 
 SEARCH = "search"  # the scheduler looks for the best order
 NAMES = sorted([*NAMED, SEARCH])
@@ -26,25 +26,37 @@ def order_of(
 ) -> tuple[Chunks, Order]:
     """The stages of the plan `one` and the order of `n` micro-batches through them.
 
-    A schedule of one stage per rank takes each worker as one; others need as many stages on each
-    worker as they name. PlanError when they do not fit.
+    A schedule of one stage per rank takes each worker as one if the data flow lets it; others need
+    as many stages on each worker as they name. PlanError when they do not fit.
     """
     try:
-        if schedule == "interleaved":
-            chunks = chunks_of(one, forward)
-            order = _interleaved(chunks, n)
-        elif schedule == SEARCH:
-            chunks = chunks_of(one, forward)
-            order = search(chunks)
-        else:
-            chunks = one_stage_each(one, forward)
-            order = _given(schedule, len(chunks.workers), n)
-            if any(action.stage != rank for rank, row in enumerate(order) for action in row):
-                chunks = chunks_of(one, forward)
+        chunks, order = _order(schedule, one, forward, n, search)
     except scheduler.ScheduleError as error:
         raise PlanError(f"schedule: {error}") from error
     _check(order, chunks, n)
     return chunks, order
+
+
+def _order(
+    schedule: Schedule, one: Plan, forward: str, n: int, search: Search
+) -> tuple[Chunks, Order]:
+    chunks = one_stage_each(one, forward)
+    if schedule == SEARCH or _must_turn(schedule, one, forward, chunks):
+        assert isinstance(schedule, str)
+        chunks = chunks_of(one, forward)
+        return chunks, search(schedule, chunks)
+    if schedule == "interleaved":
+        chunks = chunks_of(one, forward)
+        return chunks, _interleaved(chunks, n)
+    order = _given(schedule, len(chunks.workers), n)
+    if any(action.stage != rank for rank, row in enumerate(order) for action in row):
+        chunks = chunks_of(one, forward)
+    return chunks, order
+
+
+def _must_turn(schedule: Schedule, one: Plan, forward: str, chunks: Chunks) -> bool:
+    """Workers that are one stage each would wait for each other, but may take turns."""
+    return isinstance(schedule, str) and schedule in GREEDY and goes_back(one, forward, chunks)
 
 
 def _interleaved(chunks: Chunks, n: int) -> Order:

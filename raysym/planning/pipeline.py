@@ -20,7 +20,7 @@ from raysym.planning.microbatch import Batches
 from raysym.planning.orders import Schedule, order_of
 from raysym.planning.plan import Plan
 from raysym.planning.replicas import replicate
-from raysym.planning.stage_costs import best_order
+from raysym.planning.stage_costs import found_order
 from raysym.planning.stages import (
     RESIDENT,
     Chunks,
@@ -45,9 +45,11 @@ class Pipeline(NamedTuple):
     ``schedule``: "gpipe", "1f1b", "zero_bubble_h1" and "zero_bubble_free" take each worker as one
     stage; "interleaved" takes each stretch of the data flow on one worker as a stage, so that
     groups on workers 0, 1, 0, 1 make two stages each; "search" takes the best order that
-    `scheduler.pipeline.search` finds for the costs of these stages on ``cluster``. Or an order of
-    your own: its text, `scheduler.pipeline.Action` by rank, a `Timeline`, or a function that makes
-    one of (ranks, micro-batches). ``batch_axes``: see `microbatch.split_batch`.
+    `scheduler.pipeline.search` finds for the costs of these stages on ``cluster``. Where the data
+    flow goes back to a worker, "1f1b" and the zero bubbles take such stretches as well, each as
+    soon as its inputs should be there by these costs. Or an order of your own: its text,
+    `scheduler.pipeline.Action` by rank, a `Timeline`, or a function that makes one of (ranks,
+    micro-batches). ``batch_axes``: see `microbatch.split_batch`.
     ``data_parallel``: so many replicas of the workers, each with `micro_batches` parts of the
     batch. ``optimizer``: the update that parameters get at the end of a step, where they live.
     """
@@ -123,9 +125,9 @@ def _scheduled(
     forward, *later = step.phases
     n = pipeline.micro_batches
 
-    def search(chunks: Chunks) -> Order:
+    def search(schedule: str, chunks: Chunks) -> Order:
         parts = _by_stages(one, step, bound, chunks)
-        return best_order(parts, chunks, step.phases, n, pipeline.cluster)
+        return found_order(schedule, parts, chunks, step.phases, n, pipeline.cluster)
 
     chunks, order = order_of(pipeline.schedule, one, forward, n, search)
     kinds = {"F": (forward, "")}
@@ -157,6 +159,6 @@ def _check_back_and_forth(plan: Plan, chunks: Chunks, schedule: Schedule) -> Non
         check(plan)
     except PlanError as error:
         what = f"schedule {schedule!r} of one stage per worker: the data flow goes through"
-        wanted = "each worker once. 'interleaved', 'search' and 'gpipe' can go back"
+        wanted = "each worker once. Schedules by name can go back, as '1f1b'"
         wrong = sentence(what, in_words(chunks.workers), wanted)
         raise PlanError(f"{wrong}\n{error}") from error

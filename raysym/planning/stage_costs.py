@@ -1,4 +1,4 @@
-"""What the stages of a plan cost, and the order of a pipeline that the scheduler's search finds."""
+"""What the stages of a plan cost, and the order of a pipeline that the scheduler finds for that."""
 
 from __future__ import annotations
 
@@ -10,27 +10,32 @@ from raysym.planning.plan import Instruction, Plan, Run
 from raysym.planning.predict import kernel_s
 from raysym.planning.stages import Chunks, stage_phase
 from raysym.planning.unroll import piece_of
-from scheduler.pipeline import Order, Stages, search
+from scheduler.pipeline import GREEDY, Order, Stages, search
 
 
-def best_order(
+def found_order(
+    schedule: str,
     parts: Plan,
     chunks: Chunks,
     phases: Sequence[str],
     n: int,
     cluster: scheduler.Cluster | None = None,
 ) -> Order:
-    """The order of `n` micro-batches with the smallest predicted span that fits into memory.
+    """The order of `n` micro-batches with the smallest predicted span that fits into memory, or
+    what a schedule of one stage per worker becomes where workers have several.
 
     ScheduleError when one micro-batch does not fit. Without a cluster all workers are alike.
     """
     cluster = cluster or _alike(chunks.ranks)
+    costs = stage_costs(parts, chunks, phases, cluster)
+    if schedule in GREEDY:
+        return GREEDY[schedule](costs, n)
     held = {
         w: sum(parts.types[e].nbytes for e, home in parts.homes.items() if home == w)
         for w in chunks.ranks
     }
     room = min(cluster.devices[cluster.index[w]].memory - held[w] for w in chunks.ranks)
-    return search(stage_costs(parts, chunks, phases, cluster), n, room).order
+    return search(costs, n, room).order
 
 
 def stage_costs(

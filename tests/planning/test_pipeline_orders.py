@@ -6,6 +6,7 @@ import pytest
 
 import scheduler as s
 from scheduler.pipeline import (
+    GREEDY,
     NAMED,
     Action,
     Stages,
@@ -131,6 +132,28 @@ def test_search_takes_skip_edges_and_uneven_stages():
         assert join >= best.finish[Action(1, "F", batch)] + 0.1
         assert join >= best.finish[Action(2, "F", batch)] + 0.1
     assert best.span >= 6 * 5  # the work of stage 1
+
+
+@pytest.mark.parametrize("name", GREEDY)
+@pytest.mark.parametrize("ranks_of", [(0, 1, 0, 1), (0, 1, 0), (0, 1, 2, 1, 0), (1, 0, 0, 1)])
+def test_schedules_of_one_stage_per_rank_have_a_form_for_several(name, ranks_of):
+    n = len(ranks_of)
+    for batches in (1, 2, 5):
+        stages = Stages((1.0,) * n, (1.0,) * n, (1.0,) * n, rank_of=ranks_of)
+        order = GREEDY[name](stages, batches)
+        run(order, stages)  # refuses orders that wait for themselves
+        kinds = "FB" if name == "1f1b" else "FIW"
+        wanted = {Action(s, k, b) for s in range(n) for k in kinds for b in range(batches)}
+        assert {a for row in order for a in row} == wanted
+        for rank, row in enumerate(order):
+            assert {ranks_of[action.stage] for action in row} == {rank}
+
+
+def test_the_form_for_several_stages_is_1f1b_where_there_is_one():
+    """Gradients that are not ready when a forward is are those of the warm-up."""
+    for ranks, batches in ((1, 3), (2, 4), (4, 8)):
+        even = Stages.even(ranks, 1.0, 0.5, 0.5)
+        assert GREEDY["1f1b"](even, batches) == one_f_one_b(ranks, batches)
 
 
 def test_search_refuses_when_nothing_fits():
