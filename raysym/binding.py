@@ -17,7 +17,7 @@ from raysym.passes.infer import infer
 from raysym.planning.lean import Budget
 from raysym.planning.orders import Schedule
 from raysym.planning.partition import place_by_group, place_by_scheduler
-from raysym.planning.pipeline import Pipeline
+from raysym.planning.pipeline import Pipeline, with_their_devices
 from raysym.planning.step import Bound
 from raysym.planning.update import Optimizer
 from raysym.runtime import open_runtime
@@ -115,7 +115,8 @@ def make_executor(
     arg_nodes, aux_nodes = split_variables(graph)
     bound = _bound(graph, arg_nodes, aux_nodes, arrays, requests)
     array_of = dict(zip([*arg_nodes, *aux_nodes], [*arrays.args, *arrays.aux], strict=True))
-    placement, schedule, memory = _place(bound, place, array_of)
+    pipeline = _pipeline(place)
+    placement, schedule, memory = _place(bound, place, array_of, pipeline)
     outputs = _outputs(bound, place, placement, array_of)
     homes = _homes(bound, arg_nodes, aux_nodes, arrays, outputs)
     workers = sorted(set(placement.values()))
@@ -123,14 +124,6 @@ def make_executor(
     kernels = chosen(place.kernels, is_plain(bound, workers))
     engines = engines_for(kernels, place.compiling, place.threads)
     runtime = open_runtime(place.wanted_runtime, place.threads, place.transport, engines)
-    pipeline = Pipeline(
-        place.micro_batches,
-        place.schedule,
-        place.batch_axes,
-        place.data_parallel,
-        place.optimizer,
-        None if place.cluster is None else _cluster(place.cluster),
-    )
     budget = None if place.memory is None else Budget(place.memory, runtime.work_bytes)
     session = Session(bound, placement, runtime, homes, memory, pipeline=pipeline, budget=budget)
     try:
@@ -175,19 +168,30 @@ def _bound(
     return Bound(graph, node_names(graph), known, infer(graph, known), asked)
 
 
+def _pipeline(place: Where) -> Pipeline:
+    return Pipeline(
+        place.micro_batches,
+        place.schedule,
+        place.batch_axes,
+        place.data_parallel,
+        place.optimizer,
+        None if place.cluster is None else _cluster(place.cluster),
+    )
+
+
 def _place(
-    bound: Bound, place: Where, array_of: Mapping[Node, NDArray]
+    bound: Bound, place: Where, array_of: Mapping[Node, NDArray], pipeline: Pipeline
 ) -> tuple[dict[Node, str], scheduler.Schedule | None, dict[str, float]]:
-    if place.cluster is None:
+    cluster = pipeline.cluster
+    if cluster is None:
         # On this machine a variable lives where its array is; a remote one moves to its readers.
         where_of = {} if place.is_remote else {n: a.context for n, a in array_of.items()}
         return place_by_group(bound.graph, place.group2ctx, place.ctx, where_of), None, {}
-    cluster = _cluster(place.cluster)
-    memory = {device.name: device.memory for device in cluster.devices}
     placement, schedule = place_by_scheduler(
         bound, cluster, place.policy, place.group2ctx, place.objective
     )
-    return placement, schedule, memory
+    everywhere = with_their_devices(cluster, set(placement.values()), pipeline)
+    return placement, schedule, {device.name: device.memory for device in everywhere.devices}
 
 
 def _cluster(given: Any) -> scheduler.Cluster:

@@ -80,6 +80,13 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         help="their order: 1f1b, gpipe, interleaved, zero_bubble_h1, zero_bubble_free, search, "
         "or the text of one (default %(default)s)",
     )
+    parser.add_argument(
+        "--data-parallel",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="replicas, each with its part of the batch (default %(default)s)",
+    )
     parser.add_argument("--inference", action="store_true", help="forward only")
     parser.add_argument("--full", action="store_true", help="print every instruction as well")
     _add_common(parser, _plan)
@@ -103,6 +110,7 @@ def _plan(given: argparse.Namespace, console: Console) -> int:
         is_train=not given.inference,
         micro_batches=given.micro_batches,
         schedule=given.schedule,
+        data_parallel=given.data_parallel,
     )
     console.print(Text(str(made)), soft_wrap=True)
     if given.full:

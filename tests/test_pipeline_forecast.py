@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_cli import run
@@ -115,6 +117,100 @@ def test_the_command_takes_a_schedule(tmp_path: Path) -> None:
     assert status == 0
     assert "(step " in text
     assert "cpu:1 |" in text
+    assert "cpu:2" not in text
+    status, text = run("plan", str(tmp_path / "net.json"), *options, "--data-parallel", "2")
+    assert status == 0
+    assert "cpu:2, cpu:3: replicas" in text
     status, text = run("plan", str(tmp_path / "net.json"), *options, "--schedule", "1f2b")
     assert status == 1
     assert "schedule: got '1f2b'" in text
+
+
+# ----- the options of bind
+
+
+STEPS: dict[str, dict[str, Any]] = {
+    "replicas": {"data_parallel": 2},
+    "replicas of a pipeline": {"data_parallel": 2, "micro_batches": 2, "schedule": "gpipe"},
+    "updates": {"optimizer": ("sgd_mom_update", {"lr": 0.1, "momentum": 0.9})},
+    "replicas with updates": {"data_parallel": 2, "optimizer": ("adam_update", {"lr": 0.1})},
+    "little memory": {"micro_batches": 2, "memory": "minimal"},
+    "little memory with generated kernels": {
+        "optimizer": ("sgd_update", {"lr": 0.1}),
+        "memory": "minimal",
+        "kernels": "generated",
+    },
+    "data that is not cut": {"micro_batches": 2, "batch_axes": {"scale": None}},
+}
+
+
+def scaled(n: int) -> mx.Symbol:
+    """A chain whose data has a factor that is the same for all rows."""
+    net = mx.sym.broadcast_mul(mx.sym.Variable("data"), mx.sym.Variable("scale", shape=(1, 1)))
+    for i in range(n):
+        net = mx.sym.FullyConnected(net, num_hidden=16, name=f"fc{i}")
+        net = mx.sym.Activation(net, act_type="tanh", name=f"tanh{i}")
+    return mx.sym.LinearRegressionOutput(net, name="loss")
+
+
+@pytest.mark.parametrize("options", STEPS.values(), ids=STEPS)
+def test_a_forecast_is_of_the_plan_that_bind_makes(options: dict[str, Any]) -> None:
+    if "kernels" in options:
+        pytest.importorskip("llvmlite")
+    net, shapes = scaled(6), {"data": (8, 12)}
+    requests = {name: "write" for name in net.list_arguments() if name[:2] == "fc"}
+    fixed = set(net.list_arguments()) - set(requests)
+    made = forecast(net, shapes, FAST, policy="contiguous", fixed=fixed, **options)
+    where = {"cluster": FAST, "policy": "contiguous", "runtime": "local", **options}
+    executor = net.simple_bind(mx.cpu(), grad_req=requests, **shapes, **where)
+    assert str(made.plan) == str(executor.step_plan)
+    assert set(made.prediction.peak_memory) == set(executor.step_plan.workers)
+
+
+def test_gradients_that_are_brought_together_and_updates_take_their_time() -> None:
+    """One weight of 24 bytes on two replicas: its gradient travels to the owner, it comes back."""
+    net = mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=2, no_bias=True, name="fc")
+    net = mx.sym.MakeLoss(net, name="loss")
+    link = scheduler.Link(bytes_per_s=1e3, latency_s=1.0)
+    quick = scheduler.Device("cpu:0", flops_per_s=1e15, bytes_per_s=1e15, overhead_s=0.0)
+    one = scheduler.Cluster((quick,), (link,))
+    options: dict[str, Any] = {"optimizer": ("sgd_update", {"lr": 0.1}), "fixed": {"data"}}
+    shapes = {"data": (4, 3)}
+    alone = forecast(net, shapes, one, **options)
+    assert alone.prediction.total_s == pytest.approx(0.0, abs=1e-6)
+    assert [span.what for span in alone.prediction.spans].count("fc_weight") == 1
+    both = forecast(net, shapes, one, data_parallel=2, **options)
+    assert [device.name for device in both.cluster.devices] == ["cpu:0", "cpu:1"]
+    assert both.prediction.link_bytes == {("cpu:0", "cpu:1"): 24.0, ("cpu:1", "cpu:0"): 24.0}
+    assert both.prediction.total_s == pytest.approx(2 * (1.0 + 24 / 1e3), rel=1e-6)
+    assert "cpu:1: replicas" in str(both)
+    assert "cpu:1: peak memory" in str(both)
+
+
+def test_replicas_have_devices_and_links_like_those_of_the_first() -> None:
+    devices = (scheduler.Device("cpu:0", memory=7e6), scheduler.Device("cpu:1", memory=8e6))
+    fast = scheduler.Link("cpu:0", "cpu:1", bytes_per_s=1e11, channel="bus")
+    two = scheduler.Cluster(devices, (fast, scheduler.Link()))
+    made = forecast(products(4), {"data": (64, 64)}, two, policy="contiguous", data_parallel=2)
+    assert [(d.name, d.memory) for d in made.cluster.devices] == [
+        ("cpu:0", 7e6),
+        ("cpu:1", 8e6),
+        ("cpu:2", 7e6),
+        ("cpu:3", 8e6),
+    ]
+    a, b, c, d = made.cluster.devices
+    assert made.cluster.link(c, d) == replace(fast, a="cpu:2", b="cpu:3", channel="bus#1")
+    assert made.cluster.link(a, b) == fast
+    assert made.cluster.link(a, c) == made.cluster.link(b, c) == scheduler.Link()
+
+
+def test_options_of_bind_are_refused_by_a_forecast_as_well() -> None:
+    shapes = {"data": (64, 64)}
+    for options, why in (
+        ({"data_parallel": 0}, "data_parallel: got 0"),
+        ({"optimizer": ("no_such", {})}, "optimizer: 'no_such'"),
+        ({"memory": 1000}, "memory: got 1000 bytes"),
+        ({"data_parallel": 3}, "64"),
+    ):
+        with pytest.raises(mx.MXNetError, match=why):
+            forecast(products(4), shapes, FAST, **options)

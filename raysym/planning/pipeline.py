@@ -7,14 +7,15 @@ BatchNorm's moving averages are updated by each micro-batch in turn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import scheduler
 from raysym.errors import PlanError, in_words, sentence
 from raysym.graph import Node
 from raysym.planning.check import check
-from raysym.planning.layout import Layout
+from raysym.planning.layout import Layout, replica_names
 from raysym.planning.lower import lower, owners_of
 from raysym.planning.microbatch import Batches
 from raysym.planning.orders import Schedule, order_of
@@ -82,6 +83,30 @@ class Pipeline(NamedTuple):
 
 
 WHOLE = Pipeline()
+
+
+def with_their_devices(
+    cluster: scheduler.Cluster, workers: Iterable[str], pipeline: Pipeline
+) -> scheduler.Cluster:
+    """The cluster with a device for each worker of each replica.
+
+    One that the cluster lacks is like that of the first replica, and so are links by name between
+    devices of one replica, each with a channel of its own.
+    """
+    n_replicas = pipeline.slices // pipeline.micro_batches  # which refuses what is no number
+    rows = replica_names(sorted(workers), n_replicas)
+    devices, links = [*cluster.devices], [*cluster.links]
+    for r, names in enumerate(rows):
+        added = {old: new for old, new in names.items() if new not in cluster.index}
+        of = [cluster.devices[cluster.index[old]] for old in added]
+        devices += [replace(device, name=added[device.name]) for device in of]
+        for link in cluster.links:
+            if link.a in added or link.b in added:
+                a, b = added.get(link.a, link.a), added.get(link.b, link.b)
+                links.append(
+                    replace(link, a=a, b=b, channel=link.channel and f"{link.channel}#{r}")
+                )
+    return replace(cluster, devices=tuple(devices), links=tuple(links))
 
 
 def lower_pipeline(
