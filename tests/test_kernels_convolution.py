@@ -38,28 +38,32 @@ def drawn(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
+TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "float16": 2e-3}
+
+
 def agree(name: str, params: dict[str, Any], arrays: list[np.ndarray]) -> np.ndarray:
     """Both kernels on the same arrays; what the reference makes.
 
     Tiles cost about half a digit: single elements may be off by 5e-6 of the largest, where the
     op suite allows 2e-6.
     """
-    op = make_op(name, params)
+    op, dtype = make_op(name, params), arrays[0].dtype.name
     want = call_kernel(op, np, arrays, None)[0]
-    got, worker = linked_op(op, arrays, [TensorType(want.shape, "float32")])
+    got, worker = linked_op(op, arrays, [TensorType(want.shape, dtype)])
     assert worker.found.uncovered == {}
-    size = float(np.abs(want).max(initial=1))
-    np.testing.assert_allclose(got[0], want, rtol=1e-5, atol=5e-6 * size)
+    size, rtol = float(np.abs(want).max(initial=1)), TOLERANCE[dtype]
+    np.testing.assert_allclose(got[0], want, rtol=rtol, atol=rtol / 2 * size)
     return want
 
 
-def all_three_agree(case: Case) -> None:
-    data, weight = drawn(1, *case.data), drawn(2, *case.weight)
-    bias = drawn(3, case.weight[0])
+def all_three_agree(case: Case, dtype: str = "float32") -> None:
+    data, weight = drawn(1, *case.data).astype(dtype), drawn(2, *case.weight).astype(dtype)
+    bias = drawn(3, case.weight[0]).astype(dtype)
     out = agree("Convolution", case.params, [data, weight, bias])
-    grad = drawn(4, *out.shape)
+    grad = drawn(4, *out.shape).astype(dtype)
     shared = {key: value for key, value in case.params.items() if key != "num_filter"}
-    spatial = {"spatial": case.data[2:]}
+    is_last = str(case.params.get("layout")).endswith("C")
+    spatial = {"spatial": case.data[1:-1] if is_last else case.data[2:]}
     agree("_backward_Convolution_data", {**shared, **spatial}, [grad, weight])
     agree("_backward_Convolution_weight", shared, [grad, data])
 
@@ -109,8 +113,8 @@ def test_tiles_agree_with_the_reference(case: Case) -> None:
 
 @st.composite
 def any_cases(draw: st.DrawFn) -> Case:
-    """Images of one or two axes: strides, dilation, groups, padding beyond the kernel."""
-    rank = draw(st.sampled_from([1, 2, 2]))
+    """Images of one to three axes: strides, dilation, groups, padding beyond the kernel."""
+    rank = draw(st.sampled_from([1, 2, 2, 3]))
     kernel, stride, dilate, pad, margin = (
         tuple(draw(st.integers(low, high)) for _ in range(rank))
         for low, high in ((1, 4), (1, 3), (1, 3), (0, 5), (0, 5))
@@ -134,6 +138,21 @@ def test_all_geometries_agree_with_the_reference(case: Case) -> None:
 
 
 @settings(SOME, max_examples=15)
+@given(any_cases(), st.sampled_from(["float64", "float16"]))
+def test_all_geometries_agree_in_other_dtypes(case: Case, dtype: str) -> None:
+    all_three_agree(case, dtype)
+
+
+@settings(SOME, max_examples=15)
+@given(any_cases(), st.sampled_from(["float64", "float32"]))
+def test_all_geometries_agree_with_channels_last(case: Case, dtype: str) -> None:
+    layout = {1: None, 2: "NHWC", 3: "NDHWC"}[len(case.params["kernel"])]
+    if layout is not None:
+        data, weight = ((shape[0], *shape[2:], shape[1]) for shape in (case.data, case.weight))
+        all_three_agree(Case({**case.params, "layout": layout}, data, weight), dtype)
+
+
+@settings(SOME, max_examples=15)
 @given(any_cases())
 def test_deconvolutions_agree_with_the_reference(case: Case) -> None:
     params, (n, _, *sides) = case.params, case.data
@@ -144,8 +163,9 @@ def test_deconvolutions_agree_with_the_reference(case: Case) -> None:
     if min(made) < 1:
         params = {**params, "pad": (0,) * len(pad)}
     params = {**params, "num_filter": outer, "adj": tuple(s - 1 for s in stride)}
-    data, weight = drawn(1, n, inner, *sides), drawn(2, *case.weight)
+    data, weight, bias = drawn(1, n, inner, *sides), drawn(2, *case.weight), drawn(4, outer)
     grad = drawn(3, *agree("Deconvolution", params, [data, weight]).shape)
+    agree("Deconvolution", {**params, "no_bias": False}, [data, weight, bias])
     agree("_backward_Deconvolution_data", {**params, "spatial": tuple(sides)}, [grad, weight])
     agree("_backward_Deconvolution_weight", params, [grad, data])
 

@@ -93,6 +93,28 @@ LARGE = {
         "Convolution", {"kernel": (3, 3), "num_filter": 35, "num_group": 35, "pad": (1, 1)},
         [(2, 35, 9, 8), (35, 1, 3, 3), (35,)],
     ),
+    "volumes": (
+        "Convolution", {"kernel": (2, 3, 3), "num_filter": 40, "stride": (2, 1, 1),
+                        "pad": (1, 1, 1)}, [(2, 19, 5, 6, 9), (40, 19, 2, 3, 3), (40,)],
+    ),
+    "data of volumes": (
+        "_backward_Convolution_data", {"kernel": (2, 3, 3), "stride": (2, 1, 1), "pad": (1, 1, 1),
+                                       "spatial": (5, 6, 9)},
+        [(2, 40, 3, 6, 9), (40, 35, 2, 3, 3)],
+    ),
+    "weight of volumes": (
+        "_backward_Convolution_weight", {"kernel": (2, 3, 3), "stride": (2, 1, 1),
+                                         "pad": (1, 1, 1)},
+        [(2, 40, 3, 6, 9), (2, 35, 5, 6, 9)],
+    ),
+    "channels last": (
+        "_backward_Convolution_weight", {"kernel": (3, 2), "layout": "NHWC"},
+        [(2, 4, 5, 40), (2, 6, 6, 35)],
+    ),
+    "transposed with a bias": (
+        "Deconvolution", {"kernel": (3, 3), "stride": (2, 2), "num_filter": 35, "no_bias": False},
+        [(2, 6, 4, 5), (6, 35, 3, 3), (35,)],
+    ),
     "columns of windows": (
         "_backward_Convolution_weight", {"kernel": (1, 1)}, [(2, 260, 5, 4), (2, 520, 5, 4)],
     ),
@@ -116,9 +138,16 @@ def test_threads_change_no_bit_of_larger_ones(case: str) -> None:
     assert_threads_agree(make_op(name, params), [uniform(*shape) for shape in shapes], 2, 3)
 
 
-def test_threads_change_no_bit_of_products_of_doubles() -> None:
-    arrays = [uniform(60, 8).astype(np.float64), uniform(33, 8).astype(np.float64)]
-    assert_threads_agree(make_op("dot", {"transpose_b": True}), arrays, 2, 3)
+OTHER_DTYPES = ["channels last", "many rows", "one filter for a channel", "volumes",
+                "transposed with a bias"]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+@pytest.mark.parametrize("case", OTHER_DTYPES)
+def test_threads_change_no_bit_in_other_dtypes(case: str, dtype: str) -> None:
+    name, params, shapes = LARGE[case]
+    arrays = [uniform(*shape).astype(dtype) for shape in shapes]
+    assert_threads_agree(make_op(name, params), arrays, 2, 3)
 
 
 @pytest.mark.parametrize("batch", [5, 12])

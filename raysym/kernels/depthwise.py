@@ -9,9 +9,11 @@ from __future__ import annotations
 from raysym.kernels.conv import (
     data_space,
     data_windows,
+    first_cell,
     padded,
     padded_gradient,
     result_space,
+    taps_of,
     windows_of,
 )
 from raysym.kernels.emit import Emit, Index, Value
@@ -26,12 +28,12 @@ _TAPS = 25  # more would not stay in registers
 
 def has_channels(g: Geometry) -> bool:
     """True for filters of single channels that are small enough."""
-    return g.groups == g.c == g.f > 1 and g.r * g.s <= _TAPS
+    return g.is_flat and g.groups == g.c == g.f > 1 and g.area <= _TAPS
 
 
 def depthwise_space(g: Geometry) -> int:
     """Workspace in floats: data or gradient with zeros around, and taps with channels last."""
-    return max(result_space(g), data_space(g)) + g.r * g.s * g.c
+    return max(result_space(g), data_space(g)) + g.area * g.c
 
 
 @shared_maker
@@ -40,8 +42,8 @@ def depthwise_forward(e: Emit, fields: tuple[int, ...], has_bias: bool) -> None:
     g = Geometry(*fields)
     space, bias = e.arg(3 + has_bias), e.arg(2) if has_bias else None
     taps = _turned_taps(e, g, e.arg(1), space)
-    x = padded(e, g, e.arg(0), e.at(space, g.r * g.s * g.c))
-    numbers = list(range(g.r * g.s))
+    x = padded(e, g, e.arg(0), e.at(space, g.area * g.c))
+    numbers = list(range(g.area))
     meet(e)
     _slide(e, windows_of(g), g.c, x, taps, numbers, e.arg(2 + has_bias), bias)
 
@@ -52,20 +54,20 @@ def depthwise_data(e: Emit, fields: tuple[int, ...]) -> None:
     g = Geometry(*fields)
     dx, space, margins, phases = e.arg(2), e.arg(3), margins_of(g), phases_of(g)
     taps = _turned_taps(e, g, e.arg(1), space)
-    grad = padded_gradient(e, g, margins, e.arg(0), e.at(space, g.r * g.s * g.c))
+    grad = padded_gradient(e, g, margins, e.arg(0), e.at(space, g.area * g.c))
     if not all(p.is_live for p in phases):
-        fill(e, dx, g.n * g.h * g.w * g.c)
+        fill(e, dx, g.cells * g.c)
     meet(e)
     for p in phases:
         if p.is_live:
-            numbers = [r * g.s + s for r in p.h.taps for s in p.w.taps]
-            place = e.at(dx, (p.h.first * g.w + p.w.first) * g.c)
-            _slide(e, data_windows(g, margins, p), g.c, grad, taps, numbers, place, None)
+            place = e.at(dx, first_cell(g, p) * g.c)
+            windows = data_windows(g, margins, p)
+            _slide(e, windows, g.c, grad, taps, taps_of(g, p), place, None)
 
 
 def _turned_taps(e: Emit, g: Geometry, weight: Value, space: Value) -> Value:
     """Weight ``(C, R S)`` as ``(R S, C)``, in the workspace."""
-    write_transpose(e, weight, g.r * g.s, space, g.c, g.c, g.r * g.s)
+    write_transpose(e, weight, g.area, space, g.c, g.c, g.area)
     return space
 
 
@@ -107,7 +109,7 @@ def _cells(e: Emit, w: Windows, row: Value, q: Index, c: Index, lanes: int) -> l
 def depthwise_weight(e: Emit, fields: tuple[int, ...]) -> None:
     """Arguments: gradient of the result, data, gradient of the weight, workspace."""
     g = Geometry(*fields)
-    grad, space, area, w = e.arg(0), e.arg(3), g.r * g.s, windows_of(g)
+    grad, space, area, w = e.arg(0), e.arg(3), g.area, windows_of(g)
     x = padded(e, g, e.arg(1), e.at(space, area * g.c))
     images, rows, columns = w.pixels
     meet(e)

@@ -19,6 +19,10 @@ F32, F64, I1, I32, I64, PTR, VOID = (
     ir.FloatType(), ir.DoubleType(), ir.IntType(1), ir.IntType(32), ir.IntType(64),
     ir.PointerType(), ir.VoidType(),
 )  # fmt: skip
+_KINDS = {
+    "float32": (F32, 4, "v16f32"), "float64": (F64, 8, "v16f64"),
+    "float16": (ir.IntType(16), 2, "v16i16"),
+}  # fmt: skip
 VEC, IVEC, MASK = ir.VectorType(F32, LANES), ir.VectorType(I32, LANES), ir.VectorType(I1, LANES)
 
 Value: TypeAlias = Any  # an IR value
@@ -54,18 +58,19 @@ class Emit:
 
     A kernel of several threads is ``void kernel(ptr args, i64 part, ptr team)``: each of its
     `parts` threads calls it with a part of its own (see shared.py and team.py). `dtype`, float32
-    or float64, is that of its numbers: their type, vectors and bytes.
+    or float64, is that of its numbers: their type, vectors and bytes. Kernels that only move
+    numbers may be of float16 as well.
     """
 
     def __init__(self, parts: int = 1, dtype: str = "float32") -> None:
-        single = dtype == "float32"
-        self.kind, self.nbytes, self._suffix = (F32, 4, "v16f32") if single else (F64, 8, "v16f64")
+        self.kind, self.nbytes, self._suffix = _KINDS[dtype]
         self.vector = ir.VectorType(self.kind, LANES)
         self.module = ir.Module()
         kinds = [PTR] if parts == 1 else [PTR, I64, PTR]
         function = ir.Function(self.module, ir.FunctionType(VOID, kinds), ENTRY)
         self.b = ir.IRBuilder(function.append_basic_block())
         self._args = function.args[0]
+        self.bound: Sequence[Value] | None = None  # arguments of a kernel inside another
         self.parts, self.is_apart = parts, parts == 1
         self.part: Index = 0 if parts == 1 else function.args[1]
         self.team: Value = None if parts == 1 else function.args[2]
@@ -78,7 +83,9 @@ class Emit:
     # ----- numbers and addresses
 
     def arg(self, i: int) -> Value:
-        """The i-th pointer of the argument table."""
+        """The i-th argument: a pointer of the table, or one that is bound."""
+        if self.bound is not None:
+            return self.bound[i]
         place = self.b.gep(self._args, [self.const(i)], source_etype=PTR)
         return self.b.load(place, typ=PTR)
 
@@ -268,7 +275,9 @@ class Emit:
         return ir.Constant(self.vector, [self._rounded(x)] * LANES)
 
     def _rounded(self, x: float) -> float:
-        return to_f32(x) if self.kind == F32 else float(x)
+        if self.kind == F32:
+            return to_f32(x)
+        return float(x) if self.kind == F64 else int(x)
 
     def integer(self, n: int) -> Value:
         """A vector of 32-bit integers."""

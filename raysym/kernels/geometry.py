@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 
 class Geometry(NamedTuple):
-    """Images ``(n, c, h, w)``, filters ``(f, c/groups, r, s)``, stride, padding, dilation."""
+    """Images ``(n, c, h, w)``, filters ``(f, c/groups, r, s)``, stride, padding, dilation.
+
+    Volumes ``(n, c, d, h, w)`` have filters ``(f, c/groups, q, r, s)``.
+    """
 
     n: int
     c: int
@@ -23,6 +26,11 @@ class Geometry(NamedTuple):
     dilate_h: int = 1
     dilate_w: int = 1
     groups: int = 1
+    d: int = 1
+    q: int = 1
+    stride_d: int = 1
+    pad_d: int = 0
+    dilate_d: int = 1
 
     @property
     def out(self) -> tuple[int, int]:
@@ -37,20 +45,51 @@ class Geometry(NamedTuple):
         return self.h + 2 * self.pad_h, self.w + 2 * self.pad_w
 
     @property
+    def deep(self) -> int:
+        """Planes of the data with its padding."""
+        return self.d + 2 * self.pad_d
+
+    @property
+    def planes(self) -> int:
+        """Planes of the result."""
+        return (self.deep - self.dilate_d * (self.q - 1) - 1) // self.stride_d + 1
+
+    @property
+    def is_flat(self) -> bool:
+        """True for images, which have one plane."""
+        return (self.d, self.q, self.pad_d) == (1, 1, 0)
+
+    @property
+    def volumes(self) -> int:
+        """Parts of the data whose planes pass as images do: all images together, or each volume."""
+        return 1 if self.is_flat else self.n
+
+    @property
     def is_padded(self) -> bool:
         """True when the data is copied into zeros first."""
-        return bool(self.pad_h or self.pad_w)
+        return bool(self.pad_d or self.pad_h or self.pad_w)
 
     @property
     def is_plain(self) -> bool:
-        """True when taps touch each other and all filters see all channels."""
-        return (self.dilate_h, self.dilate_w, self.groups) == (1, 1, 1)
+        """True for images where taps touch each other and all filters see all channels."""
+        return self.is_flat and (self.dilate_h, self.dilate_w, self.groups) == (1, 1, 1)
 
     @property
     def is_product(self) -> bool:
         """True when windows are single cells: the convolution is one matrix product."""
-        strides = self.stride_h, self.stride_w
-        return self.is_plain and (self.r, self.s, *strides, *self.pad) == (1, 1, 1, 1, 0, 0)
+        strides = self.stride_d, self.stride_h, self.stride_w
+        single = self.area == 1 and not self.is_padded
+        return single and (*strides, self.groups) == (1, 1, 1, 1)
+
+    @property
+    def area(self) -> int:
+        """Taps of a filter."""
+        return self.q * self.r * self.s
+
+    @property
+    def cells(self) -> int:
+        """Cells of the data, of all images."""
+        return self.n * self.d * self.h * self.w
 
     @property
     def pad(self) -> tuple[int, int]:
@@ -65,7 +104,7 @@ class Geometry(NamedTuple):
     def padded_floats(self) -> int:
         """Floats of the padded data, 0 if there is no padding."""
         high, wide = self.padded
-        return self.n * high * wide * self.c if self.is_padded else 0
+        return self.n * self.deep * high * wide * self.c if self.is_padded else 0
 
 
 # ----- the data gradient
@@ -82,8 +121,9 @@ class Steps(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """Steps of rows and columns."""
+    """Steps of planes, rows and columns."""
 
+    d: Steps
     h: Steps
     w: Steps
 
@@ -95,9 +135,10 @@ class Phase(NamedTuple):
 
 def phases_of(g: Geometry) -> list[Phase]:
     """All phases, those without taps as well."""
+    planes = [_steps(g.d, g.q, g.stride_d, g.pad_d, g.dilate_d, a) for a in range(g.stride_d)]
     rows = [_steps(g.h, g.r, g.stride_h, g.pad_h, g.dilate_h, a) for a in range(g.stride_h)]
     columns = [_steps(g.w, g.s, g.stride_w, g.pad_w, g.dilate_w, a) for a in range(g.stride_w)]
-    return [Phase(a, b) for a in rows for b in columns]
+    return [Phase(a, b, c) for a in planes for b in rows for c in columns]
 
 
 def _steps(size: int, kernel: int, stride: int, pad: int, dilate: int, rest: int) -> Steps:
@@ -109,17 +150,21 @@ def _steps(size: int, kernel: int, stride: int, pad: int, dilate: int, rest: int
 
 
 class Margins(NamedTuple):
-    """Zeros around the gradient so that every phase reads inside."""
+    """Planes, rows and columns of zeros before the gradient, and all of them.
 
-    before: tuple[int, int]
-    size: tuple[int, int]
+    With so many, every phase reads inside.
+    """
+
+    before: tuple[int, int, int]
+    size: tuple[int, int, int]
 
 
 def margins_of(g: Geometry) -> Margins:
     """The margins that all phases need together."""
     live = [p for p in phases_of(g) if p.is_live]
-    rows, columns = (_margin([p[axis] for p in live], g.out[axis]) for axis in (0, 1))
-    return Margins((rows[0], columns[0]), (rows[1], columns[1]))
+    sides = (g.planes, *g.out)
+    d, h, w = (_margin([p[axis] for p in live], side) for axis, side in enumerate(sides))
+    return Margins((d[0], h[0], w[0]), (d[1], h[1], w[1]))
 
 
 def _margin(steps: list[Steps], out: int) -> tuple[int, int]:

@@ -183,14 +183,14 @@ def _heads(op: Any, data: TensorType, parts: int) -> Heads:
     return Heads(time, batch, op.heads, parts, width // (op.heads * parts))
 
 
-@lowering("_contrib_interleaved_matmul_selfatt_qk", double=True)
+@lowering("_contrib_interleaved_matmul_selfatt_qk", double=True, half=True)
 def _scores(op: Any, ins: Types, outs: Types) -> Kernel:
     h = _heads(op, ins[0], 3)
     spec = Spec("attention_scores", (tuple(h), 1 / math.sqrt(h.depth)))
     return Kernel(spec, (0,), h.key_floats())
 
 
-@lowering("_contrib_interleaved_matmul_selfatt_valatt", double=True)
+@lowering("_contrib_interleaved_matmul_selfatt_valatt", double=True, half=True)
 def _values(op: Any, ins: Types, outs: Types) -> Kernel:
     h = _heads(op, ins[0], 3)
     return Kernel(Spec("attention_values", (tuple(h),)), (0, 1), h.value_floats())
@@ -215,7 +215,7 @@ def _recurrence(op: Any, data: TensorType) -> Recurrence | None:
     return Recurrence(op.mode, *sizes, bool(op.state_outputs))
 
 
-@lowering("RNN", "_RNN_inference", double=True)
+@lowering("RNN", "_RNN_inference", double=True, half=True)
 def _rnn(op: Any, ins: Types, outs: Types) -> Kernel | None:
     g, keeps = _recurrence(op, ins[0]), op.name == "RNN"
     if g is None:
@@ -224,7 +224,7 @@ def _rnn(op: Any, ins: Types, outs: Types) -> Kernel | None:
     return Kernel(spec, tuple(range(len(ins))), total(g.forward_parts(keeps)))
 
 
-@lowering("_backward_RNN", double=True)
+@lowering("_backward_RNN", double=True, half=True)
 def _rnn_gradient(op: Any, ins: Types, outs: Types) -> Kernel | None:
     g = _recurrence(op, ins[len(op.result_names())])
     if g is None:

@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from raysym.kernels.adapted import copy_floats
+from raysym.kernels.llvm import has_half
 from raysym.kernels.pages import traced
 from raysym.kernels.product import Product
 from raysym.kernels.specs import Spec
@@ -41,22 +43,24 @@ Lowering: TypeAlias = Callable[[Any, Types, Types], Kernel | None]
 LOWERINGS: dict[str, Lowering] = {}
 _ANY_DTYPE: set[str] = set()
 _DOUBLE: set[str] = set()
+_HALF: set[str] = set()
 _WITH_TAIL = frozenset({"BatchNorm"})
 
 
 def lowering(
-    *names: str, any_dtype: bool = False, double: bool = False
+    *names: str, any_dtype: bool = False, double: bool = False, half: bool = False
 ) -> Callable[[Lowering], Lowering]:
     """Enter a lowering under the names of op pages.
 
     It sees float32 only or, with `any_dtype`, looks for itself. `double`: its kernels may be made
-    for float64 as well.
+    for float64 as well. `half`: its pages compute float16 in float32, and so may its kernels.
     """
 
     def enter(function: Lowering) -> Lowering:
         LOWERINGS.update(dict.fromkeys(names, function))
         _ANY_DTYPE.update(names if any_dtype else ())
         _DOUBLE.update(names if double else ())
+        _HALF.update(names if half else ())
         return function
 
     return enter
@@ -73,6 +77,10 @@ def lower(op: Op, ins: Types, outs: Types) -> Kernel | None:
         kernel = found(op, ins, outs)
         if kernel is not None:
             return _doubled(kernel)
+    if found is not None and op.name in _HALF and _has_half([*ins, *outs]):
+        kernel = found(op, _widened(ins), _widened(outs))
+        if kernel is not None:
+            return halved(kernel, ins, outs)
     made = traced(op, tuple(ins), tuple(outs))
     return made and Kernel(made.spec, made.reads, -(-made.nbytes // 4))
 
@@ -92,9 +100,48 @@ def _all_of(dtype: str, types: Types) -> bool:
     return all(t.dtype == dtype and t.size for t in types)
 
 
+def _has_half(types: Types) -> bool:
+    some = any(t.dtype == "float16" for t in types)
+    return some and has_half() and all_float32(_widened(types))
+
+
+def _widened(types: Types) -> Types:
+    return [t._replace(dtype="float32") if t.dtype == "float16" else t for t in types]
+
+
 def _doubled(kernel: Kernel) -> Kernel:
     """The same kernel for float64."""
     return kernel._replace(spec=kernel.spec._replace(dtype="float64"), space=2 * kernel.space)
+
+
+# ----- kernels around kernels (see adapted.py)
+
+
+def halved(kernel: Kernel, ins: Types, outs: Types) -> Kernel:
+    """A kernel of float32 on what is float16: one rounding, of each result."""
+    types = [*(ins[i] for i in kernel.reads), *outs]
+    return _adapted("halves", kernel, [(t.size,) if t.dtype == "float16" else () for t in types])
+
+
+def turned(kernel: Kernel, position: int, turn: tuple[int, int, int]) -> Kernel:
+    """A kernel whose argument is so many matrices ``(rows, columns)``, read or written turned."""
+    if 1 in turn[1:]:
+        return kernel
+    changes = [turn if i == position else () for i in range(len(kernel.reads) + 1)]
+    return _adapted("turns", kernel, changes)
+
+
+def shifted(kernel: Kernel, rows: int, channels: int) -> Kernel:
+    """A kernel with one more input: a number that is added to each channel of the result."""
+    reads = (*kernel.reads, max(kernel.reads) + 1)
+    spec = Spec("shifts", (tuple(kernel.spec[:2]), len(kernel.reads), rows, channels))
+    return kernel._replace(spec=spec, reads=reads, inplace=())
+
+
+def _adapted(maker: str, kernel: Kernel, changes: Sequence[tuple[int, ...]]) -> Kernel:
+    space = kernel.space + sum(map(copy_floats, changes))
+    spec = Spec(maker, (tuple(kernel.spec[:2]), len(kernel.reads), tuple(changes)))
+    return kernel._replace(spec=spec, space=space, inplace=(), takes_tail=False)
 
 
 # ----- matrix products
@@ -105,7 +152,7 @@ def product(p: Product, reads: Sequence[int]) -> Kernel:
     return Kernel(Spec("gemm", (tuple(p),)), tuple(reads), p.workspace())
 
 
-@lowering("FullyConnected", double=True)
+@lowering("FullyConnected", double=True, half=True)
 def _fully_connected(op: Any, ins: Types, outs: Types) -> Kernel:
     n, k = ins[1].shape
     m = ins[0].size // k
@@ -113,7 +160,7 @@ def _fully_connected(op: Any, ins: Types, outs: Types) -> Kernel:
     return product(Product(m, n, k, turned_b=True, bias=bias), range(len(ins)))
 
 
-@lowering("dot", double=True)
+@lowering("dot", double=True, half=True)
 def _dot(op: Any, ins: Types, outs: Types) -> Kernel:
     a, b = ins
     k = a.shape[0 if op.transpose_a else -1]
@@ -121,7 +168,7 @@ def _dot(op: Any, ins: Types, outs: Types) -> Kernel:
     return product(p, (0, 1))
 
 
-@lowering("_backward_dot", double=True)
+@lowering("_backward_dot", double=True, half=True)
 def _dot_gradient(op: Any, ins: Types, outs: Types) -> Kernel:
     """Of ``C = A B``: ``dA = dC B^T`` and ``dB = A^T dC``, or these transposed."""
     grad, other, a, b = ins[0], ins[1], bool(op.transpose_a), bool(op.transpose_b)
@@ -140,7 +187,7 @@ def _dot_gradient(op: Any, ins: Types, outs: Types) -> Kernel:
     return product(Product(k, n, m, not a, False), (1, 0))
 
 
-@lowering("batch_dot", double=True)
+@lowering("batch_dot", double=True, half=True)
 def _batch_dot(op: Any, ins: Types, outs: Types) -> Kernel:
     a, b = (t.shape[-2:] for t in ins)
     m, k = a[::-1] if op.transpose_a else a

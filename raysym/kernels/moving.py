@@ -111,33 +111,40 @@ def copy(e: Emit, source: Value, target: Value, count: int) -> None:
     shared_columns(e, count, lambda i, n: e.store(e.load(source, i, n), target, i, n))
 
 
-def pad_images(
+def pad_volumes(
     e: Emit,
     source: Value,
     target: Value,
-    shape: tuple[int, int, int, int],
-    before: tuple[int, int],
-    padded: tuple[int, int],
+    shape: tuple[int, int, int, int, int],
+    before: tuple[int, int, int],
+    padded: tuple[int, int, int],
 ) -> None:
-    """Images ``(N, H, W, C)`` into the middle of zeros, ``(N, *padded, C)``."""
-    n, h, w, c = shape
-    (top, left), (high, wide) = before, padded
+    """Volumes ``(N, D, H, W, C)`` into the middle of zeros, ``(N, *padded, C)``."""
+    n, d, h, w, c = shape
+    (front, top, left), (deep, high, wide) = before, padded
+    plane = high * wide * c
 
-    def image(i: Index) -> None:
-        place = e.at(target, e.times(i, high * wide * c))
-        if top:
-            fill(e, place, top * wide * c)
+    def volume(i: Index) -> None:
+        place = e.at(target, e.times(i, deep * plane))
+        _fill_some(e, place, 0, front * plane)
+        e.nest((d,), lambda p: image(e.plus(e.times(i, d), p),
+                                     e.at(place, e.times(e.plus(p, front), plane))))  # fmt: skip
+        _fill_some(e, place, (front + d) * plane, (deep - front - d) * plane)
+
+    def image(i: Index, place: Value) -> None:
+        _fill_some(e, place, 0, top * wide * c)
         e.nest((h,), lambda r: row(i, r, e.at(place, e.times(e.plus(r, top), wide * c))))
-        if high - top - h:
-            fill(e, e.at(place, (top + h) * wide * c), (high - top - h) * wide * c)
+        _fill_some(e, place, (top + h) * wide * c, (high - top - h) * wide * c)
 
     def row(i: Index, r: Index, place: Value) -> None:
-        if left:
-            fill(e, place, left * c)
-        copy(
-            e, e.at(source, e.times(i, h * w * c), e.times(r, w * c)), e.at(place, left * c), w * c
-        )
-        if wide - left - w:
-            fill(e, e.at(place, (left + w) * c), (wide - left - w) * c)
+        _fill_some(e, place, 0, left * c)
+        line = e.at(source, e.times(i, h * w * c), e.times(r, w * c))
+        copy(e, line, e.at(place, left * c), w * c)
+        _fill_some(e, place, (left + w) * c, (wide - left - w) * c)
 
-    shared_nest(e, (n,), image)
+    shared_nest(e, (n,), volume)
+
+
+def _fill_some(e: Emit, place: Value, offset: int, count: int) -> None:
+    if count:
+        fill(e, e.at(place, offset), count)

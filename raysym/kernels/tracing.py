@@ -224,7 +224,8 @@ class _Tracer:
         sizes = (n, c, math.prod(spatial)) if last else (n, math.prod(spatial), c)
         is_home = name in self.found.homes and not last
         buffer = Buffer(there.type.nbytes, name) if is_home else self._buffer(there.type.nbytes)
-        self._native(Spec("transpose", sizes), [there.buffer, buffer], "transpose", 1)
+        spec = Spec("transpose", sizes, dtype=there.type.dtype)
+        self._native(spec, [there.buffer, buffer], "transpose", 1)
         # Another phase turns it again: this one may run without that.
         self.places[name, last] = Place(buffer, there.type, last)
         return self.places[name, last]

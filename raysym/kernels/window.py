@@ -6,13 +6,14 @@ of up to 14 pixels and 32 channels stays in registers while a run is multiplied.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts, runs_of
-from raysym.kernels.gemm import tile
-from raysym.kernels.moving import PANEL, each_panel, fill
+from raysym.kernels.gemm import register_groups, tile
+from raysym.kernels.moving import PANEL, each_panel
 from raysym.kernels.product import ROWS
-from raysym.kernels.shared import meet, parts_here, shared, shared_nest, unevenness
+from raysym.kernels.shared import parts_here, shared, shared_nest, unevenness
 
 _DEPTH = 384
 _CACHE = 320 * 1024  # bytes of images that are kept near while all panels pass
@@ -32,13 +33,17 @@ class Windows(NamedTuple):
     width: int  # channels of y
     taps: int = 1  # runs in a row of them
     tap_step: int = 0  # between these
+    rows: int = 1  # in a plane of runs
+    plane_step: int = 0  # between these
 
     def offset(self, e: Emit, run: Index) -> Index:
         """Where a run begins, from the first one."""
-        if self.taps == 1:
-            return e.times(run, self.step)
-        row, tap = e.share(run, self.taps), e.rest(run, self.taps)
-        return e.plus(e.times(row, self.step), e.times(tap, self.tap_step))
+        row, tap = (run, 0) if self.taps == 1 else (e.share(run, self.taps), e.rest(run, self.taps))
+        plane: Index = 0
+        if self.plane_step:
+            plane, row = e.share(row, self.rows), e.rest(row, self.rows)
+        steps = (plane, self.plane_step), (row, self.step), (tap, self.tap_step)
+        return e.plus(*(e.times(i, step) for i, step in steps))
 
     def panel_floats(self) -> int:
         """Size of the packed weights."""
@@ -181,17 +186,19 @@ def _tiles(
     for pixels in cell.tiles:
         offsets = [sum(p * s for p, s in zip(pixel, g.x_steps, strict=True)) for pixel in pixels]
         targets = [sum(p * s for p, s in zip(pixel, g.y_steps, strict=True)) for pixel in pixels]
-        cells = [(t + j * LANES, n) for t in targets for j, n in enumerate(lanes)]
-        if not starts:
-            sums = [e.load(place, offset, n) for offset, n in cells]
-        elif bias is not None:
-            sums = [e.load(bias, j * LANES, n) for j, n in enumerate(lanes)] * len(pixels)
-        else:
-            sums = [e.zero] * len(cells)
-        full = [LANES] * len(lanes)
-        sums = tile(e, source, offsets, 1, right, PANEL, depth, sums, full)
-        for value, (offset, n) in zip(sums, cells, strict=True):
-            e.store(value, place, offset, n)
+        for skipped, group in register_groups(e, lanes):
+            columns = [(skipped + j * LANES, n) for j, n in enumerate(group)]
+            cells = [(t + j, n) for t in targets for j, n in columns]
+            if not starts:
+                sums = [e.load(place, offset, n) for offset, n in cells]
+            elif bias is not None:
+                sums = [e.load(bias, j, n) for j, n in columns] * len(pixels)
+            else:
+                sums = [e.zero] * len(cells)
+            full, panel = [LANES] * len(group), e.at(right, skipped)
+            sums = tile(e, source, offsets, 1, panel, PANEL, depth, sums, full)
+            for value, (offset, n) in zip(sums, cells, strict=True):
+                e.store(value, place, offset, n)
 
 
 class _Block(NamedTuple):
@@ -204,7 +211,7 @@ class _Block(NamedTuple):
 
 
 def window_correlation(e: Emit, g: Windows, x: Value, grad: Value, result: Value) -> None:
-    """``result[panel][run][k][:] = sum over pixels of x[pixel + run + k] grad[pixel, :]``.
+    """``result[panel][run][k][:] += sum over pixels of x[pixel + run + k] grad[pixel, :]``.
 
     Here `y_steps` are those of `grad`.
     """
@@ -212,8 +219,6 @@ def window_correlation(e: Emit, g: Windows, x: Value, grad: Value, result: Value
     line = 4 * (g.x_steps[1] + g.y_steps[1])
     tall = _most(rows, max(1, _CACHE // max(1, line)), 1)
     several = _most(images, max(1, _CACHE // max(1, line * rows)), 1) if tall == rows else 1
-    fill(e, result, g.panel_floats())
-    meet(e)
 
     def block(image: Index, row: Index) -> None:
         _correlate_block(e, g, _Block(several, tall, image, row), x, grad, result)
@@ -238,7 +243,9 @@ def _correlate_block(
                 def some(k: Index, height: int = height) -> None:
                     place = e.at(target, e.times(k, PANEL))
                     right = e.at(grad, column)
-                    _correlate_tile(e, g, block, e.at(source, k), right, place, height, kept)
+                    for skipped, group in register_groups(e, kept):
+                        there, of = e.at(place, skipped), e.at(right, skipped)
+                        _correlate_tile(e, g, block, e.at(source, k), of, there, height, group)
 
                 e.loop(start, end, some, step=height)
 
@@ -255,7 +262,7 @@ def _correlate_tile(
     grad: Value,
     place: Value,
     height: int,
-    lanes: list[int],
+    lanes: Sequence[int],
 ) -> None:
     cells = [i * PANEL + j * LANES for i in range(height) for j in range(len(lanes))]
 
