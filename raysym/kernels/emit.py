@@ -7,7 +7,9 @@ int, the rest an IR value.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -91,7 +93,7 @@ class Emit:
 
     def const(self, n: Index) -> Value:
         """An i64."""
-        return ir.Constant(I64, n) if isinstance(n, int) else n
+        return _whole(I64, n) if isinstance(n, int) else n
 
     def scalar(self, x: float) -> Value:
         """A float."""
@@ -229,7 +231,7 @@ class Emit:
         self, pointer: Value, offset: Index = 0, writes: bool = False, near: int = 3
     ) -> None:
         """Ask for a line of memory before it is used; `near` 3 brings it into the first cache."""
-        args = [self.at(pointer, offset), *(ir.Constant(I32, n) for n in (int(writes), near, 1))]
+        args = [self.at(pointer, offset), *(_whole(I32, n) for n in (int(writes), near, 1))]
         self.call("llvm.prefetch.p0", VOID, args)
 
     def gather(self, pointer: Value, offset: Index, stride: int, lanes: int = LANES) -> Value:
@@ -252,14 +254,14 @@ class Emit:
 
     @property
     def _align(self) -> Value:
-        return ir.Constant(I32, self.nbytes)
+        return _whole(I32, self.nbytes)
 
     def _places(self, pointer: Value, offset: Index, stride: int) -> Value:
         b, wide = self.b, ir.VectorType(I64, LANES)
         base = b.ptrtoint(self.at(pointer, offset), I64)
         nothing = ir.Constant(wide, ir.Undefined)
-        first = b.insert_element(nothing, base, ir.Constant(I32, 0))
-        steps = ir.Constant(wide, [self.nbytes * stride * lane for lane in range(LANES)])
+        first = b.insert_element(nothing, base, _whole(I32, 0))
+        steps = lanes_constant(wide, *(self.nbytes * stride * lane for lane in range(LANES)))
         places = b.add(b.shuffle_vector(first, nothing, self.integer(0)), steps)
         return b.inttoptr(places, ir.VectorType(PTR, LANES))
 
@@ -272,7 +274,8 @@ class Emit:
 
     def number(self, x: float) -> Value:
         """A vector of `x`, rounded to the kernel's type."""
-        return ir.Constant(self.vector, [self._rounded(x)] * LANES)
+        rounded = self._rounded(x)
+        return _repeated(self.vector, rounded, math.copysign(1.0, rounded))
 
     def _rounded(self, x: float) -> float:
         if self.kind == F32:
@@ -281,12 +284,12 @@ class Emit:
 
     def integer(self, n: int) -> Value:
         """A vector of 32-bit integers."""
-        return ir.Constant(IVEC, [n] * LANES)
+        return lanes_constant(IVEC, *(n,) * LANES)
 
     def splat(self, x: Value) -> Value:
         """A vector of one float value."""
         nothing = ir.Constant(self.vector, ir.Undefined)
-        first = self.b.insert_element(nothing, x, ir.Constant(I32, 0))
+        first = self.b.insert_element(nothing, x, _whole(I32, 0))
         return self.b.shuffle_vector(first, nothing, self.integer(0))
 
     def fma(self, x: Value, y: Value, z: Value) -> Value:
@@ -306,7 +309,7 @@ class Emit:
         for half in (8, 4, 2, 1):
             moved = [(lane + half) % LANES for lane in range(LANES)]
             v = combine(v, self.shuffle(v, v, moved))
-        return self.b.extract_element(v, ir.Constant(I32, 0))
+        return self.b.extract_element(v, _whole(I32, 0))
 
     def keep(self, v: Value, lanes: int, other: float = 0.0) -> Value:
         """The first lanes of a vector; `other` in those behind."""
@@ -314,7 +317,7 @@ class Emit:
 
     def shuffle(self, x: Value, y: Value, lanes: Sequence[int]) -> Value:
         """Lanes of x (0..15) and y (16..31)."""
-        return self.b.shuffle_vector(x, y, ir.Constant(IVEC, list(lanes)))
+        return self.b.shuffle_vector(x, y, lanes_constant(IVEC, *lanes))
 
     def transposed(self, rows: Sequence[Value]) -> list[Value]:
         """16 vectors of 16, rows and columns exchanged."""
@@ -333,12 +336,34 @@ class Emit:
     def call(self, name: str, returns: Any, args: Sequence[Value]) -> Value:
         """Call an LLVM intrinsic."""
         known = self.module.globals.get(name)
-        kind = ir.FunctionType(returns, [arg.type for arg in args])
-        return self.b.call(known or ir.Function(self.module, kind, name), args)
+        if known is None:
+            kind = ir.FunctionType(returns, [arg.type for arg in args])
+            known = ir.Function(self.module, kind, name)
+        return self.b.call(known, args)
+
+
+# Constants are kept: most of a kernel's text is theirs, and it is written once for each object.
+
+
+@lru_cache(maxsize=4096)
+def _whole(kind: Any, n: int) -> Value:
+    return ir.Constant(kind, n)
+
+
+@lru_cache(maxsize=4096)
+def lanes_constant(kind: Any, *lanes: int) -> Value:
+    """A vector of integers or truths."""
+    return ir.Constant(kind, list(lanes))
+
+
+@lru_cache(maxsize=4096)
+def _repeated(kind: Any, x: float, sign: float) -> Value:
+    """A vector of `x`; the sign tells zeros apart, which are equal."""
+    return ir.Constant(kind, [x] * LANES)
 
 
 def _first(lanes: int) -> Value:
-    return ir.Constant(MASK, [lane < lanes for lane in range(LANES)])
+    return lanes_constant(MASK, *(lane < lanes for lane in range(LANES)))
 
 
 def to_f32(x: float) -> float:

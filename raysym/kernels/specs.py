@@ -5,7 +5,9 @@ A maker is a function that writes the kernel of its arguments into an `Emit`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any, NamedTuple, TypeAlias
 
@@ -52,9 +54,22 @@ def shared_maker(function: Maker) -> Maker:
 
 def ir_text(spec: Spec) -> str:
     """The LLVM IR of a kernel."""
-    e = Emit(spec.parts, spec.dtype)
-    MAKERS[spec.maker](e, *spec.args)
-    return e.text()
+    with _nothing_collected():
+        e = Emit(spec.parts, spec.dtype)
+        MAKERS[spec.maker](e, *spec.args)
+        return e.text()
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """A block in which a kernel's instructions are all alive: looking for garbage takes a third."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class Kernels:

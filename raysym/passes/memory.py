@@ -7,7 +7,9 @@ placed first (Pisarchyk and Lee 2020, greedy by size).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
@@ -30,16 +32,34 @@ class Arena(NamedTuple):
 def plan_memory(buffers: Sequence[Lifetime]) -> Arena:
     """Places for all buffers: large ones first, each at the lowest gap that is free in its time."""
     offsets = [0] * len(buffers)
-    placed: list[int] = []
-    total = 0
+    placed = _Placed(len(buffers))
     for i in sorted(range(len(buffers)), key=lambda i: (-buffers[i].nbytes, buffers[i].first, i)):
-        size = aligned(buffers[i].nbytes)
-        neighbours = [j for j in placed if _meet(buffers[i], buffers[j])]
-        taken = sorted((offsets[j], offsets[j] + aligned(buffers[j].nbytes)) for j in neighbours)
-        offsets[i] = _lowest_gap(taken, size)
-        total = max(total, offsets[i] + size)
-        placed.append(i)
-    return Arena(tuple(offsets), total)
+        offsets[i] = placed.add(buffers[i])
+    return Arena(tuple(offsets), placed.nbytes)
+
+
+class _Placed:
+    """What has its place, from the lowest up: first and last step, start and end in bytes."""
+
+    def __init__(self, most: int) -> None:
+        self._all = np.zeros((4, most), np.int64)
+        self._n = self.nbytes = 0
+
+    def add(self, buffer: Lifetime) -> int:
+        """The lowest place that is free in the buffer's time, now taken."""
+        size = aligned(buffer.nbytes)
+        first, last, starts, ends = self._all[:, : self._n]
+        meet = np.flatnonzero((first <= buffer.last) & (last >= buffer.first))
+        start = _lowest_gap(starts[meet], ends[meet], size)
+        self._insert((buffer.first, buffer.last, start, start + size))
+        self.nbytes = max(self.nbytes, start + size)
+        return start
+
+    def _insert(self, row: tuple[int, int, int, int]) -> None:
+        at = int(np.searchsorted(self._all[2, : self._n], row[2]))
+        self._all[:, at + 1 : self._n + 1] = self._all[:, at : self._n].copy()
+        self._all[:, at] = row
+        self._n += 1
 
 
 def lower_bound(buffers: Sequence[Lifetime]) -> int:
@@ -61,14 +81,8 @@ def aligned(nbytes: int) -> int:
     return max(ALIGNMENT, -(-nbytes // ALIGNMENT) * ALIGNMENT)
 
 
-def _meet(a: Lifetime, b: Lifetime) -> bool:
-    return a.first <= b.last and b.first <= a.last
-
-
-def _lowest_gap(taken: Sequence[tuple[int, int]], size: int) -> int:
-    position = 0
-    for start, end in taken:
-        if start - position >= size:
-            break
-        position = max(position, end)
-    return position
+def _lowest_gap(starts: Any, ends: Any, size: int) -> int:
+    """The end of taken memory behind which `size` bytes are free; `starts` ascend."""
+    taken = np.maximum.accumulate(np.concatenate([[0], ends]))
+    wide = np.flatnonzero(starts - taken[:-1] >= size)
+    return int(taken[wide[0] if wide.size else -1])
