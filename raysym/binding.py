@@ -11,6 +11,7 @@ from raysym.context import Context, cpu, of_worker
 from raysym.errors import MXNetError, in_words
 from raysym.executor import Executor
 from raysym.graph import Entry, Graph, Node, node_names, split_variables
+from raysym.kernels.room import MOST_BYTES
 from raysym.nd.creation import zeros
 from raysym.ndarray import NDArray
 from raysym.passes.infer import infer
@@ -48,7 +49,8 @@ class Where(NamedTuple):
     ``kernels``: "reference", or "generated" for machine code made for this graph (on CPUs; needs
     llvmlite where the workers are), or "auto": generated if all is float32 on CPUs and llvmlite is
     installed here. The bits depend on it. ``compiling``: "before" the first step, or in the
-    "background" while first steps run on reference kernels.
+    "background" while first steps run on reference kernels. ``cache_bytes``: how much machine code
+    may stay on disk, in the user's cache folder; what was used longest ago goes first.
     ``memory``: bytes for values that come and go on a worker, or "minimal": what forward leaves for
     backward is dropped and made again until that is enough. No bit depends on it.
     """
@@ -68,6 +70,7 @@ class Where(NamedTuple):
     optimizer: Optimizer | None = None
     kernels: str = "reference"
     compiling: str = "before"
+    cache_bytes: int = MOST_BYTES
     memory: int | str | None = None
 
     @property
@@ -122,7 +125,7 @@ def make_executor(
     workers = sorted(set(placement.values()))
     _check_contexts(homes, place, workers)
     kernels = chosen(place.kernels, is_plain(bound, workers))
-    engines = engines_for(kernels, place.compiling, place.threads)
+    engines = engines_for(kernels, place.compiling, place.threads, place.cache_bytes)
     runtime = open_runtime(place.wanted_runtime, place.threads, place.transport, engines)
     budget = None if place.memory is None else Budget(place.memory, runtime.work_bytes)
     session = Session(bound, placement, runtime, homes, memory, pipeline=pipeline, budget=budget)

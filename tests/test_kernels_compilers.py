@@ -15,10 +15,11 @@ import pytest
 from random_graphs import assert_same_bits, bind_random, random_symbol, train
 
 import raysym as mx
-from raysym.kernels import compilers
+from raysym.kernels import compilers, llvm
 from raysym.kernels.cache import DiskCache
 from raysym.kernels.claims import Claims, claims_in
 from raysym.kernels.link import LinkedPhase
+from raysym.kernels.room import MOST_BYTES
 from raysym.kernels.specs import Kernels, Spec
 from raysym.runtime.linked import Linked
 from raysym.runtime.local import LocalRuntime
@@ -80,13 +81,13 @@ def test_what_another_process_makes_is_left_to_it(
 
 
 def test_a_helper_makes_what_it_is_told(tmp_path: Path) -> None:
-    compilers.help_out(io.BytesIO(pickle.dumps((tmp_path, 2, SPECS))))
+    compilers.help_out(io.BytesIO(pickle.dumps((tmp_path, MOST_BYTES, 2, SPECS))))
     kernels = Kernels(DiskCache(tmp_path))
     assert not any(map(kernels.is_missing, SPECS))
 
 
 def test_a_helper_leaves_when_enough_are_at_it(tmp_path: Path) -> None:
-    compilers.help_out(io.BytesIO(pickle.dumps((tmp_path, 0, SPECS))))
+    compilers.help_out(io.BytesIO(pickle.dumps((tmp_path, MOST_BYTES, 0, SPECS))))
     assert all(map(Kernels(DiskCache(tmp_path)).is_missing, SPECS))
 
 
@@ -125,6 +126,12 @@ def test_code_for_another_processor_is_left_alone(
     assert cache.misses == 1  # the code; the index is that of the first
     monkeypatch.undo()
     assert not Kernels(cache).is_missing(SPECS[0])
+
+
+def test_code_of_another_level_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = llvm.host()
+    monkeypatch.setattr(llvm, "LEVEL", 1)
+    assert llvm.host.__wrapped__() != here
 
 
 def test_in_the_background_first_steps_run_on_reference_kernels() -> None:

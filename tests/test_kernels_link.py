@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from kernel_calls import kernels
 from random_graphs import assert_same_bits, bind_random, random_symbol, train
 
 import raysym as mx
+from raysym.kernels.claims import FILE
 from raysym.kernels.link import describe
 from raysym.runtime.linked import LinkedRuntime
 
@@ -227,11 +230,25 @@ def test_auto_takes_generated_kernels_where_everything_is_float32() -> None:
     [
         ({"kernels": "fast"}, r"kernels: got 'fast', expected 'reference', 'generated' or 'auto'"),
         ({"compiling": "never"}, r"compiling: got 'never', expected 'before' or 'background'"),
+        ({"cache_bytes": 0}, r"bind: cache_bytes: got 0, expected a number of bytes"),
+        ({"cache_bytes": "1 GB"}, r"bind: cache_bytes: got '1 GB', expected a number of bytes"),
     ],
 )
-def test_other_kernels_are_refused(given: dict[str, str], words: str) -> None:
+def test_other_kernels_are_refused(given: dict[str, Any], words: str) -> None:
     with pytest.raises(mx.MXNetError, match=words):
         mx.sym.Variable("x").simple_bind(mx.cpu(), x=(2,), **given)
+
+
+def test_kernels_may_be_kept_in_little_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raysym.kernels.link.default_folder", lambda: tmp_path)
+    net = mx.sym.exp(mx.sym.Variable("x"))
+    for n in (3, 5, 7):
+        executor = net.simple_bind(mx.cpu(), x=(2, n), kernels="generated", cache_bytes=8191)
+        assert executor.forward()[0].shape == (2, n)
+        kept = [path for path in tmp_path.iterdir() if path.name != FILE]
+        assert len(kept) == 1  # of code and its index, for any n
 
 
 def grads(executor: mx.Executor) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """Entries on disk, keyed by what they were made from; safe with many writers and bad files.
 
-Whoever makes an entry claims it first, so that processes of one node share the work.
+Whoever makes an entry claims it first, so that processes of one node share the work. What was used
+longest ago goes when there is too much (see room.py).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from raysym.kernels.claims import claims_in
+from raysym.kernels.room import MOST_BYTES, Room, note_use
 
 _DIGEST = 32  # bytes of SHA-256 in front of the code
 
@@ -34,12 +36,15 @@ def source_digest() -> str:
 
 
 class DiskCache:
-    """Entries by key in one folder; what cannot be read or written counts as absent."""
+    """Entries by key in one folder; what cannot be read or written counts as absent.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    All entries together take about `nbytes` on disk at most.
+    """
+
+    def __init__(self, folder: Path, nbytes: int = MOST_BYTES) -> None:
+        self.folder, self.nbytes = folder, nbytes
         self.hits = self.misses = 0
-        self._claims = claims_in(folder)
+        self._claims, self._room = claims_in(folder), Room(folder, nbytes)
 
     def get(self, key: str, make: Callable[[], bytes]) -> bytes:
         """The entry of `key`, from disk or made now and written for the next process.
@@ -89,6 +94,7 @@ class DiskCache:
         code = make()
         with suppress(OSError):  # a full or read-only disk costs time at the next start, no more
             _write(self._path(key), code)
+            self._room.add(_DIGEST + len(code))
         return code
 
 
@@ -106,7 +112,10 @@ def _read(path: Path) -> bytes | None:
     except OSError:
         return None
     code = data[_DIGEST:]
-    return code if code and hashlib.sha256(code).digest() == data[:_DIGEST] else None
+    if not code or hashlib.sha256(code).digest() != data[:_DIGEST]:
+        return None
+    note_use(path)
+    return code
 
 
 def _write(path: Path, code: bytes) -> None:

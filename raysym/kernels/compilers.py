@@ -47,15 +47,16 @@ def compile_all(kernels: Kernels, specs: Iterable[Spec], processes: int = 0) -> 
 
 def help_out(stream: IO[bytes]) -> None:
     """A helper's work; none where enough processes of the node are at it."""
-    folder, processes, specs = pickle.load(stream)
-    kernels = Kernels(DiskCache(folder))
+    folder, nbytes, processes, specs = pickle.load(stream)
+    kernels = Kernels(DiskCache(folder, nbytes))
     with kernels.cache.slot(processes) as has_slot:
         for spec in reversed(specs if has_slot else ()):  # from the other end than who asked
             kernels.offer(spec)
 
 
 def _start(cache: DiskCache, specs: Sequence[Spec], processes: int) -> Any:
-    told = pickle.dumps(sys.path) + pickle.dumps((cache.folder, processes, list(specs)))
+    what = cache.folder, cache.nbytes, processes, list(specs)
+    told = pickle.dumps(sys.path) + pickle.dumps(what)
     with suppress(OSError):  # no helper: whoever asked does the work
         helper = subprocess.Popen(
             [sys.executable, "-c", _HELPER],

@@ -25,6 +25,7 @@ from raysym.kernels import (  # noqa: F401  (makers and lowerings)
 )
 from raysym.kernels.cache import DiskCache, default_folder
 from raysym.kernels.compilers import compile_all
+from raysym.kernels.room import MOST_BYTES
 from raysym.kernels.specs import Kernels
 from raysym.kernels.steps import Buffer, Incoming, Native, Outgoing, Place, Reference, Step
 from raysym.kernels.table import flags_of
@@ -43,10 +44,14 @@ Explain: TypeAlias = Callable[[Exception, Run, Mapping[str, Any]], Exception]
 POISON = 0xFF  # as bytes of a float: NaN
 
 
-@lru_cache(maxsize=1)
-def shared_kernels() -> Kernels:
-    """The kernels of this process, cached in the user's cache folder."""
-    return Kernels(DiskCache(default_folder()))
+def shared_kernels(cache_bytes: int = MOST_BYTES) -> Kernels:
+    """The kernels of this process, cached in so many bytes of the user's cache folder."""
+    return _kernels_within(cache_bytes)
+
+
+@lru_cache
+def _kernels_within(cache_bytes: int) -> Kernels:
+    return Kernels(DiskCache(default_folder(), cache_bytes))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ import llvmlite.ir as ir
 
 ENTRY = "kernel"  # the name of every kernel's only function: void kernel(ptr args)
 
+LEVEL = 2  # of LLVM's code generator, as compilers count them
+
 _alive: list[Any] = []  # engines own the machine code; addresses are valid as long as they live
 
 
@@ -20,16 +22,17 @@ def machine() -> Any:
     binding.initialize_native_asmprinter()
     features = binding.get_host_cpu_features().flatten()
     return binding.Target.from_default_triple().create_target_machine(
-        cpu=binding.get_host_cpu_name(), features=features, opt=2
+        cpu=binding.get_host_cpu_name(), features=features, opt=LEVEL
     )
 
 
 @lru_cache(maxsize=1)
 def host() -> str:
-    """What machine code depends on besides the IR: processor, features, LLVM version."""
+    """What machine code depends on besides the IR: processor, features, system, LLVM, its level."""
     version = ".".join(map(str, binding.llvm_version_info))
     features = binding.get_host_cpu_features().flatten()
-    return f"{binding.get_host_cpu_name()} {features} llvm {version}"
+    system = binding.get_default_triple()
+    return f"{binding.get_host_cpu_name()} {features} {system} llvm {version} O{LEVEL}"
 
 
 @lru_cache(maxsize=8)
@@ -37,7 +40,7 @@ def other_machine(triple: str, cpu: str) -> Any:
     """The target machine of another host, as LLVM names it: to see that kernels compile there."""
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
-    return binding.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=2)
+    return binding.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=LEVEL)
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Protocol
 
-from raysym.errors import MXNetError
+from raysym.errors import MXNetError, sentence
+from raysym.kernels.room import MOST_BYTES
 from raysym.planning.plan import Plan, Program
 from raysym.runtime.interpreter import INTERPRETED, Mailbox, Worker
 from raysym.runtime.protocol import Linkage, StepKey, Tap
@@ -55,18 +56,22 @@ def chosen(kernels: str, is_plain: bool) -> str:
     return "generated" if is_plain and find_spec("llvmlite") else "reference"
 
 
-def engines_for(kernels: str, compiling: str = "before", threads: int = 1) -> Engines:
+def engines_for(
+    kernels: str, compiling: str = "before", threads: int = 1, cache_bytes: int = MOST_BYTES
+) -> Engines:
     """The engines for "reference" or "generated" kernels.
 
     `compiling`: "before" the first step, or in the "background" while first steps run on reference
-    kernels. `threads`: so many share a generated kernel. llvmlite is imported when generated
-    kernels are first asked for.
+    kernels. `threads`: so many share a generated kernel. `cache_bytes`: what may stay on disk.
+    llvmlite is imported when generated kernels are first asked for.
     """
     if kernels not in ("reference", "generated"):
         wanted = "'reference', 'generated' or 'auto'"
         raise MXNetError(f"bind: kernels: got {kernels!r}, expected {wanted}")
     if compiling not in ("before", "background"):
         raise MXNetError(f"bind: compiling: got {compiling!r}, expected 'before' or 'background'")
+    if not isinstance(cache_bytes, int) or isinstance(cache_bytes, bool) or cache_bytes < 1:
+        raise MXNetError(sentence("bind: cache_bytes", repr(cache_bytes), "a number of bytes"))
     if kernels == "reference":
         return INTERPRETED
     try:
@@ -74,5 +79,7 @@ def engines_for(kernels: str, compiling: str = "before", threads: int = 1) -> En
     except ModuleNotFoundError as error:
         wrong = f"bind: kernels='generated': {error}. Install raysym[kernels]"
         raise MXNetError(wrong) from error
-    made: Engines = door.LinkedEngines(background=compiling == "background", threads=threads)
+    made: Engines = door.LinkedEngines(
+        background=compiling == "background", threads=threads, cache_bytes=cache_bytes
+    )
     return made

@@ -15,7 +15,15 @@ from typing import Any
 import numpy as np
 
 from raysym.context import of_worker
-from raysym.kernels.link import LinkedPhase, LinkedWorker, arena_bytes, can_link, link
+from raysym.kernels.link import (
+    LinkedPhase,
+    LinkedWorker,
+    arena_bytes,
+    can_link,
+    link,
+    shared_kernels,
+)
+from raysym.kernels.room import MOST_BYTES
 from raysym.kernels.specs import Kernels
 from raysym.kernels.team import Team
 from raysym.planning.footprint import interpreted_bytes
@@ -211,11 +219,13 @@ class LinkedEngines:
     fused: bool = True
     background: bool = False
     threads: int = 1
+    cache_bytes: int = MOST_BYTES  # of the cache on disk, where no `kernels` are given
 
     def open(self, worker: Worker) -> Linked:
         """The engine of a worker."""
-        options = self.kernels, self.poison, self.fused, self.background, self.threads
-        return Linked(worker, *options)
+        kernels = self.kernels or shared_kernels(self.cache_bytes)
+        options = self.poison, self.fused, self.background, self.threads
+        return Linked(worker, kernels, *options)
 
     def work_bytes(self, plan: Plan) -> dict[str, int]:
         """The arena of each worker, or what its values take where it is interpreted."""
