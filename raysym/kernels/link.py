@@ -26,7 +26,7 @@ from raysym.kernels import (  # noqa: F401  (makers and lowerings)
 from raysym.kernels.cache import DiskCache, default_folder
 from raysym.kernels.compilers import compile_all
 from raysym.kernels.room import MOST_BYTES
-from raysym.kernels.specs import Kernels
+from raysym.kernels.specs import Kernels, Spec
 from raysym.kernels.steps import Buffer, Incoming, Native, Outgoing, Place, Reference, Step
 from raysym.kernels.table import flags_of
 from raysym.kernels.team import Team, table_runner
@@ -157,6 +157,19 @@ def link(
         worker.phases[phase] = LinkedPhase(tuple(actions), worker, earlier, carried, tuple(again))
     worker.n_calls = linker.n_calls
     return worker
+
+
+def needed(
+    programs: Mapping[str, Program],
+    types: Mapping[str, TensorType],
+    homes: Sequence[str],
+    fused: bool = True,
+    threads: int = 1,
+) -> list[Spec]:
+    """The kernels that `link` would call, each once."""
+    found = trace(programs, types, homes, fused, threads)
+    steps = (step for steps in found.phases.values() for step in steps)
+    return list(dict.fromkeys(step.spec for step in steps if isinstance(step, Native)))
 
 
 def arena_bytes(

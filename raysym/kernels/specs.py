@@ -97,6 +97,18 @@ class Kernels:
         made = _Making(spec, self.cache)
         return not (self.cache.has(made.index) and self.cache.has(made.key()))
 
+    def code(self, spec: Spec) -> tuple[bytes, bytes]:
+        """The digest of a kernel's IR and its machine code: what `keep` needs on a like host."""
+        made = _Making(spec, self.cache)
+        code = self.cache.get(made.key(), made.code)
+        return made.digest(), code
+
+    def keep(self, spec: Spec, digest: bytes, code: bytes) -> None:
+        """Enter what `code` gave on a like host."""
+        made = _Making(spec, self.cache)
+        self.cache.get(made.index, lambda: digest)
+        self.cache.get(made.key(), lambda: code)
+
     def offer(self, spec: Spec) -> None:
         """Compile a kernel for the disk, unless another process is at it."""
         made = _Making(spec, self.cache)
@@ -115,10 +127,13 @@ class _Making:
         self._text = self._text or ir_text(self._spec)
         return self._text
 
+    def digest(self) -> bytes:
+        """The digest of the IR."""
+        return self._cache.get(self.index, lambda: sha256(self.text().encode()).digest())
+
     def key(self) -> str:
         """The key of the machine code: a digest of the IR, and the host."""
-        digest = self._cache.get(self.index, lambda: sha256(self.text().encode()).digest())
-        return f"code of {digest.hex()} for {llvm.host()}"
+        return f"code of {self.digest().hex()} for {llvm.host()}"
 
     def code(self) -> bytes:
         return llvm.assemble(self.text())

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from typing import Protocol
+from typing import Any, Protocol
 
 from raysym.errors import MXNetError, sentence
 from raysym.kernels.room import MOST_BYTES
 from raysym.planning.plan import Plan, Program
+from raysym.runtime.compiling import Code, Needs
 from raysym.runtime.interpreter import INTERPRETED, Mailbox, Worker
 from raysym.runtime.protocol import Linkage, StepKey, Tap
 from raysym.types import TensorType
@@ -31,6 +32,17 @@ class Engine(Protocol):
         self, phase: str, mailbox: Mailbox, key: StepKey, start: int = 0, tap: Tap | None = None
     ) -> int | None:
         """Run a phase from `start`; where a message was missing, None at the end."""
+
+    def needs(
+        self, programs: Mapping[str, Program], types: Mapping[str, TensorType], homes: Sequence[str]
+    ) -> Needs:
+        """The kernels that `load` will want before it returns."""
+
+    def compiled(self, kernels: Sequence[Any]) -> list[Code]:
+        """The code of these kernels, for others on like hosts."""
+
+    def keep(self, codes: Mapping[Any, Code]) -> None:
+        """Take in code that a like host has made."""
 
     def linked(self, phase: str) -> Linkage | None:
         """How the phase was linked, None when it is interpreted."""

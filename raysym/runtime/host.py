@@ -10,7 +10,7 @@ import os
 import pickle
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from raysym.context import of_worker
 from raysym.device import array_module, on_device, place, to_numpy
 from raysym.errors import MXNetError
 from raysym.planning.plan import Program, split_entry
+from raysym.runtime.compiling import Code, Needs
 from raysym.runtime.engines import Engines
 from raysym.runtime.interpreter import INTERPRETED, Worker
 from raysym.runtime.orders import (
@@ -124,6 +125,20 @@ class Host:
     def alive(self) -> None:
         """Returns when this worker lets go: peers hold the call to learn of its death."""
         self._gone.wait()
+
+    def needs(
+        self, programs: Mapping[str, Program], types: Mapping[str, TensorType], homes: Sequence[str]
+    ) -> Needs:
+        """The kernels that loading these programs will want."""
+        return self._engine.needs(programs, types, homes)
+
+    def compiled(self, kernels: Sequence[Any]) -> list[Code]:
+        """The code of these kernels, for workers of other nodes."""
+        return self._engine.compiled(kernels)
+
+    def keep(self, codes: Mapping[Any, Code]) -> None:
+        """Take in code that another node has made."""
+        self._engine.keep(codes)
 
     def load(
         self,

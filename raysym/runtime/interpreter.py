@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -14,6 +14,7 @@ from raysym.op import Op, call_kernel
 from raysym.planning.footprint import interpreted_bytes
 from raysym.planning.plan import Free, Instruction, Plan, Program, Recv, Run, Send
 from raysym.random_state import generator
+from raysym.runtime.compiling import Code, Needs
 from raysym.runtime.protocol import Linkage, StepKey, Tap
 from raysym.types import TensorType
 
@@ -127,6 +128,19 @@ class Interpreter:
         found = self.phases[phase]
         reached = found.advance(mailbox, key, start, tap)
         return reached if reached < len(found) else None
+
+    def needs(
+        self, programs: Mapping[str, Program], types: Mapping[str, TensorType], homes: Sequence[str]
+    ) -> Needs:
+        """None: reference kernels need no compiler."""
+        return Needs()
+
+    def compiled(self, kernels: Sequence[Any]) -> list[Code]:
+        """Nothing: no kernel was needed."""
+        return []
+
+    def keep(self, codes: Mapping[Any, Code]) -> None:
+        """Nothing: no kernel was needed."""
 
     def linked(self, phase: str) -> Linkage | None:
         """Nothing: this engine links no phase."""

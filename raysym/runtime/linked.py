@@ -8,27 +8,31 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from raysym.context import of_worker
+from raysym.kernels.compilers import compile_all
 from raysym.kernels.link import (
     LinkedPhase,
     LinkedWorker,
     arena_bytes,
     can_link,
     link,
+    needed,
     shared_kernels,
 )
+from raysym.kernels.llvm import host
 from raysym.kernels.room import MOST_BYTES
-from raysym.kernels.specs import Kernels
+from raysym.kernels.specs import Kernels, Spec
 from raysym.kernels.team import Team
 from raysym.planning.footprint import interpreted_bytes
 from raysym.planning.lifetimes import uses
 from raysym.planning.plan import Instruction, Plan, Program, Recv, Run, Send
+from raysym.runtime.compiling import Code, Needs
 from raysym.runtime.interpreter import (
     COMMUNICATE,
     COMPUTE,
@@ -61,7 +65,8 @@ class Linked(Interpreter):
     ) -> None:
         super().__init__(worker)
         self._team = Team(threads) if threads > 1 else None
-        self._kernels, self._poison, self._fused = kernels, poison, fused
+        self._kernels = kernels or shared_kernels()
+        self._poison, self._fused, self._threads = poison, fused, threads
         self._background = background
         self._phases: dict[str, LinkedPhase] = {}
         self._messages: dict[str, dict[Instruction, int]] = {}  # by phase: where each one stands
@@ -88,6 +93,27 @@ class Linked(Interpreter):
         what = self._linking, programs, types, resident
         self._linking = threading.Thread(target=self._link_later, args=what, daemon=True)
         self._linking.start()
+
+    def needs(
+        self, programs: Mapping[str, Program], types: Mapping[str, TensorType], homes: Sequence[str]
+    ) -> Needs:
+        """The kernels that `load` links; none where it links nothing, or later."""
+        if self.worker.xp is not np or self._background:
+            return Needs()
+        resident = [*homes, *(entry for entry in self.worker.homes if entry in types)]
+        specs = needed(programs, types, resident, self._fused, self._threads)
+        missing = tuple(spec for spec in specs if self._kernels.is_missing(spec))
+        return Needs(host(), tuple(set(specs).difference(missing)), missing)
+
+    def compiled(self, kernels: Sequence[Spec]) -> list[Code]:
+        """The code of these kernels, made by all processors of this node."""
+        compile_all(self._kernels, kernels)
+        return [self._kernels.code(spec) for spec in kernels]
+
+    def keep(self, codes: Mapping[Spec, Code]) -> None:
+        """Enter into this node's cache what a like host has made."""
+        for spec, code in codes.items():
+            self._kernels.keep(spec, *code)
 
     @property
     def made(self) -> list[LinkedWorker]:

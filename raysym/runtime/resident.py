@@ -22,6 +22,7 @@ import numpy as np
 from raysym.device import to_numpy
 from raysym.errors import StallError, WorkerError
 from raysym.planning.plan import Plan, Program
+from raysym.runtime.compiling import compile_once
 from raysym.runtime.diagnosis import Watch
 from raysym.runtime.engines import Engines
 from raysym.runtime.fleet import Fleet, dropped, end_dropped
@@ -97,7 +98,9 @@ class ResidentRuntime:
                 self._programs.setdefault(name, {}).update(programs)
                 towards = {b: size for (a, b), size in rings.items() if a == name}
                 calls[name] = Parcel(programs), types_for(programs, own, plan), own, towards
-            self._attach(fleet, self._call(fleet, "load", calls), rings)
+            call = partial(self._call, fleet)
+            compile_once(calls, self._links.nodes, call)
+            self._attach(fleet, call("load", calls), rings)
 
     def route(self, plan: Plan) -> Plan:
         """The plan with the transport of each of its edges."""
