@@ -93,6 +93,15 @@ LARGE = {
         "Convolution", {"kernel": (3, 3), "num_filter": 35, "num_group": 35, "pad": (1, 1)},
         [(2, 35, 9, 8), (35, 1, 3, 3), (35,)],
     ),
+    "data of one filter for a channel": (
+        "_backward_Convolution_data", {"kernel": (3, 3), "stride": (2, 2), "pad": (1, 1),
+                                       "num_group": 35, "spatial": (9, 8)},
+        [(2, 35, 5, 4), (35, 1, 3, 3)],
+    ),
+    "weight of one filter for a channel": (
+        "_backward_Convolution_weight", {"kernel": (3, 3), "pad": (1, 1), "num_group": 35},
+        [(2, 35, 9, 8), (2, 35, 9, 8)],
+    ),
     "volumes": (
         "Convolution", {"kernel": (2, 3, 3), "num_filter": 40, "stride": (2, 1, 1),
                         "pad": (1, 1, 1)}, [(2, 19, 5, 6, 9), (40, 19, 2, 3, 3), (40,)],
