@@ -55,6 +55,13 @@ def ulps(name: str, x: np.ndarray) -> np.ndarray:
     return np.where(same, np.minimum(np.nan_to_num(distance), 0.5), distance)
 
 
+def gates(name: str, x: np.ndarray) -> np.ndarray:
+    """What a function of recurrent cells makes of some numbers."""
+    y, padded = np.empty(16, np.float32), np.resize(x, 16)
+    call(Spec("gate_values", (name,)), padded, y)
+    return y[: x.size]
+
+
 def floats(first: int, last: int, step: int) -> np.ndarray:
     """Every `step`-th float32 by its bits."""
     return np.arange(first, last, step, dtype=np.uint64).astype(np.uint32).view(np.float32)
@@ -83,6 +90,40 @@ def test_error_against_float64_code_is_at_most_two_ulps(name: str) -> None:
 def test_error_is_at_most_two_ulps_for_every_float32(name: str) -> None:
     for first in range(0, 2**32, 2**28):
         assert worst(name, first, first + 2**28) <= 2, hex(first)
+
+
+def bits(x: float) -> int:
+    """The pattern of a float32."""
+    return int(np.float32(x).view(np.uint32))
+
+
+# Bit patterns that the functions of recurrent cells see: sigmoid loses numbers below 1e-37.
+GATES = {
+    "gate_sigmoid": [(0, bits(np.inf) + 1), (bits(-0.0), bits(-86.0))],
+    "gate_tanh": [(0, 2**31), (2**31, 2**32)],
+}
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_error_of_gates_is_at_most_three_ulps(name: str) -> None:
+    for first, last in GATES[name]:
+        assert 0 < worst(name, first, last, 2_003) <= 3, hex(first)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("name", GATES)
+def test_error_of_gates_is_at_most_three_ulps_for_every_float32(name: str) -> None:
+    for first, last in GATES[name]:
+        assert worst(name, first, last) <= 3, hex(first)
+
+
+def test_gates_saturate_and_keep_nan() -> None:
+    x = np.array([-np.inf, -200.0, 200.0, np.inf, np.nan], np.float32)
+    sigmoid, tanh = (gates(name, x) for name in GATES)
+    np.testing.assert_allclose(sigmoid[:2], 1.6458e-38, rtol=1e-3)
+    assert sigmoid[2:4].tolist() == [1, 1]
+    assert tanh[:4].tolist() == [-1, -1, 1, 1]
+    assert np.isnan([sigmoid[4], tanh[4]]).all()
 
 
 DOUBLE = {

@@ -16,6 +16,7 @@ from raysym.kernels.elementwise import ChainStep, named, run_program
 from raysym.kernels.elementwise import compute as compute_chain
 from raysym.kernels.emit import I32, I64, LANES, Emit, Index, Value
 from raysym.kernels.formulas import FORMULAS
+from raysym.kernels.gate_math import sigmoid, tanh
 from raysym.kernels.llvm import ir
 from raysym.kernels.pages import formula
 from raysym.kernels.specs import Spec, maker
@@ -23,6 +24,8 @@ from raysym.kernels.typed import convert, intrinsic, like, splat, store, vector_
 from raysym.kernels.vector_ops import larger
 from raysym.op import make_op
 from raysym.types import TensorType
+
+GATES = {"gate_sigmoid": sigmoid, "gate_tanh": tanh}
 
 
 @maker
@@ -42,13 +45,22 @@ def worst_ulp(e: Emit, name: str, step: int) -> None:
     store(e, "float64", worst, e.arg(0), 0, 1, LANES)
 
 
+@maker
+def gate_values(e: Emit, name: str) -> None:
+    """Arguments: a vector, and what a function of recurrent cells makes of it."""
+    e.store(GATES[name](e, e.load(e.arg(0))), e.arg(1))
+
+
 def _single(e: Emit, name: str, x: Value) -> Value:
+    if name in GATES:
+        return GATES[name](e, x)
     if name in FORMULAS:
         return compute_chain(e, (ChainStep.of(make_op(name, {}), (0,)),), [x])[1]
     return _traced(e, name, "float32", x)
 
 
 def _double(e: Emit, name: str, x: Value) -> Value:
+    name = name.removeprefix("gate_")
     return _traced(e, name, "float64", convert(e, x, "float32", "float64"))
 
 

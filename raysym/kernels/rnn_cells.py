@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
-from raysym.kernels import double_math as dm
 from raysym.kernels import vector_math as vm
-from raysym.kernels.emit import F32, Emit, Value
+from raysym.kernels.emit import Emit, Value
+from raysym.kernels.gate_math import sigmoid, tanh
 
 Vectors: TypeAlias = Sequence[Value]
 
@@ -53,17 +53,6 @@ class Cell(NamedTuple):
     back: Callable[[Emit, Vectors, Vectors, Vectors, Vectors], Back]
 
 
-def _sigmoid(e: Emit, x: Value) -> Value:
-    if x.type.element == F32:
-        return vm.sigmoid(e, x)
-    half = e.number(0.5)
-    return e.fma(half, dm.tanh(e, e.b.fmul(half, x)), half)
-
-
-def _hyperbolic(e: Emit, x: Value) -> Value:
-    return vm.tanh(e, x) if x.type.element == F32 else dm.tanh(e, x)
-
-
 def _less_square(e: Emit, y: Value) -> Value:
     """The slope of a tanh whose value is y."""
     return e.b.fsub(e.number(1.0), e.b.fmul(y, y))
@@ -88,7 +77,7 @@ def _relu_back(e: Emit, kept: Vectors, old: Vectors, new: Vectors, grads: Vector
 
 
 def _tanh(e: Emit, gates: Vectors, own: Vectors, old: Vectors) -> Made:
-    return Made([_hyperbolic(e, gates[0])], [])
+    return Made([tanh(e, gates[0])], [])
 
 
 def _tanh_back(e: Emit, kept: Vectors, old: Vectors, new: Vectors, grads: Vectors) -> Back:
@@ -100,8 +89,8 @@ def _tanh_back(e: Emit, kept: Vectors, old: Vectors, new: Vectors, grads: Vector
 
 
 def _gru(e: Emit, gates: Vectors, own: Vectors, old: Vectors) -> Made:
-    r, z = (_sigmoid(e, e.b.fadd(gates[i], own[i])) for i in (0, 1))
-    new = _hyperbolic(e, e.fma(r, own[2], gates[2]))
+    r, z = (sigmoid(e, e.b.fadd(gates[i], own[i])) for i in (0, 1))
+    new = tanh(e, e.fma(r, own[2], gates[2]))
     h = e.fma(z, old[0], e.b.fmul(e.b.fsub(e.number(1.0), z), new))
     return Made([h], [r, z, new, own[2]])
 
@@ -119,16 +108,16 @@ def _gru_back(e: Emit, kept: Vectors, old: Vectors, new: Vectors, grads: Vectors
 
 
 def _lstm(e: Emit, gates: Vectors, own: Vectors, old: Vectors) -> Made:
-    i, f, o = (_sigmoid(e, gates[k]) for k in (0, 1, 3))
-    new = _hyperbolic(e, gates[2])
+    i, f, o = (sigmoid(e, gates[k]) for k in (0, 1, 3))
+    new = tanh(e, gates[2])
     c = e.fma(f, old[1], e.b.fmul(i, new))
-    return Made([e.b.fmul(o, _hyperbolic(e, c)), c], [i, f, new, o])
+    return Made([e.b.fmul(o, tanh(e, c)), c], [i, f, new, o])
 
 
 def _lstm_back(e: Emit, kept: Vectors, old: Vectors, new: Vectors, grads: Vectors) -> Back:
     b, dh = e.b, grads[0]
     i, f, made, o = kept
-    shown = _hyperbolic(e, new[1])
+    shown = tanh(e, new[1])
     dc = b.fadd(grads[1], b.fmul(b.fmul(dh, o), _less_square(e, shown)))
     pre = [
         b.fmul(b.fmul(dc, made), _slope(e, i)),

@@ -57,20 +57,28 @@ def at_most(e: Emit, x: Value, high: float) -> Value:
     return e.b.select(e.b.fcmp_ordered(">", x, e.number(high)), e.number(high), x)
 
 
+def rounded(e: Emit, x: Value, factor: float) -> tuple[Value, Value]:
+    """The integer nearest to ``x factor``: in the low bits of a float, and as a float."""
+    shifted = e.fma(x, e.number(factor), e.number(_ROUND))
+    return shifted, e.b.fsub(shifted, e.number(_ROUND))
+
+
+def less_ln2(e: Emit, n: Value, x: Value) -> Value:
+    """``x - n ln 2`` for an integer n."""
+    return e.fma(n, e.number(-_LN2_LOW), e.fma(n, e.number(-_LN2_HIGH), x))
+
+
 def _reduced(e: Emit, x: Value) -> tuple[Value, Value]:
     """``n, r`` with ``x = n ln 2 + r``, n an integer (as int32), |r| at most 0.35."""
-    shifted = e.fma(x, e.number(math.log2(math.e)), e.number(_ROUND))
-    n = e.b.fsub(shifted, e.number(_ROUND))
-    r = e.fma(n, e.number(-_LN2_HIGH), x)
-    r = e.fma(n, e.number(-_LN2_LOW), r)
-    return e.b.sub(e.b.bitcast(shifted, IVEC), e.integer(_ROUND_BITS)), r
+    shifted, n = rounded(e, x, math.log2(math.e))
+    return e.b.sub(e.b.bitcast(shifted, IVEC), e.integer(_ROUND_BITS)), less_ln2(e, n, x)
 
 
 def _power_of_two(e: Emit, n: Value) -> Value:
     return e.b.bitcast(e.b.shl(e.b.add(n, e.integer(127)), e.integer(23)), VEC)
 
 
-def _exp_less_one(e: Emit, r: Value) -> Value:
+def exp_less_one(e: Emit, r: Value) -> Value:
     """``e^r - 1`` for small r."""
     return e.fma(polynomial(e, _EXP, r), e.b.fmul(r, r), r)
 
@@ -78,7 +86,7 @@ def _exp_less_one(e: Emit, r: Value) -> Value:
 def exp(e: Emit, x: Value) -> Value:
     """e^x; infinity above 88.73, denormal numbers and 0 below -87.34."""
     n, r = _reduced(e, at_most(e, at_least(e, x, -105.0), 90.0))
-    value = e.b.fadd(_exp_less_one(e, r), e.number(1.0))
+    value = e.b.fadd(exp_less_one(e, r), e.number(1.0))
     # Two factors: 2^n itself may be out of range where the product is not.
     half = e.b.ashr(n, e.integer(1))
     value = e.b.fmul(value, _power_of_two(e, half))
@@ -89,7 +97,7 @@ def expm1(e: Emit, x: Value) -> Value:
     """``e^x - 1``, exact also near 0."""
     n, r = _reduced(e, at_most(e, at_least(e, x, -30.0), 87.0))
     scale = _power_of_two(e, n)
-    value = e.fma(scale, _exp_less_one(e, r), e.b.fsub(scale, e.number(1.0)))
+    value = e.fma(scale, exp_less_one(e, r), e.b.fsub(scale, e.number(1.0)))
     value = e.b.select(e.b.fcmp_ordered("==", x, e.zero), x, value)  # keeps -0
     return e.b.select(e.b.fcmp_ordered(">", x, e.number(87.0)), exp(e, x), value)
 
@@ -135,7 +143,7 @@ def tanh(e: Emit, x: Value) -> Value:
     size = at_most(e, absolute(e, x), 10.0)  # beyond 9.02 it is 1
     n, r = _reduced(e, e.b.fadd(size, size))
     scale = _power_of_two(e, n)
-    t = e.fma(scale, _exp_less_one(e, r), e.b.fsub(scale, e.number(1.0)))
+    t = e.fma(scale, exp_less_one(e, r), e.b.fsub(scale, e.number(1.0)))
     far = e.b.fdiv(t, e.b.fadd(t, e.number(2.0)))
     square = e.b.fmul(x, x)
     near = e.fma(polynomial(e, _TANH_NEAR, square), e.b.fmul(square, x), x)
