@@ -105,16 +105,16 @@ GATES = {
 
 
 @pytest.mark.parametrize("name", GATES)
-def test_error_of_gates_is_at_most_three_ulps(name: str) -> None:
+def test_error_of_gates_is_at_most_two_ulps(name: str) -> None:
     for first, last in GATES[name]:
-        assert 0 < worst(name, first, last, 2_003) <= 3, hex(first)
+        assert 0 < worst(name, first, last, 2_003) <= 2, hex(first)
 
 
 @pytest.mark.sweep
 @pytest.mark.parametrize("name", GATES)
-def test_error_of_gates_is_at_most_three_ulps_for_every_float32(name: str) -> None:
+def test_error_of_gates_is_at_most_two_ulps_for_every_float32(name: str) -> None:
     for first, last in GATES[name]:
-        assert worst(name, first, last) <= 3, hex(first)
+        assert worst(name, first, last) <= 2, hex(first)
 
 
 def test_gates_saturate_and_keep_nan() -> None:
