@@ -78,9 +78,11 @@ class Emit:
         self.team: Value = None if parts == 1 else function.args[2]
 
     def text(self) -> str:
-        """The finished module."""
+        """The module, finished: what it was made of is gone."""
         self.b.ret_void()
-        return str(self.module)
+        made = str(self.module)
+        _forget(self.module)
+        return made
 
     # ----- numbers and addresses
 
@@ -360,6 +362,16 @@ def lanes_constant(kind: Any, *lanes: int) -> Value:
 def _repeated(kind: Any, x: float, sign: float) -> Value:
     """A vector of `x`; the sign tells zeros apart, which are equal."""
     return ir.Constant(kind, [x] * LANES)
+
+
+def _forget(module: Any) -> None:
+    """Break the circles among a module's instructions, so that they go without being looked for."""
+    for function in module.functions:
+        for block in function.blocks:
+            for phi in (i for i in block.instructions if isinstance(i, ir.PhiInstr)):
+                phi.incomings.clear()
+            block.instructions.clear()
+            block.terminator = None
 
 
 def _first(lanes: int) -> Value:

@@ -5,15 +5,14 @@ A maker is a function that writes the kernel of its arguments into an `Emit`.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, NamedTuple, TypeAlias
 
 from raysym.kernels import llvm
 from raysym.kernels.cache import DiskCache, source_digest
 from raysym.kernels.emit import Emit
+from scheduler.collector import collection_paused
 
 Maker: TypeAlias = Callable[..., None]
 MAKERS: dict[str, Maker] = {}
@@ -52,24 +51,12 @@ def shared_maker(function: Maker) -> Maker:
     return maker(function)
 
 
+@collection_paused()
 def ir_text(spec: Spec) -> str:
     """The LLVM IR of a kernel."""
-    with _nothing_collected():
-        e = Emit(spec.parts, spec.dtype)
-        MAKERS[spec.maker](e, *spec.args)
-        return e.text()
-
-
-@contextmanager
-def _nothing_collected() -> Iterator[None]:
-    """A block in which a kernel's instructions are all alive: looking for garbage takes a third."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
+    e = Emit(spec.parts, spec.dtype)
+    MAKERS[spec.maker](e, *spec.args)
+    return e.text()
 
 
 class Kernels:
