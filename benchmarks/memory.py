@@ -1,8 +1,9 @@
-"""Planned memory of large nets beside MXNet's own plan, and what recomputing costs in time.
+"""Planned memory of large nets beside MXNet's own plan, what recomputing costs, and measured peaks.
 
-``python benchmarks/memory.py [--mxnet PYTHON] [--times] [--write]``: PYTHON is an interpreter that
-has MXNet 1.9.1. MB are 2**20 bytes of activations, gradients on the way and workspace, as MXNet's
-`debug_str` counts: arguments, their gradients and states are not in it. Batch 8.
+``python benchmarks/memory.py [--mxnet PYTHON] [--times] [--peaks] [--write]``: PYTHON is an
+interpreter that has MXNet 1.9.1. MB are 2**20 bytes. What is planned are activations, gradients on
+the way and workspace, as MXNet's `debug_str` counts: arguments, their gradients and states are not
+in it. They are in the peaks, planned and measured, each in a process of its own. Batch 8.
 """
 
 from __future__ import annotations
@@ -95,6 +96,20 @@ def planned(name: str, memory: str | None) -> dict[str, float]:
     return found
 
 
+# ----- peaks
+
+
+def peaks(name: str) -> dict[str, dict[str, float]]:
+    """MB planned and measured of training, with and without recomputing, and of inference."""
+    found = {}
+    for mode, kept in (("training", "default"), ("training", "minimal"), ("inference", "default")):
+        command = [sys.executable, str(Path(__file__).with_name("peak.py")), name, mode, kept]
+        for _ in range(2):  # the first run compiles
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found[f"{mode}, {kept}"] = json.loads(done.stdout)
+    return found
+
+
 # ----- times
 
 
@@ -129,6 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mxnet", default="", help="an interpreter with MXNet 1.9.1")
     parser.add_argument("--times", action="store_true")
+    parser.add_argument("--peaks", action="store_true", help="measure what processes grow by")
     parser.add_argument("--write", action="store_true", help="keep the results")
     parser.add_argument("--plan-of-mxnet", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -149,6 +165,8 @@ def main() -> None:
         "command": " ".join(["python benchmarks/memory.py", *_options()]),
         "planned_MB": plans,
     }
+    if given.peaks:
+        report["peaks_MB"] = {name: peaks(name) for name in TIMED}
     if given.times:
         report["times"] = {name: timed(name) for name in TIMED}
     text = json.dumps(report, indent=1)

@@ -12,8 +12,12 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 
 @pytest.mark.parametrize(
-    "name", ["linked_nodes", "memory", "predicted", "runtime", "scaling", "scheduler", "train_step"]
-)
+    "name",
+    [
+        "linked_nodes", "memory", "peak", "predicted", "runtime", "scaling", "scheduler",
+        "train_step",
+    ],
+)  # fmt: skip
 def test_a_benchmark_explains_itself(name: str) -> None:
     done = subprocess.run(
         [sys.executable, str(FOLDER / f"{name}.py"), "--help"],

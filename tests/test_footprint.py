@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,6 +56,26 @@ def test_the_planned_peak_is_the_measured_one(kernels: str, groups: Any) -> None
         tracemalloc.stop()
     planned = sum(use.total for use in executor.memory().values())
     assert abs(measured - planned) < 0.1 * planned
+
+
+PEAK = Path(__file__).parent.parent / "benchmarks" / "peak.py"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_process_grows_by_what_a_large_network_has_planned() -> None:
+    def peak(mode: str, kept: str) -> dict[str, float]:
+        command = [sys.executable, str(PEAK), "resnet18", mode, kept]
+        env = {**os.environ, "PYTHONPATH": str(PEAK.parent.parent)}
+        text = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+        found: dict[str, float] = json.loads(text)
+        return found
+
+    peak("training", "default")  # compiles, which takes memory of its own
+    for what in (("training", "default"), ("training", "minimal"), ("inference", "default")):
+        found = peak(*what)
+        assert found["planned"] > 70, what
+        assert abs(found["measured"] - found["planned"]) < 0.1 * found["planned"], what
 
 
 @pytest.mark.parametrize("groups", [None, GROUPS], ids=["one", "two"])
