@@ -124,6 +124,9 @@ LARGE = {
         "Deconvolution", {"kernel": (3, 3), "stride": (2, 2), "num_filter": 35, "no_bias": False},
         [(2, 6, 4, 5), (6, 35, 3, 3), (35,)],
     ),
+    "products of a page": (
+        "_contrib_interleaved_matmul_encdec_qk", {"heads": 2}, [(33, 3, 80), (40, 3, 160)],
+    ),
     "columns of windows": (
         "_backward_Convolution_weight", {"kernel": (1, 1)}, [(2, 260, 5, 4), (2, 520, 5, 4)],
     ),

@@ -8,7 +8,8 @@ int, the rest an IR value.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -65,8 +66,7 @@ class Emit:
     """
 
     def __init__(self, parts: int = 1, dtype: str = "float32") -> None:
-        self.kind, self.nbytes, self._suffix = _KINDS[dtype]
-        self.vector = ir.VectorType(self.kind, LANES)
+        self._set_numbers(dtype)
         self.module = ir.Module()
         kinds = [PTR] if parts == 1 else [PTR, I64, PTR]
         function = ir.Function(self.module, ir.FunctionType(VOID, kinds), ENTRY)
@@ -76,6 +76,27 @@ class Emit:
         self.parts, self.is_apart = parts, parts == 1
         self.part: Index = 0 if parts == 1 else function.args[1]
         self.team: Value = None if parts == 1 else function.args[2]
+
+    def _set_numbers(self, dtype: str) -> None:
+        self.dtype = dtype
+        self.kind, self.nbytes, self._suffix = _KINDS[dtype]
+        self.vector = ir.VectorType(self.kind, LANES)
+
+    @contextmanager
+    def numbers(self, dtype: str) -> Iterator[None]:
+        """A block with numbers of another dtype."""
+        before = self.dtype
+        self._set_numbers(dtype)
+        yield
+        self._set_numbers(before)
+
+    def table(self, numbers: bytes) -> Value:
+        """The address of bytes that are part of the kernel."""
+        kind = ir.ArrayType(ir.IntType(8), len(numbers))
+        made = ir.GlobalVariable(self.module, kind, f"table{len(self.module.globals)}")
+        made.initializer, made.align = ir.Constant(kind, bytearray(numbers)), 64
+        made.global_constant, made.linkage = True, "private"
+        return self.b.inttoptr(self.b.ptrtoint(made, I64), PTR)  # without the array's type
 
     def text(self) -> str:
         """The module, finished: what it was made of is gone."""

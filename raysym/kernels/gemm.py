@@ -89,15 +89,20 @@ def prefetch_rows(
 def gemm(e: Emit, fields: tuple[Any, ...]) -> None:
     """Arguments: A, B, [bias,] C, [workspace]."""
     shape = Product(*fields)
-    arrays = [e.arg(i) for i in range(3 + shape.bias + bool(shape.workspace()))]
-    bias = arrays[2] if shape.bias else None
-    space = own(e, arrays[-1], shape.workspace())
+    a, b, bias, c = e.arg(0), e.arg(1), e.arg(2) if shape.bias else None, e.arg(2 + shape.bias)
+    space = own(e, e.arg(3 + shape.bias), shape.workspace()) if shape.workspace() else c
+    products_into(e, shape, a, b, bias, c, space)
+
+
+def products_into(
+    e: Emit, shape: Product, a: Value, b: Value, bias: Value | None, c: Value, space: Value
+) -> None:
+    """All products of a shape, one behind the other; `space` is this thread's workspace."""
+    sizes = (a, shape.m * shape.k), (b, shape.k * shape.n), (c, shape.m * shape.n)
 
     def one(i: Index) -> None:
-        a = e.at(arrays[0], e.times(i, shape.m * shape.k))
-        b = e.at(arrays[1], e.times(i, shape.k * shape.n))
-        c = e.at(arrays[2 + shape.bias], e.times(i, shape.m * shape.n))
-        product_into(e, shape, a, b, bias, c, space)
+        left, right, made = (e.at(start, e.times(i, size)) for start, size in sizes)
+        product_into(e, shape, left, right, bias, made, space)
 
     shared_nest(e, (shape.repeats,), one, inner=True)
 

@@ -8,7 +8,7 @@ the stages that fill them, in order. Whatever a page asks for beyond that is `Un
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,7 @@ from raysym.kernels.expressions import (
 )
 from raysym.types import Shape
 
+MOST_TABLE = 1 << 16  # bytes of a table that is part of a kernel
 COSTLY = frozenset({"exp", "expm1", "log", "log1p", "tanh", "power", "erf", "sin", "cos"})
 
 
@@ -45,6 +46,7 @@ class Recorder:
 
     buffers: list[tuple[int, str]] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
+    tables: dict[int, bytes] = field(default_factory=dict)  # buffers of known numbers
 
     def input(self, shape: Shape, dtype: str) -> Lazy:
         """A new input."""
@@ -58,6 +60,14 @@ class Recorder:
     def constant(self, value: Any, shape: Shape, dtype: str) -> Lazy:
         """The same number everywhere."""
         return Lazy(self, Const(value, dtype), shape)
+
+    def table(self, numbers: np.ndarray) -> Lazy:
+        """An array of known numbers."""
+        if not 0 < numbers.nbytes <= MOST_TABLE:
+            raise Untraceable("a large table of numbers")
+        made = self.buffer(numbers.shape, numbers.dtype.name)
+        self.tables[len(self.buffers) - 1] = numbers.tobytes()
+        return made
 
     def store(self, values: Sequence[tuple[Leaf, Lazy]]) -> None:
         """Write values of one shape to their places, in one loop."""
@@ -86,11 +96,11 @@ class Recorder:
             lazy = lazy.stored()
         shape = tuple(1 if i in axes else n for i, n in enumerate(lazy.shape))
         made = self.buffer(shape, dtype)
-        assert isinstance(made.node, Leaf)
-        strides = tuple(0 if i in axes else step for i, step in enumerate(made.node.strides))
+        leaf = whole(made)
+        strides = tuple(0 if i in axes else step for i, step in enumerate(leaf.strides))
         lines = Lines()
         result = lines.add(cast(lazy, dtype).node)
-        target = Target(made.node.buffer, dtype, 0, strides, result)
+        target = Target(leaf.buffer, dtype, 0, strides, result)
         self.stages.append(Stage(lazy.shape, kind, (target,), tuple(lines.made)))
         return made
 
@@ -155,7 +165,10 @@ class Lazy:
     def __bool__(self) -> bool:
         raise Untraceable("numbers decide what is computed")
 
-    __float__ = __int__ = __index__ = __iter__ = __array__ = __bool__
+    __float__ = __int__ = __index__ = __array__ = __bool__
+
+    def __iter__(self) -> Iterator[Lazy]:
+        return (self[i] for i in range(len(self)))
 
     # ----- elementwise
 
@@ -196,10 +209,14 @@ class Lazy:
 
     def __getitem__(self, key: Any) -> Lazy:
         if not is_basic(key):
-            raise Untraceable("indices that are arrays")
+            return self.fetched(key)
         made = self.view_as(lambda a: a[as_view(key)])
         made._key = (key,) if self._root is self else None
         return made
+
+    def fetched(self, key: Any) -> Lazy:
+        """Elements at places that other arrays give (see lazy_places.py)."""
+        raise Untraceable("indices that are arrays")
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if not is_basic(key):
@@ -207,8 +224,7 @@ class Lazy:
         if isinstance(value, Lazy) and value._root is self and value._key == (key,):
             self._known_writes = value._known_writes  # ``x[key] += y`` has changed this part alone
         made = self.recorder.buffer(self.shape, self.node.dtype)
-        assert isinstance(made.node, Leaf)
-        self.recorder.store([(made.node, self)])
+        self.recorder.store([(whole(made), self)])
         part = made[key] if key is not Ellipsis else made
         write(part, value)
         self._overwrite(made.node)
@@ -248,8 +264,7 @@ class Lazy:
         """The same as a buffer of its own, from now on."""
         if not is_whole(self):
             made = self.recorder.buffer(self.shape, self.node.dtype)
-            assert isinstance(made.node, Leaf)
-            self.recorder.store([(made.node, self)])
+            self.recorder.store([(whole(made), self)])
             self._node = made.node
         return self
 
@@ -293,6 +308,12 @@ def summing(lazy: Lazy, dtype: Any) -> str:
     return "int64" if lazy.dtype.kind in "iub" else lazy.dtype.name
 
 
+def whole(lazy: Lazy) -> Leaf:
+    """The buffer, or the part of one, that an array is."""
+    assert isinstance(lazy.node, Leaf)
+    return lazy.node
+
+
 def is_whole(lazy: Lazy) -> bool:
     """True when it is a contiguous buffer from its first element to its last."""
     leaf = lazy.node
@@ -305,9 +326,8 @@ def is_whole(lazy: Lazy) -> bool:
 
 def write(place: Lazy, value: Any) -> None:
     """A stage that stores a value (broadcast) in a part of a buffer."""
-    assert isinstance(place.node, Leaf)
     made = broadcast(as_lazy(place.recorder, value, place.dtype), place.shape)
-    place.recorder.store([(place.node, cast(made, place.node.dtype))])
+    place.recorder.store([(whole(place), cast(made, place.node.dtype))])
 
 
 def as_lazy(recorder: Recorder, value: Any, dtype: Any) -> Lazy:
@@ -315,7 +335,7 @@ def as_lazy(recorder: Recorder, value: Any, dtype: Any) -> Lazy:
     if isinstance(value, Lazy):
         return value
     if hasattr(value, "shape") and value.shape:
-        raise Untraceable("an array of numbers")
+        return recorder.table(value)
     return recorder.constant(np.dtype(dtype).type(value).item(), (), np.dtype(dtype).name)
 
 
@@ -357,32 +377,19 @@ def call(name: str, *values: Any, dtype: str | None = None) -> Lazy:
     return Lazy(recorder, Call(name, dtype or made, nodes), shape)
 
 
-_EXACT = frozenset({"add", "subtract", "multiply", "negative", "abs", "maximum", "minimum", "sign"})
+_EXACT = frozenset({
+    "add", "subtract", "multiply", "negative", "abs", "maximum", "minimum", "sign",
+    "floor_divide", "remainder",
+})  # fmt: skip
 
 
-def _operator(name: str) -> tuple[Callable[..., Lazy], Callable[..., Lazy]]:
-    return (lambda a, b: call(name, a, b)), (lambda a, b: call(name, b, a))
-
-
-def _in_place(name: str) -> Callable[..., Lazy]:
-    def run(a: Lazy, b: Any) -> Lazy:
-        return a.become(call(name, a, b))
-
-    return run
-
-
-for _name, _function in {
-    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide",
-    "and": "logical_and", "or": "logical_or", "xor": "logical_xor", "mod": "remainder",
-}.items():  # fmt: skip
-    _plain, _turned = _operator(_function)
-    setattr(Lazy, f"__{_name}__", _plain)
-    setattr(Lazy, f"__r{_name}__", _turned)
-    setattr(Lazy, f"__i{_name}__", _in_place(_function))
-for _name, _function in {
-    "eq": "equal", "ne": "not_equal", "gt": "greater", "ge": "greater_equal", "lt": "less",
-    "le": "less_equal",
-}.items():  # fmt: skip
-    setattr(Lazy, f"__{_name}__", _operator(_function)[0])
-Lazy.__rpow__ = _operator("power")[1]  # type: ignore[attr-defined]
-Lazy.__hash__ = object.__hash__  # type: ignore[method-assign]
+def select(condition: Any, a: Any, b: Any) -> Lazy:
+    """``where(condition, a, b)``."""
+    recorder = next(v.recorder for v in (condition, a, b) if isinstance(v, Lazy))
+    common = np.result_type(dtype_of(a), dtype_of(b))
+    parts = [cast(as_lazy(recorder, condition, "bool"), "bool")]
+    parts += [cast(as_lazy(recorder, v, common), common.name) for v in (a, b)]
+    shape = np.broadcast_shapes(*(p.shape for p in parts))
+    test, yes, no = (broadcast(p, shape) for p in parts)
+    node = Call("select", common.name, (test.node, yes.node, no.node))
+    return Lazy(recorder, node, shape)

@@ -7,21 +7,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from raysym.kernels.expressions import IOTA, Call, Fetch, Leaf, Untraceable, viewed
-from raysym.kernels.lazy import (
-    Lazy,
-    Recorder,
-    as_lazy,
-    broadcast,
-    call,
-    cast,
-    dtype_of,
-    write,
-)
+from raysym.kernels.expressions import IOTA, Leaf, Untraceable
+from raysym.kernels.lazy import Lazy, Recorder, broadcast, call, dtype_of, select, write
+from raysym.kernels.lazy_matrices import matmul
+from raysym.kernels.lazy_operators import as_strided
+from raysym.kernels.lazy_places import first, places, put_along_axis, take, take_along_axis
 from raysym.types import Shape
 
 _UNARY = (
@@ -32,13 +27,15 @@ _UNARY = (
 )  # fmt: skip
 _BINARY = (
     "add", "subtract", "multiply", "maximum", "minimum", "fmax", "fmin", "power", "copysign",
-    "hypot", "remainder", "logaddexp", "logical_and", "logical_or", "logical_xor", "equal",
-    "not_equal", "greater", "greater_equal", "less", "less_equal",
+    "hypot", "remainder", "floor_divide", "logaddexp", "logical_and", "logical_or", "logical_xor",
+    "equal", "not_equal", "greater", "greater_equal", "less", "less_equal",
 )  # fmt: skip
 
 
 class LazyNumpy:
     """The array library of one trace."""
+
+    lib = SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=as_strided))
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -70,9 +67,7 @@ def _known(name: str, known: Any, args: Any, given: Any, recorder: Recorder) -> 
     if name == "arange":
         return _range(recorder, *args, **given)
     made = known(*args, **given)
-    if isinstance(made, np.ndarray) and made.shape:
-        raise Untraceable("a table of numbers")
-    return made
+    return recorder.table(made) if isinstance(made, np.ndarray) and made.shape else made
 
 
 def _shape(value: Any) -> Shape:
@@ -114,17 +109,6 @@ def _clip(x: Any, low: Any, high: Any) -> Any:
     return made if high is None else call("minimum", made, high)
 
 
-def _where(condition: Any, a: Any, b: Any) -> Lazy:
-    recorder = next(v.recorder for v in (condition, a, b) if isinstance(v, Lazy))
-    common = np.result_type(dtype_of(a), dtype_of(b))
-    parts = [cast(as_lazy(recorder, condition, "bool"), "bool")]
-    parts += [cast(as_lazy(recorder, v, common), common.name) for v in (a, b)]
-    shape = np.broadcast_shapes(*(p.shape for p in parts))
-    test, yes, no = (broadcast(p, shape) for p in parts)
-    node = Call("select", common.name, (test.node, yes.node, no.node))
-    return Lazy(recorder, node, shape)
-
-
 def _asarray(x: Any, dtype: Any = None) -> Any:
     return x if dtype is None else x.astype(dtype)
 
@@ -148,7 +132,7 @@ def _view(name: str) -> Any:
 
 def _nan_as(value: float, name: str) -> Any:
     def run(x: Lazy, **given: Any) -> Any:
-        return getattr(_where(call("isnan", x), x.dtype.type(value), x), name)(**given)
+        return getattr(select(call("isnan", x), x.dtype.type(value), x), name)(**given)
 
     return run
 
@@ -178,6 +162,14 @@ def _recorder(arrays: Sequence[Any]) -> Recorder:
 def _stack(arrays: Sequence[Any], axis: int = 0) -> Lazy:
     rank = arrays[0].ndim + 1
     return _concatenate([_view("expand_dims")(a, axis % rank) for a in arrays], axis % rank)
+
+
+def _split(x: Lazy, sections: Any, axis: int = 0) -> list[Lazy]:
+    if not isinstance(sections, int):
+        raise Untraceable("parts of several lengths")
+    axis %= x.ndim
+    size = x.shape[axis] // sections
+    return [x[(slice(None),) * axis + (slice(i * size, (i + 1) * size),)] for i in range(sections)]
 
 
 def _tile(x: Lazy, reps: Any) -> Lazy:
@@ -235,77 +227,13 @@ def _bordered(x: Lazy, axis: int, before: int, after: int, mode: str) -> Lazy:
     return _concatenate([p for p in parts if p.shape[axis]], axis)
 
 
-# ----- numbers at places that other numbers give
-
-
-def _places(x: Lazy, axis: int) -> Lazy:
-    """The index along an axis, of length 1 on all others."""
-    shape = tuple(n if i == axis else 1 for i, n in enumerate(x.shape))
-    steps = tuple(int(i == axis) for i in range(x.ndim))
-    return Lazy(x.recorder, Leaf(IOTA, "int64", 0, steps), shape)
-
-
-def _first(kind: str) -> Any:
-    """The first place of an extreme, or of a NaN."""
-
-    def run(x: Lazy, axis: int | None = None) -> Lazy:
-        x = x.reshape(-1) if axis is None else x
-        axis = (axis or 0) % x.ndim
-        best = x.folded(kind, axis, True, x.node.dtype)
-        hit = call("equal", x, best)
-        if x.dtype.kind == "f":
-            hit = call("logical_or", hit, call("isnan", x))
-        none = x.recorder.constant(x.shape[axis], (), "int64")
-        return _where(hit, _places(x, axis), none).folded("minimum", axis, False, "int64")
-
-    return run
-
-
-def _fetched(x: Lazy, axis: int, index: Lazy, shape: Shape, view: Any) -> Lazy:
-    """Elements at `index` (broadcast to `shape`) along an axis; what lies outside is clipped.
-
-    `view` gives an array without that axis the new shape.
-    """
-    leaf, length = x.stored().node, x.shape[axis]
-    assert isinstance(leaf, Leaf)
-    rest = (*x.shape[:axis], *x.shape[axis + 1 :])
-    strides = (*leaf.strides[:axis], *leaf.strides[axis + 1 :])
-    inner = Leaf(leaf.buffer, leaf.dtype, leaf.offset, strides)
-    inside = call("minimum", call("maximum", index.astype("int64"), 0), length - 1)
-    places = (broadcast(inside, shape).node,)
-    node = Fetch(viewed(inner, rest, view), places, (leaf.strides[axis],))
-    return Lazy(x.recorder, node, shape)
-
-
-def _take(x: Lazy, index: Lazy, axis: int = 0) -> Lazy:
-    axis %= x.ndim
-    lead, tail = x.shape[:axis], x.shape[axis + 1 :]
-    shape = (*lead, *index.shape, *tail)
-    spread = index.reshape((1,) * len(lead) + index.shape + (1,) * len(tail))
-    new = (slice(None),) * len(lead) + (None,) * index.ndim
-    return _fetched(x, axis, spread, shape, lambda a: np.broadcast_to(a[(*new, ...)], shape))
-
-
-def _take_along_axis(x: Lazy, index: Lazy, axis: int) -> Lazy:
-    axis %= x.ndim
-    shape = np.broadcast_shapes(
-        index.shape, tuple(1 if i == axis else n for i, n in enumerate(x.shape))
-    )
-    new = (slice(None),) * axis
-    return _fetched(x, axis, index, shape, lambda a: np.broadcast_to(a[(*new, None, ...)], shape))
-
-
-def _put_along_axis(x: Lazy, index: Lazy, value: Any, axis: int) -> None:
-    axis %= x.ndim
-    if index.shape[axis] != 1:
-        raise Untraceable("several places along an axis")
-    x.become(_where(_places(x, axis) == index, value, x))
+# ----- triangles
 
 
 def _triangle(lower: bool) -> Any:
     def run(x: Lazy, k: int = 0) -> Lazy:
-        ahead = call("subtract", _places(x, x.ndim - 1), _places(x, x.ndim - 2))
-        return _where(call("less_equal" if lower else "greater_equal", ahead, k), x, 0)
+        ahead = call("subtract", places(x, x.ndim - 1), places(x, x.ndim - 2))
+        return select(call("less_equal" if lower else "greater_equal", ahead, k), x, 0)
 
     return run
 
@@ -314,14 +242,14 @@ _FUNCTIONS: dict[str, Any] = {
     **{name: _elementwise(name) for name in (*_UNARY, *_BINARY)},
     **{name: _view(name) for name in ("broadcast_to", "expand_dims", "flip", "moveaxis")},
     **{name: _method(name) for name in ("transpose", "swapaxes", "squeeze", "reshape", "prod")},
-    "argmax": _first("maximum"),
-    "argmin": _first("minimum"),
+    "argmax": first("maximum"),
+    "argmin": first("minimum"),
     **{name: _method(name) for name in ("sum", "max", "min", "mean", "any", "all", "copy")},
     "absolute": _elementwise("abs"),
     "true_divide": _elementwise("divide"),
     "divide": _elementwise("divide"),
     "clip": _clip,
-    "where": _where,
+    "where": select,
     "asarray": _asarray,
     "ascontiguousarray": _asarray,
     "zeros_like": _like(0),
@@ -331,17 +259,16 @@ _FUNCTIONS: dict[str, Any] = {
     "nanprod": _nan_as(1, "prod"),
     "concatenate": _concatenate,
     "stack": _stack,
+    "split": _split,
     "tile": _tile,
-    "take": _take,
-    "take_along_axis": _take_along_axis,
-    "put_along_axis": _put_along_axis,
+    "take": take,
+    "take_along_axis": take_along_axis,
+    "put_along_axis": put_along_axis,
     "tril": _triangle(True),
     "triu": _triangle(False),
     "repeat": _repeat,
     "pad": _pad,
+    "matmul": matmul,
     "shape": lambda x: x.shape,
     "ndim": lambda x: x.ndim,
 }
-
-for _name in ("argmax", "argmin"):
-    setattr(Lazy, _name, _FUNCTIONS[_name])

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from raysym.kernels import llvm
 from raysym.kernels.expressions import IOTA, READS, Leaf, Lines, Program, Stage, Untraceable, dense
 from raysym.kernels.lazy import Lazy, Recorder, is_whole
+from raysym.kernels.lazy_matrices import MATMUL
 from raysym.kernels.lazy_numpy import LazyNumpy
 from raysym.kernels.specs import Spec
 from raysym.kernels.typed import DTYPES, NBYTES
@@ -49,9 +50,9 @@ def traced(op: Op, ins: tuple[TensorType, ...], outs: tuple[TensorType, ...]) ->
     outer = [*(i for i in range(len(ins)) if i in used), *made]
     rest = [i for i in range(len(ins), len(recorder.buffers)) if i not in outer]
     stages = tuple(_renumbered(stage, [*outer, *rest]) for stage in recorder.stages)
-    inner, nbytes = _layout([recorder.buffers[i] for i in rest])
+    inner, nbytes = _layout(recorder, rest)
     reads = tuple(outer[: len(outer) - len(made)])
-    return Traced(Spec("staged", (len(outer), inner, stages)), reads, nbytes)
+    return Traced(Spec("staged", (len(outer), inner, stages, nbytes)), reads, nbytes)
 
 
 @lru_cache(maxsize=4096)
@@ -91,7 +92,7 @@ class Formula(NamedTuple):
 def _is_spread(line: Sequence[Any], ins: Sequence[TensorType], target: Shape) -> bool:
     """True when a load reads an input as NumPy broadcasts it."""
     _, _, buffer, offset, steps = line
-    if buffer == IOTA or offset:
+    if buffer == IOTA or offset or buffer >= len(ins):
         return False
     shape = ins[buffer].shape
     missing = len(target) - len(shape)
@@ -139,7 +140,7 @@ def _outputs(recorder: Recorder, results: Sequence[Lazy], n_inputs: int) -> list
     for lazy in results:
         leaf = lazy.node
         if is_whole(lazy) and isinstance(leaf, Leaf) and leaf.buffer >= n_inputs:
-            if leaf.buffer not in taken:
+            if leaf.buffer not in (*taken, *recorder.tables):
                 taken.append(leaf.buffer)
                 continue
         made = recorder.buffer(lazy.shape, lazy.node.dtype)
@@ -163,7 +164,7 @@ def _renumbered(stage: Stage, order: Sequence[int]) -> Stage:
 
 def _has_code(stage: Stage) -> bool:
     return _is_known(stage.program) and (
-        not stage.fold or is_known(stage.fold, stage.targets[0].dtype)
+        stage.fold in ("", MATMUL) or is_known(stage.fold, stage.targets[0].dtype)
     )
 
 
@@ -173,10 +174,12 @@ def _is_known(program: Program) -> bool:
     )
 
 
-def _layout(buffers: Sequence[tuple[int, str]]) -> tuple[tuple[int, ...], int]:
-    """Where buffers begin in one piece of memory, and its size."""
-    starts, end = [], 0
-    for size, dtype in buffers:
-        starts.append(end)
-        end += -(-size * NBYTES[dtype] // _ALIGNED) * _ALIGNED
+def _layout(recorder: Recorder, buffers: Sequence[int]) -> tuple[tuple[int | bytes, ...], int]:
+    """Where buffers begin in one piece of memory, or their numbers, and its size."""
+    starts: list[int | bytes] = []
+    end = 0
+    for i in buffers:
+        size, dtype = recorder.buffers[i]
+        starts.append(recorder.tables.get(i, end))
+        end += 0 if i in recorder.tables else -(-size * NBYTES[dtype] // _ALIGNED) * _ALIGNED
     return tuple(starts), end

@@ -12,9 +12,18 @@ from typing import Any, NamedTuple
 from raysym.kernels.elementwise import collapsed, run_program
 from raysym.kernels.emit import I32, LANES, Emit, Index, Value, lanes_of
 from raysym.kernels.expressions import IOTA, READS, Stage, Target
+from raysym.kernels.gemm import products_into
+from raysym.kernels.lazy_matrices import MATMUL, product_of
 from raysym.kernels.llvm import ir
 from raysym.kernels.moving import write_transpose
-from raysym.kernels.shared import first_only, meet, shared, shared_columns, shared_nest
+from raysym.kernels.shared import (
+    first_only,
+    meet,
+    own_floats,
+    shared,
+    shared_columns,
+    shared_nest,
+)
 from raysym.kernels.specs import shared_maker
 from raysym.kernels.typed import constant, load, load_at, place, register_type, splat, store
 from raysym.kernels.vector_ops import compute, neutral
@@ -23,19 +32,42 @@ _WAYS = 4  # running vectors of a fold along a row
 
 
 @shared_maker
-def staged(e: Emit, n_outer: int, inner: tuple[int, ...], stages: tuple[Any, ...]) -> None:
-    """Stages over buffers; arguments: `n_outer` of them, then memory for those of `inner`.
+def staged(
+    e: Emit,
+    n_outer: int,
+    inner: tuple[int | bytes, ...],
+    stages: tuple[Any, ...],
+    nbytes: int = 0,
+) -> None:
+    """Stages over buffers; arguments: `n_outer` of them, then `nbytes` of memory, if any.
 
-    `inner`: where each further buffer begins in that memory, in bytes.
+    `inner`: where each further buffer begins in that memory, in bytes, or the numbers in it.
     """
     pointers = [e.arg(i) for i in range(n_outer)]
-    if inner:
-        space = e.arg(n_outer)
-        pointers += [e.b.gep(space, [e.const(at)], source_etype=ir.IntType(8)) for at in inner]
+    space = e.arg(n_outer) if nbytes else None
+    for at in inner:
+        pointers.append(e.table(at) if isinstance(at, bytes) else _bytes_on(e, space, at))
     for given in stages:
         stage = Stage(given[0], given[1], tuple(Target(*t) for t in given[2]), given[3])
-        (_fold if stage.fold else _store)(e, _walk(pointers, stage))
+        if stage.fold == MATMUL:
+            _multiply(e, pointers, stage, nbytes)
+        else:
+            (_fold if stage.fold else _store)(e, _walk(pointers, stage))
         meet(e)
+
+
+def _bytes_on(e: Emit, pointer: Value, count: Index) -> Value:
+    return e.b.gep(pointer, [e.const(count)], source_etype=ir.IntType(8))
+
+
+def _multiply(e: Emit, pointers: Sequence[Value], stage: Stage, nbytes: int) -> None:
+    """A matrix product; each thread has as much memory as the first, behind that."""
+    (target,), dtype = stage.targets, stage.targets[0].dtype
+    a, b, space = (place(e, pointers[line[2]], line[3], dtype) for line in stage.program)
+    apart = 4 * own_floats(-(-nbytes // 4))
+    with e.numbers(dtype):
+        own = _bytes_on(e, space, e.times(e.part, apart))
+        products_into(e, product_of(stage), a, b, None, pointers[target.buffer], own)
 
 
 class Walk(NamedTuple):

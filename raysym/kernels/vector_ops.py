@@ -41,6 +41,8 @@ def is_known(name: str, source: str) -> bool:
         return name in _COMPARISONS
     if source.startswith("int"):
         return name in _COMPARISONS or name in _WHOLE
+    if name == "floor_divide":
+        return False
     return name in FUNCTIONS and not (source == "float64" and name == "power")
 
 
@@ -168,8 +170,24 @@ def _hypot(e: Emit, x: Value, y: Value) -> Value:
     return b.select(either, like(e, x, math.inf), made)
 
 
+def _floor_divide(e: Emit, x: Value, y: Value) -> Value:
+    """Of whole numbers, toward minus infinity; 0 if the divisor is."""
+    b, zero, one = e.b, like(e, x, 0), like(e, x, 1)
+    is_zero, is_back = b.icmp_signed("==", y, zero), b.icmp_signed("==", y, like(e, x, -1))
+    safe = b.select(b.or_(is_zero, is_back), one, y)  # processors stop at 0, and at -2^63 / -1
+    quotient = b.sdiv(x, safe)
+    rest = b.sub(x, b.mul(quotient, safe))
+    is_uneven = b.icmp_signed("!=", rest, zero)
+    is_below = b.and_(is_uneven, b.icmp_signed("<", b.xor(rest, safe), zero))
+    made = b.select(is_back, b.neg(x), b.select(is_below, b.sub(quotient, one), quotient))
+    return b.select(is_zero, zero, made)
+
+
 def _remainder(e: Emit, x: Value, y: Value) -> Value:
     """The remainder with the sign of the divisor."""
+    if not is_float(x):
+        rest = e.b.sub(x, e.b.mul(_floor_divide(e, x, y), y))
+        return e.b.select(e.b.icmp_signed("==", y, like(e, x, 0)), like(e, x, 0), rest)
     b, zero = e.b, like(e, x, 0)
     rest = b.frem(x, y)
     is_zero = b.fcmp_ordered("==", rest, zero)
@@ -204,6 +222,8 @@ _WHOLE: dict[str, Function] = {
     "abs": _absolute,
     "sign": _sign,
     "square": _square,
+    "remainder": _remainder,
+    "floor_divide": _floor_divide,
 }
 FUNCTIONS: dict[str, Function] = {
     **_LOGIC,
@@ -232,7 +252,6 @@ FUNCTIONS: dict[str, Function] = {
     "logaddexp": _doubled(_logaddexp),
     "hypot": _doubled(_hypot),
     "power": _doubled(dm.power),
-    "remainder": _remainder,
     **{
         name: _doubled(getattr(dm, name))
         for name in (

@@ -1,0 +1,98 @@
+"""Elements of lazy arrays at places that other lazy arrays give, and the places of extremes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from raysym.kernels.expressions import IOTA, Fetch, Leaf, Untraceable, viewed
+from raysym.kernels.lazy import Lazy, broadcast, call, select, whole
+from raysym.types import Shape
+
+
+def places(x: Lazy, axis: int) -> Lazy:
+    """The index along an axis, of length 1 on all others."""
+    shape = tuple(n if i == axis else 1 for i, n in enumerate(x.shape))
+    steps = tuple(int(i == axis) for i in range(x.ndim))
+    return Lazy(x.recorder, Leaf(IOTA, "int64", 0, steps), shape)
+
+
+def first(kind: str) -> Any:
+    """A function: the first place of an extreme, or of a NaN."""
+
+    def run(x: Lazy, axis: int | None = None) -> Lazy:
+        x = x.reshape(-1) if axis is None else x
+        axis = (axis or 0) % x.ndim
+        best = x.folded(kind, axis, True, x.node.dtype)
+        hit = call("equal", x, best)
+        if x.dtype.kind == "f":
+            hit = call("logical_or", hit, call("isnan", x))
+        none = x.recorder.constant(x.shape[axis], (), "int64")
+        return select(hit, places(x, axis), none).folded("minimum", axis, False, "int64")
+
+    return run
+
+
+def _fetched(x: Lazy, axis: int, index: Lazy, shape: Shape, view: Any) -> Lazy:
+    """Elements at `index` (broadcast to `shape`) along an axis; what lies outside is clipped.
+
+    `view` gives an array without that axis the new shape.
+    """
+    leaf, length = x.stored().node, x.shape[axis]
+    assert isinstance(leaf, Leaf)
+    rest = (*x.shape[:axis], *x.shape[axis + 1 :])
+    strides = (*leaf.strides[:axis], *leaf.strides[axis + 1 :])
+    inner = Leaf(leaf.buffer, leaf.dtype, leaf.offset, strides)
+    inside = call("minimum", call("maximum", index.astype("int64"), 0), length - 1)
+    places = (broadcast(inside, shape).node,)
+    node = Fetch(viewed(inner, rest, view), places, (leaf.strides[axis],))
+    return Lazy(x.recorder, node, shape)
+
+
+def take(x: Lazy, index: Lazy, axis: int = 0) -> Lazy:
+    """NumPy's, but indices outside are clipped."""
+    axis %= x.ndim
+    lead, tail = x.shape[:axis], x.shape[axis + 1 :]
+    shape = (*lead, *index.shape, *tail)
+    spread = index.reshape((1,) * len(lead) + index.shape + (1,) * len(tail))
+    new = (slice(None),) * len(lead) + (None,) * index.ndim
+    return _fetched(x, axis, spread, shape, lambda a: np.broadcast_to(a[(*new, ...)], shape))
+
+
+def take_along_axis(x: Lazy, index: Lazy, axis: int) -> Lazy:
+    """NumPy's, but indices outside are clipped."""
+    axis %= x.ndim
+    shape = np.broadcast_shapes(
+        index.shape, tuple(1 if i == axis else n for i, n in enumerate(x.shape))
+    )
+    new = (slice(None),) * axis
+    return _fetched(x, axis, index, shape, lambda a: np.broadcast_to(a[(*new, None, ...)], shape))
+
+
+def put_along_axis(x: Lazy, index: Lazy, value: Any, axis: int) -> None:
+    """NumPy's, for one place along the axis."""
+    axis %= x.ndim
+    if index.shape[axis] != 1:
+        raise Untraceable("several places along an axis")
+    x.become(select(places(x, axis) == index, value, x))
+
+
+def fetched(x: Lazy, key: Any) -> Lazy:
+    """``x[i, j, ...]`` for arrays of integers, one for each of the first axes; negatives wrap."""
+    index = key if isinstance(key, tuple) else (key,)
+    if not all(isinstance(i, Lazy) and i.dtype.kind in "iu" for i in index):
+        raise Untraceable("indices of several kinds")
+    leaf, count = whole(x.stored()), len(index)
+    lead, tail = np.broadcast_shapes(*(i.shape for i in index)), x.shape[count:]
+    shape = (*lead, *tail)
+    nodes = []
+    for i, length in zip(index, x.shape, strict=False):
+        i = i.astype("int64")
+        wrapped = select(i < 0, i + length, i)
+        inside = call("minimum", call("maximum", wrapped, 0), length - 1)
+        spread = inside.reshape((1,) * (len(lead) - i.ndim) + i.shape + (1,) * len(tail))
+        nodes.append(broadcast(spread, shape).node)
+    rest = Leaf(leaf.buffer, leaf.dtype, leaf.offset, leaf.strides[count:])
+    seen = viewed(rest, tail, lambda a: np.broadcast_to(a, shape))
+    return Lazy(x.recorder, Fetch(seen, tuple(nodes), leaf.strides[:count]), shape)
