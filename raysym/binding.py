@@ -23,6 +23,7 @@ from raysym.planning.step import Bound
 from raysym.planning.update import Optimizer
 from raysym.runtime import open_runtime
 from raysym.runtime.engines import chosen, engines_for
+from raysym.runtime.protocol import DEADLINE_S
 from raysym.session import Session
 from raysym.types import TensorType
 from scheduler.collector import collection_paused
@@ -53,6 +54,9 @@ class Where(NamedTuple):
     may stay on disk, in the user's cache folder; what was used longest ago goes first.
     ``memory``: bytes for values that come and go on a worker, or "minimal": what forward leaves for
     backward is dropped and made again until that is enough. No bit depends on it.
+    ``deadline_s``: how many seconds a step on Ray may take before it ends in a `StallError` that
+    names who computes what. Workers that wait for each other, or that are stopped, are found out
+    in 3 to 5 s whatever it is; in this process nothing is ended.
     """
 
     ctx: Context
@@ -72,6 +76,7 @@ class Where(NamedTuple):
     compiling: str = "before"
     cache_bytes: int = MOST_BYTES
     memory: int | str | None = None
+    deadline_s: float = DEADLINE_S
 
     @property
     def wanted_runtime(self) -> Any:
@@ -126,7 +131,9 @@ def make_executor(
     _check_contexts(homes, place, workers)
     kernels = chosen(place.kernels, is_plain(bound, workers))
     engines = engines_for(kernels, place.compiling, place.threads, place.cache_bytes)
-    runtime = open_runtime(place.wanted_runtime, place.threads, place.transport, engines)
+    runtime = open_runtime(
+        place.wanted_runtime, place.threads, place.transport, engines, place.deadline_s
+    )
     budget = None if place.memory is None else Budget(place.memory, runtime.work_bytes)
     session = Session(bound, placement, runtime, homes, memory, pipeline=pipeline, budget=budget)
     try:

@@ -1,9 +1,9 @@
-"""Stalls: workers that are stopped, hang or wait for nothing are named; who computes is not."""
+"""Stalls: workers that are stopped or wait for nothing are named; who computes, at the deadline."""
 
 from __future__ import annotations
 
-import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from raysym.errors import StallError
 from raysym.planning.plan import Plan, Recv, Run, Send
 from raysym.runtime.diagnosis import _Sight
 from raysym.runtime.host import Health
-from raysym.runtime.interpreter import Phase
+from raysym.runtime.interpreter import Phase, Where
 from raysym.runtime.protocol import StepKey
 from raysym.runtime.pulse import Pulse, is_at_rest, read_pulse
 from raysym.runtime.transport import TRANSPORTS
@@ -86,10 +86,12 @@ def busy_with_the_interpreter_locked(seconds: float) -> None:
 
 
 def waits_for_a_child(seconds: float) -> None:
-    import subprocess
-
     code = f"import time; end = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def sleeps(seconds: float) -> None:
+    time.sleep(seconds)
 
 
 def hang() -> None:
@@ -119,7 +121,9 @@ def insert(host: Any, position: int, what: Callable[..., None], *args: Any) -> N
     host._engine.phases["step"] = Phase(host._worker, tuple(program))
 
 
-@pytest.mark.parametrize("kernel", [busy, busy_with_the_interpreter_locked, waits_for_a_child])
+@pytest.mark.parametrize(
+    "kernel", [busy, busy_with_the_interpreter_locked, waits_for_a_child, sleeps]
+)
 def test_a_long_computation_is_no_stall(
     kernel: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,18 +136,105 @@ def test_a_long_computation_is_no_stall(
         assert executor.step()[0].asnumpy().shape == (4, 6)
 
 
-@pytest.mark.parametrize("kernel", [hang, hang_with_the_interpreter_locked])
-def test_a_kernel_that_sleeps_for_ever_is_a_stall(kernel: Callable[[], None]) -> None:
+def test_a_kernel_that_sleeps_with_the_interpreter_locked_is_a_stall() -> None:
+    """Its worker cannot answer, and does not run: like one that was stopped."""
     with two_stages() as executor:
         executor.step()
-        on(executor, "cpu:0", insert, 2, kernel)
+        on(executor, "cpu:0", insert, 2, hang_with_the_interpreter_locked)
         with pytest.raises(StallError) as caught:
             executor.step()
     waits, hangs = str(caught.value).splitlines()[1:]
     assert re.match(r"  worker cpu:1 waits for \w+ from cpu:0 in step 2, step instruction", waits)
-    answers = kernel is hang
-    assert ("cpu:0 sleeps in step 2, step instruction 2: " in hangs) == answers
-    assert ("cpu:0 does not answer, its process sleeps, before step" in hangs) != answers
+    assert "cpu:0 does not answer, its process sleeps, before step" in hangs
+
+
+# ----- the deadline of a step
+
+
+def for_ever() -> None:
+    while True:
+        pass
+
+
+@pytest.mark.parametrize("kernel", [hang, for_ever])
+def test_a_kernel_without_end_is_named_when_the_deadline_is_over(
+    kernel: Callable[[], None],
+) -> None:
+    with two_stages(deadline_s=2.0) as executor:
+        line = executor.plan.line(executor.step_plan.programs["cpu:0"]["step"][2])
+        executor.step()
+        on(executor, "cpu:0", insert, 2, kernel)
+        with pytest.raises(StallError) as caught:
+            executor.step()
+        with pytest.raises(mx.WorkerError, match="cannot go on: no answer within 2 s, the dead"):
+            executor.step()
+    first, computes, waits = str(caught.value).splitlines()
+    assert first == "step 2: no answer within 2 s, the deadline_s of bind, from cpu:0, cpu:1:"
+    found = re.fullmatch(
+        r"  worker cpu:0 has computed for (\d\.\d) s in step 2, step instruction 2: (.*)", computes
+    )
+    assert found is not None
+    assert 0.0 < float(found[1])
+    assert found[2] == line  # of the program as the driver knows it
+    assert re.match(r"  worker cpu:1 waits for \w+ from cpu:0 in step 2, step instr", waits)
+
+
+class Sleeper(mx.operator.CustomOp):
+    """The identity, after a while."""
+
+    def forward(self, is_train: Any, req: Any, in_data: Any, out_data: Any, aux: Any) -> None:
+        time.sleep(float(in_data[1].asnumpy()[0]))
+        self.assign(out_data[0], req[0], in_data[0])
+
+
+@mx.operator.register("stalls_sleeper")
+class SleeperProp(mx.operator.CustomOpProp):
+    """The second input: for how many seconds."""
+
+    def __init__(self) -> None:
+        super().__init__(need_top_grad=True)
+
+    def list_arguments(self) -> list[str]:
+        return ["data", "seconds"]
+
+    def infer_shape(self, in_shape: list[Any]) -> tuple[Any, ...]:
+        return [in_shape[0], (1,)], [in_shape[0]], []
+
+    def create_operator(self, ctx: Any, in_shapes: Any, in_dtypes: Any) -> mx.operator.CustomOp:
+        return Sleeper()
+
+
+def bound_sleeper(kernels: str, **where: Any) -> mx.Executor:
+    """On two workers: tanh, the sleeper, and its reader."""
+    with mx.AttrScope(ctx_group="g0"):
+        net = mx.sym.tanh(mx.sym.Variable("data"), name="before")
+        net = mx.sym.Custom(net, mx.sym.Variable("seconds"), op_type="stalls_sleeper", name="nap")
+        net = mx.sym.tanh(net, name="behind")
+    with mx.AttrScope(ctx_group="g3"):
+        net = mx.sym.tanh(net, name="reader")
+    where |= {"group2ctx": contiguous(2), "runtime": "ray", "kernels": kernels}
+    return net.simple_bind(mx.cpu(), grad_req="null", data=(3, 5), **where)
+
+
+@pytest.mark.parametrize("kernels", ["reference", "generated"])
+def test_an_operator_that_sleeps_is_no_stall_and_one_that_sleeps_on_is_named(kernels: str) -> None:
+    if kernels == "generated":
+        pytest.importorskip("llvmlite")
+    with bound_sleeper(kernels, deadline_s=8.0) as executor:
+        executor.forward(seconds=np.array([5.0], np.float32))  # longer than stalls may last
+        assert np.array_equal(executor.outputs[0].asnumpy(), np.zeros((3, 5)))
+        with pytest.raises(StallError) as caught:
+            executor.forward(seconds=np.array([1000.0], np.float32))
+    computes = str(caught.value).splitlines()[1]
+    assert re.match(r"  worker cpu:0 has computed for \d\.\d s in step \d, inference", computes)
+    assert "nap" in computes
+    assert "Custom" in computes
+
+
+@pytest.mark.parametrize("deadline_s", [0, -1.0, float("nan"), "soon"])
+def test_deadlines_that_are_none_are_refused(deadline_s: Any) -> None:
+    with pytest.raises(mx.MXNetError, match=r"deadline_s: got .*, expected seconds, more"):
+        two_stages(deadline_s=deadline_s)
 
 
 # ----- messages
@@ -184,8 +275,8 @@ def test_a_message_that_never_comes_is_a_stall_that_ends_at_who_has_nothing_to_d
 
 def test_a_late_answer_is_no_stall_before_it_has_been_late_for_long() -> None:
     """Who waits and has answered so far may be looked at from outside for a while."""
-    resting = Pulse(10.0, 1.0, 0.5, "SS")
-    health = Health(1, "step", 3, ("cpu:0", "x"), 7, resting)
+    resting = Pulse(10.0, 1.0, "SS")
+    health = Health(1, "step", Where(3, True), ("cpu:0", "x"), 7)
     sight = _Sight("cpu:1", 0.0)
     for second in range(10):
         sight.hear(health, float(second))
@@ -197,20 +288,17 @@ def test_a_late_answer_is_no_stall_before_it_has_been_late_for_long() -> None:
 
 
 def test_a_pulse_shows_who_runs() -> None:
-    at_rest = Pulse(0.0, 1.0, 0.5, "SST")
+    at_rest = Pulse(0.0, 1.0, "SST")
     assert is_at_rest(at_rest, at_rest._replace(at_s=1.0, cpu_s=1.04))
     assert not is_at_rest(at_rest, at_rest._replace(at_s=1.0, cpu_s=1.2))
-    assert not is_at_rest(at_rest, at_rest._replace(at_s=1.0, thread_s=0.501))
     for state in "RD":  # waits for a processor, or for the disk
         assert not is_at_rest(at_rest, at_rest._replace(at_s=1.0, states=f"S{state}"))
 
 
-def test_the_pulse_of_this_process_counts_its_processor_time() -> None:
-    import threading
-
-    before = read_pulse(os.getpid(), threading.get_native_id())
-    busy(0.2)
-    now = read_pulse(os.getpid(), threading.get_native_id())
-    assert now.thread_s > before.thread_s
-    assert not is_at_rest(before, now)
+def test_the_pulse_of_a_process_counts_its_processor_time() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as child:
+        before = read_pulse(child.pid)
+        assert eventually(lambda: read_pulse(child.pid).cpu_s > before.cpu_s + 0.2)
+        assert not is_at_rest(before, read_pulse(child.pid))
+        child.kill()
     assert read_pulse(2**22 + 1).states == ""

@@ -99,6 +99,7 @@ class LinkedWorker:
     arena: Any
     n_calls: int = 0
     is_spent: bool = False  # a phase has used up what another had made for it
+    running: Run | None = None  # the reference kernel that runs, for the diagnosis
 
     @property
     def nbytes(self) -> int:
@@ -147,7 +148,7 @@ def link(
     steps = [step for steps in found.phases.values() for step in steps]
     compile_all(kernels, [step.spec for step in steps if isinstance(step, Native)])
     linker = _Linker(found, arrays, kernels, explain, poison, team)
-    worker = LinkedWorker({}, found, linker.arena)
+    worker = linker.worker
     every = list(enumerate(steps))
     for phase, own in found.phases.items():
         start = sum(len(found.phases[name]) for name in list(found.phases)[: len(worker.phases)])
@@ -206,6 +207,7 @@ class _Linker:
         used = found.planned()
         plan = plan_memory([buffer.lifetime for buffer in used])
         self.arena = _aligned_memory(plan.nbytes)
+        self.worker = LinkedWorker({}, found, self.arena)
         self.offsets = dict(zip(used, plan.offsets, strict=True))
 
     def actions(self, steps: Sequence[tuple[int, Step]]) -> list[Action]:
@@ -240,17 +242,20 @@ class _Linker:
         raise TypeError(step)
 
     def _reference(self, step: Reference) -> Action:
-        run, explain = step.run, self.explain
+        run, explain, worker = step.run, self.explain, self.worker
         args = [self._view(place) for place in step.args]
         outs = [None if place is None else self._view(place) for place in step.outs]
 
         def reference(mailbox: Any, key: Any) -> bool:
             op = run.op
             rng = generator(key.seed, run.outs[0], key.step) if op.random else None
+            worker.running = run
             try:
                 made = call_kernel(op, np, args, rng)
             except Exception as error:
                 raise explain(error, run, dict(zip(run.args, args, strict=True))) from error
+            finally:
+                worker.running = None
             for out, value in zip(outs, made, strict=True):
                 if out is not None:
                     out[...] = value

@@ -1,20 +1,20 @@
 """Why a step does not come to its end: who waits for whom, and who does not run at all.
 
-A worker stands still when, look by look, no message moves there and its process is at rest: it
-waits for a message, or its thread sleeps inside of a kernel, or it does not even answer because
-its process was stopped. Who computes, however long, is not at rest. A stall is a chain of workers
-that have stood still, each waiting for the next, which closes to a cycle or ends at one that waits
-for nobody. A kernel that loops for ever computes; only the deadline of the step ends that.
+A worker stands still when, look by look, it waits for the same message and none moves there, or it
+does not even answer and its process is at rest, as one that was stopped. Who answers from within
+an operator computes, however long, be it that the operator sleeps; only the deadline of the step
+ends that. A stall is a chain of workers that have stood still, each waiting for the next, which
+closes to a cycle or ends at one that does not answer or has nothing to do.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from raysym.context import of_worker
+from raysym.errors import in_words
 from raysym.planning.plan import Plan, Program, Send
 from raysym.runtime.fleet import Fleet
 from raysym.runtime.host import Health
@@ -22,6 +22,7 @@ from raysym.runtime.orders import DRIVER
 from raysym.runtime.pulse import Pulse, is_at_rest
 
 STALL_S = 3.0  # how long all of a chain must have stood still
+_PLACE = 3  # the first fields of a worker's health: step, phase and instruction
 
 
 @dataclass
@@ -34,13 +35,16 @@ class _Sight:
     outside: Pulse | None = None
     at_rest: bool = False
     asked: float = 0.0  # when it was asked what it has not answered
+    there: float = 0.0  # it was at the instruction of its last answer from then on
 
     def hear(self, health: Health, now: float) -> None:
         """It has answered."""
         before, self.health, self.outside = self.health, health, None
-        self.at_rest = before is not None and _is_still(self.name, before, health)
+        self.at_rest = before == health and health.waits_for is not None
         if not self.at_rest:
             self.since = now
+        if before is None or before[:_PLACE] != health[:_PLACE]:
+            self.there = now
 
     def look_at(self, pulse: Pulse, now: float) -> None:
         """It has not, but its process was looked at."""
@@ -56,15 +60,6 @@ class _Sight:
         """Peer and entry; None of who computes or does not answer."""
         is_heard = self.health is not None and self.outside is None
         return self.health.waits_for if self.health is not None and is_heard else None
-
-
-def _is_still(name: str, before: Health, now: Health) -> bool:
-    if before._replace(pulse=now.pulse) != now:
-        return False
-    if now.waits_for is not None:
-        return True
-    # A kernel on a GPU needs no processor here, so that nothing can be said of it.
-    return of_worker(name).device_type != "gpu" and is_at_rest(before.pulse, now.pulse)
 
 
 class Watch:
@@ -86,9 +81,23 @@ class Watch:
         self._asked: dict[str, Any] = {}
         self._observed: dict[str, Any] = {}
 
+    def restart(self) -> None:
+        """Something has moved, so that nobody has stood still for long."""
+        self._begun = time.monotonic()
+        for sight in self._sights.values():
+            sight.since, sight.at_rest = self._begun, False
+
     def silence_s(self) -> float:
         """How long this has been going on."""
         return time.monotonic() - self._begun
+
+    def account(self, limit_s: float) -> str:
+        """That it has taken too long, and what those are doing who are waited for."""
+        names = sorted(self._awaited)
+        if not self._ordered:
+            return f"no answer within {limit_s:g} s from {in_words(names)}"
+        late = f"no answer within {limit_s:g} s, the deadline_s of bind, from {in_words(names)}"
+        return _listed(late, [self._line(None, self._sights[name]) for name in names])
 
     def look(self) -> str:
         """Look once more; the stall in words, or nothing. WorkerError names a dead worker."""
@@ -156,20 +165,19 @@ class Watch:
         head = "these workers wait for each other" if is_cycle else "nothing moves any more"
         before = [None, *trail[:-1]]
         lines = [self._line(one, self._sights[n]) for one, n in zip(before, trail, strict=True)]
-        return "\n".join([f"{head}:", *(f"  worker {line}" for line in lines)])
+        return _listed(head, lines)
 
     def _line(self, waiting: str | None, sight: _Sight) -> str:
         it, name = sight.health, sight.name
         if sight.outside is not None or it is None:
-            why = "was stopped" if "T" in (sight.outside or Pulse(0, 0, 0, "")).states else "sleeps"
             rest = self._owed(name, self._sights[waiting]) if waiting is not None else ""
-            return f"{name} does not answer, its process {why}{rest}"
-        where = f"in step {it.turn}, {it.phase} instruction {it.position}: "
-        body = self._programs[name].get(it.phase, ())
-        ended = it.position >= len(body)
-        where += "(at its end)" if ended else self._plan.line(body[it.position])
+            return f"{name} does not answer{_process(sight.outside)}{rest}"
+        at, body = it.where.position, self._programs[name].get(it.phase, ())
+        line = "(at its end)" if at >= len(body) else self._plan.line(body[at])
+        where = f"in step {it.turn}, {it.phase} instruction {at}: {line}"
         if it.waits_for is None:
-            return f"{name} sleeps {where}"
+            place = where if it.where.is_exact else f"generated kernels {where}, or behind it"
+            return f"{name} has computed for {time.monotonic() - sight.there:.1f} s {place}"
         peer, entry = it.waits_for
         return f"{name} waits for {entry} from {peer} {where}"
 
@@ -183,3 +191,14 @@ class Watch:
             if type(what) is Send and what.to == waiting.name and what.entry.startswith(entry):
                 return f", before {it.phase} instruction {i}: {self._plan.line(what)}"
         return ""
+
+
+def _process(seen: Pulse | None) -> str:
+    if seen is None:
+        return ""
+    kinds = {"T": "was stopped", "R": "computes", "D": "waits for the disk"}
+    return f", its process {next((kinds[k] for k in kinds if k in seen.states), 'sleeps')}"
+
+
+def _listed(head: str, lines: Iterable[str]) -> str:
+    return "\n".join([f"{head}:", *(f"  worker {line}" for line in lines)])

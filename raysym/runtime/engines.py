@@ -14,7 +14,7 @@ from raysym.errors import MXNetError, sentence
 from raysym.kernels.room import MOST_BYTES
 from raysym.planning.plan import Plan, Program
 from raysym.runtime.compiling import Code, Needs
-from raysym.runtime.interpreter import INTERPRETED, Mailbox, Worker
+from raysym.runtime.interpreter import INTERPRETED, Mailbox, Where, Worker
 from raysym.runtime.protocol import Linkage, StepKey, Tap
 from raysym.types import TensorType
 
@@ -43,6 +43,9 @@ class Engine(Protocol):
 
     def keep(self, codes: Mapping[Any, Code]) -> None:
         """Take in code that a like host has made."""
+
+    def where(self, phase: str) -> Where:
+        """Which instruction of the phase runs; asked from another thread."""
 
     def linked(self, phase: str) -> Linkage | None:
         """How the phase was linked, None when it is interpreted."""

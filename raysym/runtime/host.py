@@ -21,7 +21,7 @@ from raysym.errors import MXNetError
 from raysym.planning.plan import Program, split_entry
 from raysym.runtime.compiling import Code, Needs
 from raysym.runtime.engines import Engines
-from raysym.runtime.interpreter import INTERPRETED, Worker
+from raysym.runtime.interpreter import INTERPRETED, Where, Worker
 from raysym.runtime.orders import (
     DRIVER,
     ORDER,
@@ -32,15 +32,16 @@ from raysym.runtime.orders import (
     pack,
     unpack,
 )
-from raysym.runtime.protocol import Arrays, Linkage, StepKey, Tap
-from raysym.runtime.pulse import Pulse, read_pulse
+from raysym.runtime.protocol import DEADLINE_S, Arrays, Linkage, StepKey, Tap
 from raysym.runtime.threads import pinned
 from raysym.runtime.transport import Address, ChannelClosed, Exchange, Key, Port, Store
 from raysym.runtime.transport.mail import MailChannel
 from raysym.runtime.transport.ring import RingChannel
 from raysym.types import TensorType
 
-WAIT_S = 300.0  # how long a worker waits for a message of a step
+# How much longer than the step's deadline a worker waits for a message: the driver knows more of
+# what is wrong, and comes first.
+LONGER_S = 60.0
 ACCEPT_S = 60.0  # how long peers may take to connect: on a busy machine they start late
 
 
@@ -53,15 +54,16 @@ class Site(NamedTuple):
 
 
 class Health(NamedTuple):
-    """What a worker is doing. ``moves`` counts messages, whole or in part, and so shows whether
-    anything moves; the pulse shows whether it computes."""
+    """What a worker is doing: it waits for a peer and an entry, or it computes.
+
+    ``moves`` counts messages, whole or in part, and so shows whether anything moves.
+    """
 
     turn: int
     phase: str
-    position: int
+    where: Where
     waits_for: tuple[str, str] | None
     moves: int
-    pulse: Pulse
 
 
 class Process(NamedTuple):
@@ -81,7 +83,9 @@ class Host:
         secret: bytes,
         site: Callable[[], Site],
         engines: Engines = INTERPRETED,
+        deadline_s: float = DEADLINE_S,
     ) -> None:
+        self._wait_s = deadline_s + LONGER_S
         self._worker = Worker(name, array_module(of_worker(name)))
         self._engine = engines.open(self._worker)
         self._threads = threads
@@ -89,11 +93,10 @@ class Host:
         self._port = Port(name, secret, self._site.node, self._site.host)
         self._exchange = Exchange(name, self._control)
         self._orders: deque[Order] = deque()
-        self._mailbox = Mailbox(name, self._exchange)
+        self._mailbox = Mailbox(name, self._exchange, self._wait_s)
         self._aborted = -1
         self._blocks: list[Any] = []
         self._phase = ""
-        self._thread = 0  # that of the loop
         self._gone = threading.Event()
 
     # ----- starting
@@ -166,10 +169,9 @@ class Host:
         return Health(
             box.turn,
             self._phase,
-            self._worker.position,
+            self._engine.where(self._phase),
             self._exchange.waits_for,
             box.moves + self._exchange.events,
-            read_pulse(os.getpid(), self._thread),
         )
 
     def linked(self, phase: str) -> Linkage | None:
@@ -184,7 +186,6 @@ class Host:
 
     def serve(self) -> str:
         """Obey the driver until it closes its channel."""
-        self._thread = threading.get_native_id()
         try:
             with pinned(self._threads), on_device(of_worker(self._worker.name)):
                 while True:
@@ -243,7 +244,7 @@ class Host:
         for entry, array in order.feeds.items():
             values[entry][...] = self._worker.xp.asarray(array)
         for entry in order.fed:
-            array = self._exchange.recv(DRIVER, Key(order.turn, 0, entry), WAIT_S)
+            array = self._exchange.recv(DRIVER, Key(order.turn, 0, entry), self._wait_s)
             values[entry][...] = self._worker.xp.asarray(array)
         tap: Tap | None = (lambda *what: seen.append(what)) if order.watched else None
         key = StepKey(order.seed, order.step)
@@ -263,7 +264,7 @@ class Host:
     def _send(self, key: Key, array: Any) -> None:
         while True:
             try:
-                self._exchange.send(DRIVER, key, array, WAIT_S)
+                self._exchange.send(DRIVER, key, array, self._wait_s)
                 return
             except Aborted:  # the driver still wants the report
                 self._finish_sending()
@@ -275,7 +276,7 @@ class Host:
     def _finish_sending(self) -> None:
         while True:
             try:
-                self._exchange.finish(DRIVER, WAIT_S)
+                self._exchange.finish(DRIVER, self._wait_s)
                 return
             except Aborted:
                 continue
@@ -284,8 +285,8 @@ class Host:
 class Mailbox:
     """The messages of one worker's programs: entries become keys of the step that runs."""
 
-    def __init__(self, name: str, exchange: Exchange) -> None:
-        self._exchange, self._on = exchange, of_worker(name)
+    def __init__(self, name: str, exchange: Exchange, wait_s: float) -> None:
+        self._exchange, self._wait_s, self._on = exchange, wait_s, of_worker(name)
         self._copies = self._on.device_type == "gpu"
         self._split = lru_cache(maxsize=None)(split_entry)
         self.turn = -1
@@ -299,12 +300,12 @@ class Mailbox:
     def send(self, to: str, entry: str, array: Any) -> None:
         """Hand an array to a peer; waits only while credit is missing."""
         self.moves += 1
-        self._exchange.send(to, self._key(entry), to_numpy(array), WAIT_S)
+        self._exchange.send(to, self._key(entry), to_numpy(array), self._wait_s)
 
     def recv(self, source: str, entry: str) -> Any:
         """The array from the peer: perhaps a read-only view, held until its last use."""
         self.moves += 1
-        array = self._exchange.recv(source, self._key(entry), WAIT_S)
+        array = self._exchange.recv(source, self._key(entry), self._wait_s)
         return place(array, self._on) if self._copies else array
 
     def _key(self, entry: str) -> Key:

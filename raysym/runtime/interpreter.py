@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -63,6 +63,13 @@ class Worker:
 Action: TypeAlias = Callable[[Mailbox, StepKey], bool]
 
 _SPENT_ON = {Run: COMPUTE, Free: COMPUTE, Send: COMMUNICATE, Recv: WAIT}
+
+
+class Where(NamedTuple):
+    """The instruction that runs, by its position; not `exact`: it or one of those behind it."""
+
+    position: int
+    is_exact: bool
 
 
 class Phase:
@@ -141,6 +148,10 @@ class Interpreter:
 
     def keep(self, codes: Mapping[Any, Code]) -> None:
         """Nothing: no kernel was needed."""
+
+    def where(self, phase: str) -> Where:
+        """Which instruction of the phase runs."""
+        return Where(self.worker.position, True)
 
     def linked(self, phase: str) -> Linkage | None:
         """Nothing: this engine links no phase."""

@@ -39,6 +39,7 @@ from raysym.runtime.interpreter import (
     WAIT,
     Interpreter,
     Mailbox,
+    Where,
     Worker,
     explain,
 )
@@ -171,6 +172,15 @@ class Linked(Interpreter):
         found = self._phases.get(phase)
         return None if found is None else Linkage(found.owner.nbytes, str(found.owner))
 
+    def where(self, phase: str) -> Where:
+        """Which instruction of the phase runs: generated kernels do not say which of them does."""
+        now = self._now
+        if now is None:
+            return super().where(phase)
+        running, body = now.owner.running, self.programs.get(phase, ())
+        at = next((i for i, one in enumerate(body) if one is running), None)
+        return Where(self.worker.position, False) if at is None else Where(at, True)
+
     # ----- running
 
     def advance(
@@ -178,6 +188,7 @@ class Linked(Interpreter):
     ) -> int | None:
         """Run a phase from `start`; where a message was missing, None at the end."""
         if start == 0:
+            self.worker.position = 0
             self._begin(phase, mailbox, key, tap)
         if self._now is None:
             return super().advance(phase, mailbox, key, start, tap)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from raysym.planning.plan import Plan, Run
 
 IN_FLIGHT = 4  # steps that may be under way
+DEADLINE_S = 300.0  # how long a step may take unless the user says otherwise
 
 Arrays: TypeAlias = Mapping[str, Any]
 # Called with every Run that finished, what went in and what came out, for monitors.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,27 +21,25 @@ _RAYS = (
 class Pulse(NamedTuple):
     """A process and its children at one moment.
 
-    `thread_s` are the exact processor seconds of one thread, `cpu_s` those of all to a tick;
-    `states` is a letter for each thread but the asking one and Ray's: R runs or could, D is in the
-    disk's hands, S sleeps, T was stopped.
+    `cpu_s`: processor seconds of all, to a tick; `states`: a letter for each thread but Ray's: R
+    runs or could, D is in the disk's hands, S sleeps, T was stopped.
     """
 
     at_s: float
     cpu_s: float
-    thread_s: float
     states: str
 
 
-def read_pulse(pid: int, thread: int = 0) -> Pulse:
-    """The pulse of a process of this machine; `thread`: the one whose time is to be exact."""
+def read_pulse(pid: int) -> Pulse:
+    """The pulse of a process of this machine."""
     cpu_s, states = 0.0, ""
     for member in _family(pid):
         with suppress(OSError):  # gone meanwhile
             for task in Path(f"/proc/{member}/task").iterdir():
-                states += "" if _is_bystander(task) else _stat(task)[0]
+                states += "" if _is_rays(task) else _stat(task)[0]
             spent = _stat(Path(f"/proc/{member}"))[11:13]  # in user and in kernel mode
             cpu_s += sum(map(int, spent)) * _TICK_S
-    return Pulse(time.monotonic(), cpu_s, _thread_s(pid, thread), states)
+    return Pulse(time.monotonic(), cpu_s, states)
 
 
 def is_at_rest(before: Pulse, now: Pulse) -> bool:
@@ -53,7 +50,7 @@ def is_at_rest(before: Pulse, now: Pulse) -> bool:
     most = _SHARE * (now.at_s - before.at_s) + _TICK_S
     spent = now.cpu_s - before.cpu_s  # less than nothing when a child has ended
     is_running = bool({"R", "D"} & {*before.states, *now.states})
-    return not is_running and now.thread_s == before.thread_s and 0 <= spent <= most
+    return not is_running and 0 <= spent <= most
 
 
 def _family(pid: int) -> Iterator[int]:
@@ -65,19 +62,10 @@ def _family(pid: int) -> Iterator[int]:
                 found += map(int, (task / "children").read_text().split())
 
 
-def _is_bystander(task: Path) -> bool:
-    if task.name == str(threading.get_native_id()):
-        return True
+def _is_rays(task: Path) -> bool:
     return (task / "comm").read_text().startswith(_RAYS)
 
 
 def _stat(path: Path) -> list[str]:
     """The fields of a stat file from the state on: names may hold blanks and brackets."""
     return (path / "stat").read_text().rpartition(")")[2].split()
-
-
-def _thread_s(pid: int, thread: int) -> float:
-    try:
-        return int(Path(f"/proc/{pid}/task/{thread}/schedstat").read_text().split()[0]) * 1e-9
-    except (OSError, IndexError):  # no such thread, or a kernel that does not count
-        return 0.0

@@ -31,6 +31,7 @@ from raysym.runtime.engines import Engines
 from raysym.runtime.host import Health, Host, Site
 from raysym.runtime.interpreter import INTERPRETED
 from raysym.runtime.parcel import modules_in
+from raysym.runtime.protocol import DEADLINE_S
 from raysym.runtime.pulse import read_pulse
 from raysym.runtime.resident import START_S, ResidentRuntime
 
@@ -67,8 +68,10 @@ def here() -> Site:
 class WorkerActor(Host):
     """A worker in an actor: the loop, messages by call and the watch have threads of their own."""
 
-    def __init__(self, name: str, threads: int, secret: bytes, engines: Engines) -> None:
-        super().__init__(name, threads, secret, here, engines)
+    def __init__(
+        self, name: str, threads: int, secret: bytes, engines: Engines, deadline_s: float
+    ) -> None:
+        super().__init__(name, threads, secret, here, engines, deadline_s)
 
     def join_by_mail(self, name: str, peers: Mapping[str, Any]) -> None:
         """Exchange arrays with `peers`, who are actors, by calls of their `deliver`."""
@@ -135,6 +138,7 @@ class RayFleet:
         threads: int,
         secret: bytes,
         engines: Engines = INTERPRETED,
+        deadline_s: float = DEADLINE_S,
     ) -> None:
         _connect(len(workers))
         _check_devices(workers)
@@ -146,19 +150,19 @@ class RayFleet:
             if not self._group.wait(ROOM_S):
                 raise _no_room(workers, bundles)
             for i, name in enumerate(workers):
-                self.actors[name] = self._actor(name, i, threads, secret, engines)
+                self.actors[name] = self._actor(i, name, threads, secret, engines, deadline_s)
             self.site = here()
             self._processes = self.call("process", dict.fromkeys(workers, ()), START_S)
         except BaseException:
             self.close()
             raise
 
-    def _actor(self, name: str, bundle: int, threads: int, secret: bytes, engines: Engines) -> Any:
+    def _actor(self, bundle: int, name: str, *options: Any) -> Any:
         need = _resources(name)
         where = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=bundle)
         return _Actor.options(
             num_cpus=need["CPU"], num_gpus=need.get("GPU", 0), scheduling_strategy=where
-        ).remote(name, threads, secret, engines)
+        ).remote(name, *options)
 
     def call(self, method: str, args: Mapping[str, tuple[Any, ...]], timeout_s: float) -> Any:
         """Call a method on the workers named; results by worker.
@@ -246,8 +250,9 @@ class RayRuntime(ResidentRuntime):
         threads: int = 1,
         transport: str | None = None,
         engines: Engines = INTERPRETED,
+        deadline_s: float = DEADLINE_S,
     ) -> None:
-        super().__init__(RayFleet, threads, transport, engines)
+        super().__init__(RayFleet, threads, transport, engines, deadline_s)
 
     @property
     def _actors(self) -> Mapping[str, Any]:

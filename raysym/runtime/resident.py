@@ -31,11 +31,10 @@ from raysym.runtime.interpreter import INTERPRETED
 from raysym.runtime.links import Links, Rings, link_plan, ring_sizes
 from raysym.runtime.orders import DRIVER, REPORT, Order, Report, is_small, pack, unpack
 from raysym.runtime.parcel import Parcel, types_for
-from raysym.runtime.protocol import IN_FLIGHT, Arrays, Linkage, StepKey, Tap
+from raysym.runtime.protocol import DEADLINE_S, IN_FLIGHT, Arrays, Linkage, StepKey, Tap
 from raysym.runtime.transport import Address, ChannelClosed, Exchange, Key, Port
 from raysym.runtime.turn import Turn, first_failure
 
-STEP_S = 300.0  # how long a step may take before it is called a stall
 START_S = 300.0  # how long processes may take to start: the machine may be busy
 LOAD_S = 600.0  # kernels may be compiled meanwhile
 PROBE_S = 0.5  # how often silent workers are asked what they wait for
@@ -53,6 +52,7 @@ class ResidentRuntime:
         threads: int = 1,
         transport: str | None = None,
         engines: Engines = INTERPRETED,
+        deadline_s: float = DEADLINE_S,
     ) -> None:
         self._open_fleet, self._threads, self._transport = open_fleet, threads, transport
         self._engines = engines
@@ -72,7 +72,7 @@ class ResidentRuntime:
         self._turns: deque[Turn] = deque()
         self._results: dict[int, dict[str, Any]] = {}
         self._turn = 0
-        self._timeout_s = STEP_S
+        self._deadline_s = deadline_s
         self._silence_s = inf  # how long nothing may come although somebody computes
         self._broken = ""
         self._lock = threading.RLock()
@@ -116,7 +116,8 @@ class ResidentRuntime:
             raise
 
     def _start(self, workers: tuple[str, ...]) -> Fleet:
-        fleet: Fleet = self._open_fleet(workers, self._threads, self._secret, self._engines)
+        options = self._threads, self._secret, self._engines, self._deadline_s
+        fleet: Fleet = self._open_fleet(workers, *options)
         self._fleet = fleet
         self._drop = weakref.finalize(self, dropped.put, (self._exchange, fleet))
         self._drop.atexit = False  # Ray ends them then
@@ -260,8 +261,9 @@ class ResidentRuntime:
 
         StallError when the silence is a stall, or lasts too long.
         """
-        timeout_s, moved = timeout_s or self._timeout_s, -1
-        deadline, watch = time.monotonic() + timeout_s, self._watch(awaited, ordered)
+        timeout_s = timeout_s or self._deadline_s
+        deadline, moved = time.monotonic() + timeout_s, self._exchange.events
+        watch = self._watch(awaited, ordered)
         while True:
             left = deadline - time.monotonic()
             try:
@@ -270,25 +272,23 @@ class ResidentRuntime:
                 raise self._death(closed.peer) from None
             except StallError:
                 if self._exchange.events != moved:
-                    moved, watch = self._exchange.events, self._watch(awaited, ordered)
-                self._examine(watch, awaited, left, timeout_s)
+                    moved = self._exchange.events
+                    watch.restart()
+                self._examine(watch, left, timeout_s)
 
     def _watch(self, awaited: Collection[str], ordered: bool) -> Watch:
         assert self._fleet is not None
         assert self._plan is not None
         return Watch(self._fleet, self._programs, self._plan, awaited, ordered)
 
-    def _examine(
-        self, watch: Watch, awaited: Collection[str], left: float, timeout_s: float
-    ) -> None:
+    def _examine(self, watch: Watch, left: float, timeout_s: float) -> None:
         try:
             why = watch.look()
         except WorkerError as error:
             self._break(str(error))
             raise
         if not why and (left <= 0 or watch.silence_s() > self._silence_s):
-            limit = min(timeout_s, self._silence_s)
-            why = f"no answer within {limit:g} s from {', '.join(sorted(awaited))}"
+            why = watch.account(min(timeout_s, self._silence_s))
         if why:
             self._break(why.partition("\n")[0].rstrip(":"))
             raise StallError(f"step {self._turn}: {why}")
