@@ -271,8 +271,11 @@ class Executor:
     def set_optimizer(self, optimizer: Optimizer | None) -> None:
         """Let `step` update parameters with another op or rate, as ("sgd_update", {"lr": 0.01}).
 
-        States keep their content; None: no updates. Workers get new programs, so do this between
-        epochs rather than between steps. PlanError for an op that is no update.
+        States keep their content; None: no updates. Other numbers for the same op, such as the rate
+        of this step, are passed on with the next step: kernels take them as data, and nothing is
+        planned or compiled anew, unless another value calls for other code, as a bound for
+        gradients in place of none does. With another op workers get new programs. PlanError for an
+        op that is no update.
         """
         self._session.set_optimizer(optimizer)
 

@@ -54,6 +54,7 @@ class Op:
     internal: ClassVar[bool] = False  # made by passes and gradients, not by users
     labels: ClassVar[tuple[str, ...]] = ()  # inputs of a loss whose gradient arrays stay untouched
     shape_only: ClassVar[tuple[str, ...]] = ()  # inputs of which only the type matters
+    tuned: ClassVar[bool] = False  # its numbers may change from step to step, as learning rates do
     kinds: ClassVar[str] = "fiub"  # dtypes the first input may have: float, int, uint, bool
     work: ClassVar[str] = "elementwise"  # kernel class, by which a cluster file gives flop/s
 

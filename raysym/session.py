@@ -25,7 +25,7 @@ from raysym.planning.pipeline import STEP, WHOLE, Pipeline
 from raysym.planning.plan import Plan, split_entry
 from raysym.planning.shares import Share, joined
 from raysym.planning.step import Bound, Step
-from raysym.planning.update import MASTER, Optimizer, first_state
+from raysym.planning.update import MASTER, Optimizer, first_state, plan_with_op, retuning
 from raysym.runtime.protocol import IN_FLIGHT, Runtime, StepKey, Tap
 from raysym.types import Shape, TensorType
 from scheduler.collector import collection_paused
@@ -110,10 +110,16 @@ class Session:
 
     def set_optimizer(self, optimizer: Optimizer | None) -> None:
         """Update by this from the next step on; states of the same name go on."""
+        change = retuning(self.pipeline.optimizer, optimizer)
         pipeline = self.pipeline._replace(optimizer=optimizer)
-        self._planned[STEP] = self._compiled(STEP, pipeline)
+        if change is None or STEP not in self.modes:
+            self._planned[STEP] = self._compiled(STEP, pipeline)
+            self.modes.pop(STEP, None)
+        else:
+            step, plan = self.modes[STEP]
+            self.modes[STEP] = step, plan_with_op(plan, STEP, *change)
+            self.runtime.retune(STEP, *change)
         self.pipeline = pipeline
-        self.modes.pop(STEP, None)
 
     def states(self) -> dict[str, NDArray]:
         """The optimizer's states: ``mom:fc_weight``."""

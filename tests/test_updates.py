@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from test_pipeline import chain, contiguous, everything
 
 import raysym as mx
 from raysym.errors import PlanError
+from raysym.names import NameManager
 from raysym.op import make_op
 from raysym.planning.update import first_state
 
@@ -42,8 +44,10 @@ WHERE: list[dict[str, int]] = [{}, {"micro_batches": 2}, {"data_parallel": 2}]
 
 
 def bind(**where: Any) -> mx.Executor:
-    reqs = {n: "null" if n in INPUTS else "write" for n in chain(4).list_arguments()}
-    return bind_random(chain(4), 1, grad_req=reqs, group2ctx=contiguous(2), **where)
+    with NameManager():  # all plans name their nodes alike
+        net = chain(4)
+    reqs = {n: "null" if n in INPUTS else "write" for n in net.list_arguments()}
+    return bind_random(net, 1, grad_req=reqs, group2ctx=contiguous(2), **where)
 
 
 class Here:
@@ -149,6 +153,122 @@ def test_the_rate_can_change(where: dict[str, int]) -> None:
     before = changed.arg_dict["fc0_weight"].asnumpy()
     changed.step()
     assert changed.arg_dict["fc0_weight"].asnumpy().tobytes() == before.tobytes()
+
+
+# ----- other numbers for the same update
+
+
+def copied(source: mx.Executor, **where: Any) -> mx.Executor:
+    """A fresh executor with the arguments and states of another."""
+    made = bind(**where)
+    made.copy_params_from(source.arg_dict, source.aux_dict)
+    states = made.state_dict
+    for name, array in source.state_dict.items():
+        states[name][:] = array
+    return made
+
+
+@pytest.mark.both_kernels
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("where", WHERE)
+def test_a_changed_rate_gives_the_bits_of_a_fresh_bind(name: str, where: dict[str, int]) -> None:
+    changed = bind(optimizer=(name, OPTIMIZERS[name]), **where)
+    changed.step()
+    # 0.0625 is a power of two, 1 and -1 are numbers that code may do without.
+    for other in ({"lr": 0.0625}, {"lr": 1.0, "rescale_grad": -1.0}, {"lr": 0.03}):
+        known = make_op(name, OPTIMIZERS[name]).params
+        optimizer = name, OPTIMIZERS[name] | {k: v for k, v in other.items() if k in known}
+        fresh = copied(changed, optimizer=optimizer, **where)
+        changed.set_optimizer(optimizer)
+        for _ in range(2):
+            changed.step()
+            fresh.step()
+        assert_same_bits(everything(fresh), everything(changed))
+        assert str(changed.step_plan) == str(fresh.step_plan)
+
+
+@pytest.mark.both_kernels
+def test_numbers_that_change_the_code_give_the_bits_of_a_fresh_bind() -> None:
+    """Without a bound the gradient is not clipped at all."""
+    changed = bind(optimizer=("sgd_update", {"lr": 0.1}))
+    for bound in (0.01, -1.0, 0.02):
+        optimizer = "sgd_update", {"lr": 0.1, "clip_gradient": bound}
+        fresh = copied(changed, optimizer=optimizer)
+        changed.set_optimizer(optimizer)
+        changed.step()
+        fresh.step()
+        assert_same_bits(everything(fresh), everything(changed))
+
+
+@pytest.mark.parametrize("name", ["sgd_update", "sgd_mom_update", "adam_update", "ftrl_update"])
+def test_a_changed_rate_makes_no_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("llvmlite")
+    import raysym.kernels.link as link
+
+    executor = bind(optimizer=(name, OPTIMIZERS[name]), kernels="generated")
+    executor.step()
+    before = executor.arg_dict["fc0_weight"].asnumpy()
+    monkeypatch.setattr(link, "link", None)  # the programs are not even linked again
+    monkeypatch.setattr(link, "compile_all", None)
+    for lr in (0.05, 1e-3):
+        executor.set_optimizer((name, {**OPTIMIZERS[name], "lr": lr}))
+        executor.step()
+        now = executor.arg_dict["fc0_weight"].asnumpy()
+        assert not np.array_equal(now, before)
+        before = now
+
+
+def test_a_rate_can_change_while_a_monitor_looks_on() -> None:
+    executor, fresh = (bind(optimizer=("sgd_update", {"lr": 0.1})) for _ in range(2))
+    executor.step()
+    seen: list[bytes] = []
+    executor.set_monitor_callback(lambda name, array: seen.append(name))
+    executor.set_optimizer(("sgd_update", {"lr": 0.2}))
+    executor.step()
+    executor.set_monitor_callback(None)
+    executor.step()
+    assert seen
+    fresh.step()
+    fresh.set_optimizer(("sgd_update", {"lr": 0.2}))
+    fresh.step()
+    fresh.step()
+    assert_same_bits(everything(fresh), everything(executor))
+
+
+def test_a_rate_that_is_none_changes_nothing() -> None:
+    executor, other = (bind(optimizer=("sgd_update", {"lr": 0.1})) for _ in range(2))
+    executor.step()
+    with pytest.raises(PlanError, match="optimizer: 'sgd_update'"):
+        executor.set_optimizer(("sgd_update", {"lr": "fast"}))
+    executor.step()
+    for _ in range(2):
+        other.step()
+    assert_same_bits(everything(other), everything(executor))
+
+
+def scheduled(**where: Any) -> dict[str, np.ndarray]:
+    """What a stream of steps leaves behind, each with a rate of its own."""
+    rng = np.random.default_rng(0)
+    with bind(optimizer=("sgd_mom_update", {"lr": 0.1, "momentum": 0.9}), **where) as executor:
+
+        def batches() -> Iterator[dict[str, np.ndarray]]:
+            for step in range(8):
+                params = {"lr": 0.1 / (step + 1), "momentum": 0.9}
+                executor.set_optimizer(("sgd_mom_update", params))
+                shape = executor.arg_dict["data"].shape
+                yield {"data": rng.normal(size=shape).astype(np.float32)}
+
+        outputs = [out[0] for out in executor.run(batches())]
+        found = everything(executor)
+    return found | {f"outputs {i}": out for i, out in enumerate(outputs)}
+
+
+@pytest.mark.ray
+@pytest.mark.both_kernels
+@pytest.mark.usefixtures("ray_session")
+@pytest.mark.parametrize("where", WHERE)
+def test_rates_travel_with_the_steps_of_a_stream(where: dict[str, int]) -> None:
+    assert_same_bits(scheduled(**where), scheduled(runtime="ray", **where))
 
 
 @pytest.mark.parametrize("where", WHERE)

@@ -13,7 +13,7 @@ from raysym.kernels.expressions import READS, dense
 from raysym.kernels.formulas import FORMULAS
 from raysym.kernels.shared import first_only, shared_blocks, shared_columns, shared_nest
 from raysym.kernels.specs import shared_maker
-from raysym.kernels.typed import constant, load, register_type, store
+from raysym.kernels.typed import constant, convert, load, register_type, store
 from raysym.kernels.vector_ops import compute as compute_one
 from raysym.op import Op, make_op
 
@@ -77,20 +77,35 @@ def run_program(e: Emit, program: Sequence[Any], read: Read) -> list[Value]:
     return values
 
 
+def table(e: Emit, i: int, dtypes: Sequence[str]) -> list[Value]:
+    """The numbers of a table of float64, which is the i-th argument, in their dtypes."""
+    if not dtypes:
+        return []
+    start = e.arg(i)
+    wide = [load(e, "float64", start, k, 0, 1) for k in range(len(dtypes))]
+    return [convert(e, value, "float64", dtype) for value, dtype in zip(wide, dtypes, strict=True)]
+
+
 @shared_maker
 def flat_map(
-    e: Emit, n_inputs: int, chain: Chain, stored: tuple[int, ...], dtype: str = "float32"
+    e: Emit,
+    n_inputs: int,
+    chain: Chain,
+    stored: tuple[int, ...],
+    dtype: str = "float32",
+    numbers: tuple[str, ...] = (),
 ) -> None:
-    """A chain over arrays of one shape; arguments: inputs, results, number of elements."""
+    """A chain over arrays of one shape; arguments: inputs, results, number of elements, numbers."""
     ins = [e.arg(i) for i in range(n_inputs)]
     outs = [e.arg(n_inputs + i) for i in range(len(stored))]
     n = e.b.ptrtoint(e.arg(n_inputs + len(stored)), I64)
+    given = table(e, n_inputs + len(stored) + 1, numbers)
 
     def block(start: Index, lanes: int, unroll: int) -> None:
         columns = [e.plus(start, u * LANES) for u in range(unroll)]
         loaded = [[load(e, dtype, p, column, 1, lanes) for p in ins] for column in columns]
         for column, inputs in zip(columns, loaded, strict=True):
-            values = compute(e, chain, inputs)
+            values = compute(e, chain, [*inputs, *given])
             for pointer, i in zip(outs, stored, strict=True):
                 store(e, dtype, values[i], pointer, column, 1, lanes)
 
@@ -109,14 +124,16 @@ def strided_map(
     chain: Chain,
     stored: tuple[int, ...],
     dtype: str = "float32",
+    numbers: tuple[str, ...] = (),
 ) -> None:
     """A chain over inputs that broadcast or lie transposed: for each, its stride on every axis.
 
-    Results are contiguous in the order of `sizes`.
+    Results are contiguous in the order of `sizes`. Arguments: inputs, results, numbers.
     """
     ins = [e.arg(i) for i in range(len(strides))]
     outs = [e.arg(len(strides) + i) for i in range(len(stored))]
     steps = dense(sizes)
+    given = table(e, len(strides) + len(stored), numbers)
 
     def row(*outer: Index) -> None:
         starts = [e.plus(*map(e.times, outer, each)) for each in strides]
@@ -127,7 +144,7 @@ def strided_map(
                 load(e, dtype, p, e.plus(start, e.times(column, each[-1])), each[-1], lanes)
                 for p, start, each in zip(ins, starts, strides, strict=True)
             ]
-            values = compute(e, chain, loaded)
+            values = compute(e, chain, [*loaded, *given])
             for pointer, i in zip(outs, stored, strict=True):
                 store(e, dtype, values[i], pointer, e.plus(target, column), 1, lanes)
 

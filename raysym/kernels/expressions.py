@@ -97,9 +97,13 @@ def dense(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 class Lines:
-    """An expression as a list of instructions in which nothing is computed twice."""
+    """An expression as a list of instructions in which nothing is computed twice.
 
-    def __init__(self) -> None:
+    `apart`: numbers that happen to be equal are none the less two.
+    """
+
+    def __init__(self, apart: bool = False) -> None:
+        self._apart = apart
         self.made: list[tuple[Any, ...]] = []
         self._known: dict[Any, int] = {}
         self._done: dict[int, int] = {}
@@ -131,7 +135,9 @@ class Lines:
                 line = ("fetch", leaf.dtype, *place, steps, operands)
             case Call():
                 line = (node.name, node.dtype, *(self._done[id(a)] for a in node.args))
-        key = repr(line)  # NaN, and 0 beside -0 and False, are told apart by their text
+        key: Any = repr(line)  # NaN, and 0 beside -0 and False, are told apart by their text
+        if self._apart and isinstance(node, Const):
+            key = id(node)
         if key not in self._known:
             if len(self.made) == MOST_LINES:
                 raise Untraceable("too long")

@@ -7,7 +7,7 @@ What has no generated kernel runs its reference kernel on views of the same memo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -25,13 +25,14 @@ from raysym.kernels import (  # noqa: F401  (makers and lowerings)
 )
 from raysym.kernels.cache import DiskCache, default_folder
 from raysym.kernels.compilers import compile_all
+from raysym.kernels.maps import chain_of, table_of
 from raysym.kernels.room import MOST_BYTES
 from raysym.kernels.specs import Kernels, Spec
 from raysym.kernels.steps import Buffer, Incoming, Native, Outgoing, Place, Reference, Step
 from raysym.kernels.table import flags_of
 from raysym.kernels.team import Team, table_runner
 from raysym.kernels.tracing import Trace, differs, trace
-from raysym.op import call_kernel
+from raysym.op import Op, call_kernel
 from raysym.passes.memory import plan_memory
 from raysym.planning.plan import Program, Run
 from raysym.random_state import generator
@@ -100,6 +101,21 @@ class LinkedWorker:
     n_calls: int = 0
     is_spent: bool = False  # a phase has used up what another had made for it
     running: Run | None = None  # the reference kernel that runs, for the diagnosis
+
+    def retune(self, phase: str, old: Op, new: Op) -> int:
+        """Let the loops of a phase compute with the numbers of `new` in place of those of `old`.
+
+        How many runs do so from now on; 0 without a change if there is none, or if the code of
+        one would be another.
+        """
+        steps = [s.numbers for s in self.found.phases[phase] if isinstance(s, Native) and s.numbers]
+        runs = [[replace(r, op=new) if r.op == old else r for r in n.runs] for n in steps]
+        groups = [chain_of(own, self.found.types) for own in runs]
+        if any(g.chain != n.chain for g, n in zip(groups, steps, strict=True)):
+            return 0
+        for numbers, own, group in zip(steps, runs, groups, strict=True):
+            numbers.runs, numbers.table[:] = own, table_of(group)
+        return sum(run.op == new for own in runs for run in own)
 
     @property
     def nbytes(self) -> int:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain as chained
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from raysym.kernels.elementwise import Chain, ChainStep, collapsed
 from raysym.kernels.epilogue import Tail
 from raysym.kernels.expressions import dense
 from raysym.kernels.formulas import has_formula
 from raysym.kernels.lowering import all_float32
-from raysym.kernels.pages import formula
+from raysym.kernels.pages import Formula, formula
 from raysym.kernels.specs import Spec
 from raysym.planning.plan import Run
 from raysym.types import Shape, TensorType
@@ -22,12 +25,21 @@ FLOATS = ("float32", "float64", "float16")
 
 
 class Group(NamedTuple):
-    """A chain with the names of its inputs and results ("_": nobody wants it), and its dtype."""
+    """A chain with the names of its inputs and results ("_": nobody wants it), and its dtype.
+
+    `numbers`, with their dtypes, are inputs of the chain behind those that are read.
+    """
 
     chain: Chain
     reads: tuple[str, ...]
     made: tuple[str, ...]
     dtype: str
+    numbers: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def n_inputs(self) -> int:
+        """Inputs of the chain."""
+        return len(self.reads) + len(self.numbers)
 
 
 def is_view(run: Run, types: Mapping[str, TensorType]) -> bool:
@@ -54,10 +66,21 @@ def step_of(run: Run, types: Mapping[str, TensorType]) -> ChainStep | None:
     if has_formula(run.op) and len(run.outs) == 1 and all_float32([*made, *ins]):
         if all(_broadcasts(t.shape, made[0].shape) for t in ins):
             return ChainStep.of(run.op, range(len(ins)))
-    if made[0].dtype not in FLOATS:
-        return None
-    found = formula(run.op, ins, (made[0],) * len(run.outs))
+    found = _formula(run, types)
     return found and ChainStep("", (found.program, found.results), found.reads)
+
+
+def _formula(run: Run, types: Mapping[str, TensorType]) -> Formula | None:
+    made = next(types[out] for out in run.outs if out != "_")
+    if made.dtype not in FLOATS:
+        return None
+    return formula(run.op, tuple(types[arg] for arg in run.args), (made,) * len(run.outs))
+
+
+def _numbers(run: Run, types: Mapping[str, TensorType]) -> tuple[tuple[str, float], ...]:
+    """Numbers that reach the code of a step as data."""
+    found = _formula(run, types) if run.op.tuned else None
+    return found.numbers if found else ()
 
 
 def _broadcasts(shape: Shape, target: Shape) -> bool:
@@ -76,15 +99,19 @@ def chain_of(runs: Sequence[Any], types: Mapping[str, TensorType]) -> Group:
             if name not in written:
                 reads.setdefault(name, len(reads))
         written.update(run.outs)
-    number, chain = dict(reads), []
+    numbers = [_numbers(run, types) for run in runs]
+    n_inputs = len(reads) + sum(map(len, numbers))
+    number, chain, at = dict(reads), [], len(reads)
     made: list[str] = []
-    for run, names, step in zip(runs, args, steps, strict=True):
-        chain.append(step._replace(operands=tuple(number[name] for name in names)))
+    for run, names, step, own in zip(runs, args, steps, numbers, strict=True):
+        operands = (*(number[name] for name in names), *range(at, at + len(own)))
+        chain.append(step._replace(operands=operands))
+        at += len(own)
         for out in run.outs:
-            number[out] = len(reads) + len(made)
+            number[out] = n_inputs + len(made)
             made.append(out)
     dtype = types[next(name for name in made if name != "_")].dtype
-    return Group(tuple(chain), tuple(reads), tuple(made), dtype)
+    return Group(tuple(chain), tuple(reads), tuple(made), dtype, tuple(chained(*numbers)))
 
 
 class Following(NamedTuple):
@@ -110,14 +137,15 @@ def map_spec(
 ) -> tuple[Spec, tuple[int, ...]]:
     """The kernel of a group and its integer arguments."""
     final = {name: i for i, name in enumerate(group.made)}  # a name may be written twice
-    kept = tuple(len(group.reads) + final[name] for name in stored)
+    kept = tuple(group.n_inputs + final[name] for name in stored)
+    more = (tuple(dtype for dtype, _ in group.numbers),) if group.numbers else ()
     if all(given == shape for given in shapes):
-        args = (len(group.reads), group.chain, kept, group.dtype)
+        args = (len(group.reads), group.chain, kept, group.dtype, *more)
         return Spec("flat_map", args), (math.prod(shape),)
     order = (0, *range(2, len(shape)), 1) if last else tuple(range(len(shape)))
     strides = [_strides(given, shape, order) for given in shapes]
     sizes, steps = collapsed([shape[axis] for axis in order], strides)
-    return Spec("strided_map", (sizes, steps, group.chain, kept, group.dtype)), ()
+    return Spec("strided_map", (sizes, steps, group.chain, kept, group.dtype, *more)), ()
 
 
 def _strides(given: Shape, shape: Shape, order: Sequence[int]) -> tuple[int, ...]:
@@ -127,3 +155,8 @@ def _strides(given: Shape, shape: Shape, order: Sequence[int]) -> tuple[int, ...
         return dense([shape[axis] for axis in order])
     steps = dense(full)
     return tuple(0 if full[axis] == 1 else steps[axis] for axis in order)
+
+
+def table_of(group: Group) -> Any:
+    """The numbers of a group as its kernel reads them."""
+    return np.array([value for _, value in group.numbers], np.float64)

@@ -61,7 +61,7 @@ def formula(op: Op, ins: tuple[TensorType, ...], outs: tuple[TensorType, ...]) -
     found = _run(op, ins, outs)
     if found is None or found[0].stages:
         return None
-    lines = Lines()
+    lines = Lines(apart=op.tuned)
     try:
         results = tuple(lines.add(lazy.node) for lazy in found[1])
     except Untraceable:
@@ -78,15 +78,35 @@ def formula(op: Op, ins: tuple[TensorType, ...], outs: tuple[TensorType, ...]) -
     short = tuple(
         (*line[:2], reads.index(line[2])) if line[0] == "load" else line for line in program
     )
+    if op.tuned:
+        return _loading_numbers(Formula(short, results, reads))
     return Formula(short, results, reads)
 
 
 class Formula(NamedTuple):
-    """A program, which of its values are results, and the inputs that its loads number."""
+    """A program, which of its values are results, and the inputs that its loads number.
+
+    `numbers`, with their dtypes, are loaded as if they were inputs behind these.
+    """
 
     program: Program
     results: tuple[int, ...]
     reads: tuple[int, ...]
+    numbers: tuple[tuple[str, float], ...] = ()
+
+
+def _loading_numbers(found: Formula) -> Formula:
+    """The formula with its numbers as data: for others the code is the same."""
+    program: list[tuple[Any, ...]] = []
+    numbers: list[tuple[str, float]] = []
+    for line in found.program:
+        name, dtype, *rest = line
+        if name == "const" and dtype.startswith("float"):
+            program.append(("load", dtype, len(found.reads) + len(numbers)))
+            numbers.append((dtype, float(rest[0])))
+        else:
+            program.append(line)
+    return found._replace(program=tuple(program), numbers=tuple(numbers))
 
 
 def _is_spread(line: Sequence[Any], ins: Sequence[TensorType], target: Shape) -> bool:

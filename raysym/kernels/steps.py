@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from raysym.kernels.specs import Spec
 from raysym.passes.memory import Lifetime
@@ -59,12 +59,21 @@ class Place(NamedTuple):
     last: bool = False
 
 
+@dataclass(eq=False)
+class Numbers:
+    """What a loop's code, a chain, reads of the parameters of its runs: a table of float64."""
+
+    table: Any
+    chain: Any
+    runs: list[Run]
+
+
 @dataclass(frozen=True)
 class Native:
     """A call of a generated kernel; an int argument is passed as it is.
 
     The first `n_reads` arguments are read, others written. ``inplace``: an operand and a result,
-    by their positions, that may share memory.
+    by their positions, that may share memory. ``numbers``: behind all others, if there are any.
     """
 
     spec: Spec
@@ -72,6 +81,7 @@ class Native:
     label: str
     n_reads: int
     inplace: tuple[tuple[int, int], ...] = ()
+    numbers: Numbers | None = None
 
 
 @dataclass(frozen=True)

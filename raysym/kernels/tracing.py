@@ -19,6 +19,7 @@ from raysym.kernels.maps import (
     is_elementwise,
     is_view,
     map_spec,
+    table_of,
 )
 from raysym.kernels.names import direct_stores, readers_of, reads_of, without_frees, writes_of
 from raysym.kernels.replay import spend
@@ -30,6 +31,7 @@ from raysym.kernels.steps import (
     Buffer,
     Incoming,
     Native,
+    Numbers,
     Outgoing,
     Place,
     Reference,
@@ -167,6 +169,7 @@ class _Tracer:
         inplace: Sequence[tuple[int, int]] = (),
         space: int = 0,
         flops: float = 0,
+        numbers: Numbers | None = None,
     ) -> None:
         """A call of a kernel that needs `space` floats of memory for each of its threads."""
         nbytes = sum(arg.nbytes for arg in args if isinstance(arg, Buffer))
@@ -178,7 +181,9 @@ class _Tracer:
             each = wide * own_floats(-(-space // wide))
             whole = space if spec.parts == 1 else spec.parts * each
             args = [*args, self._buffer(4 * whole)]
-        self._emit(Native(spec, tuple(args), label, n_reads, tuple(inplace)))
+        if numbers is not None:
+            args = [*args, int(numbers.table.ctypes.data)]
+        self._emit(Native(spec, tuple(args), label, n_reads, tuple(inplace), numbers))
 
     def _buffer(self, nbytes: int) -> Buffer:
         made = Buffer(nbytes)
@@ -311,6 +316,8 @@ class _Tracer:
         group = chain_of(_renamed(steps, direct), types)
         if name not in group.reads or any(types[read] != types[name] for read in group.reads):
             return False
+        if group.numbers:  # these change, and are no argument of the leader's kernel
+            return False
         kept = [n for n in dict.fromkeys((name, *group.made)) if self._is_wanted(n, positions)]
         after = following(name, group, kept, _label([leader, *steps]))
         ins = [types[arg] for arg in leader.args]
@@ -323,7 +330,8 @@ class _Tracer:
     def _elementwise(
         self, runs: Sequence[Any], positions: set[int], direct: Mapping[str, str]
     ) -> None:
-        chain = chain_of(_renamed(runs, direct), self.found.types)
+        runs = _renamed(runs, direct)
+        chain = chain_of(runs, self.found.types)
         stored = [n for n in dict.fromkeys(chain.made) if self._is_wanted(n, positions)]
         shape = self.found.types[next(n for n in chain.made if n != "_")].shape
         last = any((name, True) in self.places for name in chain.reads)
@@ -334,7 +342,9 @@ class _Tracer:
         # Results lie in the order of the walk, and so does what has their shape.
         like = [i for i, place in enumerate(places) if place.type.shape == shape]
         inplace = [(i, len(places) + j) for j in range(len(outs)) for i in like]
-        self._native(spec, [*buffers, *extra], _label(runs), len(places), inplace)
+        numbers = Numbers(table_of(chain), chain.chain, list(runs)) if chain.numbers else None
+        args: list[Buffer | int] = [*buffers, *extra]
+        self._native(spec, args, _label(runs), len(places), inplace, numbers=numbers)
         for name in stored:
             self._settle(name, direct)
 

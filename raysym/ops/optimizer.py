@@ -26,6 +26,7 @@ class Update(Op):
     """An op that computes the new weight and, hidden, the new states."""
 
     kinds = "f"
+    tuned = True
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         raise RuleError("an optimizer update is not differentiable")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
 from raysym.errors import MXNetError, PlanError, RuleError, sentence
 from raysym.op import Op, make_op
 from raysym.planning.layout import Layout
-from raysym.planning.plan import Plan, Run
+from raysym.planning.plan import Plan, Program, Run
 from raysym.types import TensorType
 
 # The name of an update op, such as "sgd_update" or "adam_update", and its parameters.
@@ -95,3 +96,35 @@ def _op_of(name: str, params: Mapping[str, object]) -> Op:
         return make_op(name, params)
     except MXNetError as error:
         raise PlanError(f"optimizer: '{name}': {error}") from error
+
+
+# ----- other numbers
+
+
+def retuning(old: Optimizer | None, new: Optimizer | None) -> tuple[Op, Op] | None:
+    """The update ops of both where a plan with one is a plan with the other; PlanError for none.
+
+    They then differ in numbers, such as the rate, but not in what they read and write.
+    """
+    if old is None or new is None:
+        return None
+    ops = _update_op(old), _update_op(new)
+    forms = [(op.name, op.input_names(), op.output_names()) for op in ops]
+    return ops if forms[0] == forms[1] else None
+
+
+def with_op(program: Program, old: Op, new: Op) -> Program:
+    """The program with `new` wherever it runs `old`."""
+    return tuple(
+        replace(i, op=new) if type(i) is Run and (i.op is old or i.op == old) else i
+        for i in program
+    )
+
+
+def plan_with_op(plan: Plan, phase: str, old: Op, new: Op) -> Plan:
+    """The plan whose phase runs `new` in place of `old`."""
+    programs = {
+        worker: {**phases, phase: with_op(phases[phase], old, new)} if phase in phases else phases
+        for worker, phases in plan.programs.items()
+    }
+    return replace(plan, programs=programs)

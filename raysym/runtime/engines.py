@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from raysym.errors import MXNetError, sentence
 from raysym.kernels.room import MOST_BYTES
+from raysym.op import Op
 from raysym.planning.plan import Plan, Program
 from raysym.runtime.compiling import Code, Needs
 from raysym.runtime.interpreter import INTERPRETED, Mailbox, Where, Worker
@@ -43,6 +44,9 @@ class Engine(Protocol):
 
     def keep(self, codes: Mapping[Any, Code]) -> None:
         """Take in code that a like host has made."""
+
+    def retune(self, phase: str, old: Op, new: Op) -> None:
+        """Run `new` wherever the phase runs `old`: the same update with other numbers."""
 
     def where(self, phase: str) -> Where:
         """Which instruction of the phase runs; asked from another thread."""

@@ -240,6 +240,8 @@ class Host:
     def _run(self, order: Order, seen: list[Any]) -> None:
         if order.turn <= self._aborted:
             raise Aborted
+        for change in order.tuned:
+            self._engine.retune(*change)
         values = self._worker.values
         for entry, array in order.feeds.items():
             values[entry][...] = self._worker.xp.asarray(array)

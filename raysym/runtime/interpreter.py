@@ -13,6 +13,7 @@ from raysym.errors import MXNetError, RuleError, node_message
 from raysym.op import Op, call_kernel
 from raysym.planning.footprint import interpreted_bytes
 from raysym.planning.plan import Free, Instruction, Plan, Program, Recv, Run, Send
+from raysym.planning.update import with_op
 from raysym.random_state import generator
 from raysym.runtime.compiling import Code, Needs
 from raysym.runtime.protocol import Linkage, StepKey, Tap
@@ -84,6 +85,13 @@ class Phase:
         self._actions = [_bound(worker, instruction) for instruction in program]
         self._spent_on = [_SPENT_ON[type(instruction)] for instruction in program]
 
+    def change(self, program: Program) -> None:
+        """Run a program of the same length and kinds of instructions from now on."""
+        for at, (before, now) in enumerate(zip(self.program, program, strict=True)):
+            if before is not now:
+                self._actions[at] = _bound(self._worker, now)
+        self.program = program
+
     def __len__(self) -> int:
         return len(self.program)
 
@@ -148,6 +156,11 @@ class Interpreter:
 
     def keep(self, codes: Mapping[Any, Code]) -> None:
         """Nothing: no kernel was needed."""
+
+    def retune(self, phase: str, old: Op, new: Op) -> None:
+        """Run `new` wherever the phase runs `old`."""
+        self.programs[phase] = with_op(self.programs[phase], old, new)
+        self.phases[phase].change(self.programs[phase])
 
     def where(self, phase: str) -> Where:
         """Which instruction of the phase runs."""

@@ -29,6 +29,7 @@ from raysym.kernels.llvm import host
 from raysym.kernels.room import MOST_BYTES
 from raysym.kernels.specs import Kernels, Spec
 from raysym.kernels.team import Team
+from raysym.op import Op
 from raysym.planning.footprint import interpreted_bytes
 from raysym.planning.lifetimes import uses
 from raysym.planning.plan import Instruction, Plan, Program, Recv, Run, Send
@@ -71,6 +72,7 @@ class Linked(Interpreter):
         self._background = background
         self._phases: dict[str, LinkedPhase] = {}
         self._messages: dict[str, dict[Instruction, int]] = {}  # by phase: where each one stands
+        self._types: dict[str, TensorType] = {}
         self._now: LinkedPhase | None = None  # what runs, None while interpreted
         self._interpreted: set[str] = set()  # phases whose values lie with the interpreter
         self._failure: Exception | None = None
@@ -79,6 +81,7 @@ class Linked(Interpreter):
     def load(self, programs: Mapping[str, Program], types: Mapping[str, TensorType]) -> None:
         """Add the phases, linked."""
         super().load(programs, types)
+        self._types.update(types)
         for phase, program in programs.items():
             self._phases.pop(phase, None)
             self._messages[phase] = {
@@ -171,6 +174,14 @@ class Linked(Interpreter):
         self.wait()
         found = self._phases.get(phase)
         return None if found is None else Linkage(found.owner.nbytes, str(found.owner))
+
+    def retune(self, phase: str, old: Op, new: Op) -> None:
+        """Run `new` wherever the phase runs `old`; linked anew where its kernels do not fit."""
+        super().retune(phase, old, new)
+        runs = [i for i in self.programs[phase] if type(i) is Run and i.op == new]
+        found = self._phases.get(phase)
+        if runs and (found is None or found.owner.retune(phase, old, new) != len(runs)):
+            self.load({phase: self.programs[phase]}, self._types)
 
     def where(self, phase: str) -> Where:
         """Which instruction of the phase runs: generated kernels do not say which of them does."""

@@ -11,6 +11,7 @@ import numpy as np
 from raysym.context import of_worker
 from raysym.device import array_module, on_device, place, to_numpy
 from raysym.errors import PlanError
+from raysym.op import Op
 from raysym.planning.plan import Plan
 from raysym.runtime.engines import Engine, Engines
 from raysym.runtime.interpreter import INTERPRETED, Worker
@@ -73,6 +74,12 @@ class LocalRuntime:
                         at[name] = reached
                 if at == before:
                     raise PlanError(f"{phase}: all workers wait: {', '.join(at)}")
+
+    def retune(self, phase: str, old: Op, new: Op) -> None:
+        """Run `new` wherever the phase runs `old`."""
+        for engine in self.engines.values():
+            if phase in engine.programs:
+                engine.retune(phase, old, new)
 
     def submit(self, phases: Sequence[str], key: StepKey, wanted: Iterable[str] = ()) -> int:
         """Run the phases now; the ticket of the results."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from raysym.errors import MXNetError
+from raysym.op import Op
 from raysym.runtime.transport.protocol import INLINE_NBYTES
 
 DRIVER = "driver"
@@ -18,10 +20,14 @@ class Aborted(Exception):
     """The driver gave a step up because another worker failed in it."""
 
 
+Tuned: TypeAlias = tuple[str, Op, Op]
+
+
 class Order(NamedTuple):
     """Run `phases`, then report and send the content of `wanted` along.
 
     Small feeds travel in the order; those named in `fed` follow as messages of their own.
+    ``tuned``: phase, old and new op of updates that get other numbers before all else.
     """
 
     turn: int
@@ -32,6 +38,7 @@ class Order(NamedTuple):
     fed: tuple[str, ...]
     wanted: tuple[str, ...]
     watched: bool
+    tuned: tuple[Tuned, ...] = ()
 
 
 class Report(NamedTuple):
@@ -67,3 +74,25 @@ def is_small(arrays: Mapping[str, Any]) -> bool:
     """True when the arrays may travel inside of an order or a report."""
     nbytes: int = sum(array.nbytes for array in arrays.values())
     return nbytes <= INLINE_NBYTES // 2
+
+
+# ----- errors
+
+
+def pickled(error: BaseException) -> bytes:
+    """The error as bytes, behind its text: it may not travel, or not arrive."""
+    text = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+    try:
+        return pickle.dumps((text, pickle.dumps(error)))
+    except Exception:
+        return pickle.dumps((text, b""))
+
+
+def unpickled(failure: bytes) -> BaseException:
+    """The error; an MXNetError with its text where its class is unknown or cannot be made anew."""
+    text, body = pickle.loads(failure)
+    try:
+        error = pickle.loads(body)
+    except Exception:
+        return MXNetError(text)
+    return error if isinstance(error, BaseException) else MXNetError(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from raysym.op import Op
 from raysym.planning.plan import Plan, Run
 
 IN_FLIGHT = 4  # steps that may be under way
@@ -40,6 +41,9 @@ class Runtime(Protocol):
 
     def run(self, phase: str, key: StepKey, tap: Tap | None = None) -> None:
         """Run one phase on all workers; raises what a worker raised."""
+
+    def retune(self, phase: str, old: Op, new: Op) -> None:
+        """From the next step on, run `new` wherever the phase runs `old`: with other numbers."""
 
     def submit(self, phases: Sequence[str], key: StepKey, wanted: Iterable[str] = ()) -> int:
         """Begin a step of several phases and return its ticket; several may be under way."""

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import secrets
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
-from math import inf
 from typing import Any
 
 import numpy as np
 
 from raysym.device import to_numpy
 from raysym.errors import StallError, WorkerError
+from raysym.op import Op
 from raysym.planning.plan import Plan, Program
+from raysym.planning.update import with_op
 from raysym.runtime.compiling import compile_once
 from raysym.runtime.diagnosis import Watch
 from raysym.runtime.engines import Engines
@@ -29,16 +29,15 @@ from raysym.runtime.fleet import Fleet, dropped, end_dropped
 from raysym.runtime.host import make_rings, open_rings
 from raysym.runtime.interpreter import INTERPRETED
 from raysym.runtime.links import Links, Rings, link_plan, ring_sizes
-from raysym.runtime.orders import DRIVER, REPORT, Order, Report, is_small, pack, unpack
+from raysym.runtime.orders import DRIVER, REPORT, Order, Report, Tuned, is_small, pack, unpack
 from raysym.runtime.parcel import Parcel, types_for
+from raysym.runtime.patience import Patience
 from raysym.runtime.protocol import DEADLINE_S, IN_FLIGHT, Arrays, Linkage, StepKey, Tap
 from raysym.runtime.transport import Address, ChannelClosed, Exchange, Key, Port
 from raysym.runtime.turn import Turn, first_failure
 
 START_S = 300.0  # how long processes may take to start: the machine may be busy
 LOAD_S = 600.0  # kernels may be compiled meanwhile
-PROBE_S = 0.5  # how often silent workers are asked what they wait for
-HURRY_S = 1.0  # how long nothing may move while the last results are brought home
 
 
 class ResidentRuntime:
@@ -68,12 +67,13 @@ class ResidentRuntime:
         self._plan: Plan | None = None
         self._home_of: dict[str, str] = {}
         self._feeds: dict[str, dict[str, Any]] = {}
+        self._tuned: dict[str, list[Tuned]] = {}  # what workers have not heard of yet
         self._seconds: dict[str, dict[str, float]] = {}
         self._turns: deque[Turn] = deque()
         self._results: dict[int, dict[str, Any]] = {}
         self._turn = 0
         self._deadline_s = deadline_s
-        self._silence_s = inf  # how long nothing may come although somebody computes
+        self._patience = Patience(self._exchange, deadline_s)
         self._broken = ""
         self._lock = threading.RLock()
 
@@ -96,6 +96,7 @@ class ResidentRuntime:
                 own = {e: to_numpy(a) for e, a in arrays.items() if plan.homes[e] == name}
                 programs = {phase: p for phase, p in plan.programs[name].items() if p}
                 self._programs.setdefault(name, {}).update(programs)
+                self._tuned[name] = [t for t in self._tuned.get(name, ()) if t[0] not in programs]
                 towards = {b: size for (a, b), size in rings.items() if a == name}
                 calls[name] = Parcel(programs), types_for(programs, own, plan), own, towards
             call = partial(self._call, fleet)
@@ -157,6 +158,14 @@ class ResidentRuntime:
         with self._lock:
             self.result(self._begin((phase,), key, (), tap))
 
+    def retune(self, phase: str, old: Op, new: Op) -> None:
+        """Run `new` wherever the phase runs `old`; workers hear of it with their next order."""
+        with self._lock:
+            for name, programs in self._programs.items():
+                if phase in programs:
+                    programs[phase] = with_op(programs[phase], old, new)
+                    self._tuned.setdefault(name, []).append((phase, old, new))
+
     def submit(self, phases: Sequence[str], key: StepKey, wanted: Iterable[str] = ()) -> int:
         """Begin a step and return its ticket; waits only when `IN_FLIGHT` are under way."""
         with self._lock:
@@ -190,6 +199,7 @@ class ResidentRuntime:
             () if small else tuple(feeds),
             turn.wanted.get(name, ()),
             turn.tap is not None,
+            tuple(self._tuned.pop(name, ())),
         )
         self._send(name, Key(turn.number, 0, ""), pack(order))
         for entry in order.fed:
@@ -257,41 +267,23 @@ class ResidentRuntime:
         timeout_s: float | None = None,
         ordered: bool = True,
     ) -> Any:
-        """The result of `attempt(seconds)`, made again while things move or somebody computes.
-
-        StallError when the silence is a stall, or lasts too long.
-        """
-        timeout_s = timeout_s or self._deadline_s
-        deadline, moved = time.monotonic() + timeout_s, self._exchange.events
-        watch = self._watch(awaited, ordered)
-        while True:
-            left = deadline - time.monotonic()
-            try:
-                return attempt(max(0.0, min(PROBE_S, left)))
-            except ChannelClosed as closed:
-                raise self._death(closed.peer) from None
-            except StallError:
-                if self._exchange.events != moved:
-                    moved = self._exchange.events
-                    watch.restart()
-                self._examine(watch, left, timeout_s)
+        """The result of `attempt(seconds)`; what is wrong ends this executor."""
+        try:
+            return self._patience.wait(self._watch(awaited, ordered), attempt, timeout_s)
+        except ChannelClosed as closed:
+            raise self._death(closed.peer) from None
+        except WorkerError as error:
+            self._break(str(error))
+            raise
+        except StallError as error:
+            why = str(error)
+            self._break(why.partition("\n")[0].rstrip(":"))
+            raise StallError(f"step {self._turn}: {why}") from None
 
     def _watch(self, awaited: Collection[str], ordered: bool) -> Watch:
         assert self._fleet is not None
         assert self._plan is not None
         return Watch(self._fleet, self._programs, self._plan, awaited, ordered)
-
-    def _examine(self, watch: Watch, left: float, timeout_s: float) -> None:
-        try:
-            why = watch.look()
-        except WorkerError as error:
-            self._break(str(error))
-            raise
-        if not why and (left <= 0 or watch.silence_s() > self._silence_s):
-            why = watch.account(min(timeout_s, self._silence_s))
-        if why:
-            self._break(why.partition("\n")[0].rstrip(":"))
-            raise StallError(f"step {self._turn}: {why}")
 
     def _report(self, peer: str, key: Key, array: Any) -> None:
         """A worker has finished an order; a failure makes the others give theirs up."""
@@ -381,7 +373,7 @@ class ResidentRuntime:
 
     def hurry(self) -> None:
         """What is fetched from now on comes soon, or the fetch fails: `close` follows."""
-        self._silence_s = HURRY_S
+        self._patience.hurry()
 
     def close(self) -> None:
         """End the workers and let go of channels and rings."""

@@ -1,0 +1,50 @@
+"""Patience: how long the driver waits for workers, and what it takes for a stall."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+from raysym.errors import StallError
+from raysym.runtime.diagnosis import Watch
+from raysym.runtime.transport import Exchange
+
+PROBE_S = 0.5  # how often silent workers are asked what they wait for
+HURRY_S = 1.0  # how long nothing may move while the last results are brought home
+
+
+class Patience:
+    """Waits as long as things move or somebody computes, but not for ever."""
+
+    def __init__(self, exchange: Exchange, deadline_s: float) -> None:
+        self._exchange, self._deadline_s = exchange, deadline_s
+        self._silence_s = inf  # how long nothing may come although somebody computes
+
+    def hurry(self) -> None:
+        """From now on what is awaited comes soon or not at all."""
+        self._silence_s = HURRY_S
+
+    def wait(
+        self, watch: Watch, attempt: Callable[[float], Any], timeout_s: float | None = None
+    ) -> Any:
+        """The result of `attempt(seconds)`, made again until the deadline, usually that of a step.
+
+        StallError when the watch sees a stall, or it lasts too long; WorkerError names a dead one.
+        """
+        timeout_s = timeout_s or self._deadline_s
+        deadline, moved = time.monotonic() + timeout_s, self._exchange.events
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                return attempt(max(0.0, min(PROBE_S, left)))
+            except StallError:
+                if self._exchange.events != moved:
+                    moved = self._exchange.events
+                    watch.restart()
+            why = watch.look()
+            if not why and (left <= 0 or watch.silence_s() > self._silence_s):
+                why = watch.account(min(timeout_s, self._silence_s))
+            if why:
+                raise StallError(why)
