@@ -7,7 +7,6 @@ the order names, and reports; meanwhile other calls (health, load) are answered 
 from __future__ import annotations
 
 import os
-import pickle
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +14,8 @@ from contextlib import closing
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from raysym.context import of_worker
+from raysym.context import Context, of_worker
 from raysym.device import array_module, on_device, place, to_numpy
-from raysym.errors import MXNetError
 from raysym.planning.plan import Program, split_entry
 from raysym.runtime.compiling import Code, Needs
 from raysym.runtime.engines import Engines
@@ -30,6 +28,7 @@ from raysym.runtime.orders import (
     Report,
     is_small,
     pack,
+    pickled,
     unpack,
 )
 from raysym.runtime.protocol import DEADLINE_S, Arrays, Linkage, StepKey, Tap
@@ -84,16 +83,19 @@ class Host:
         site: Callable[[], Site],
         engines: Engines = INTERPRETED,
         deadline_s: float = DEADLINE_S,
+        on: Context | None = None,
     ) -> None:
+        """`on`: its device as this process counts them, that of its name if not given."""
         self._wait_s = deadline_s + LONGER_S
-        self._worker = Worker(name, array_module(of_worker(name)))
+        self._on = on or of_worker(name)
+        self._worker = Worker(name, array_module(self._on))
         self._engine = engines.open(self._worker)
         self._threads = threads
         self._site = site()
         self._port = Port(name, secret, self._site.node, self._site.host)
         self._exchange = Exchange(name, self._control)
         self._orders: deque[Order] = deque()
-        self._mailbox = Mailbox(name, self._exchange, self._wait_s)
+        self._mailbox = Mailbox(self._exchange, self._wait_s, self._on)
         self._aborted = -1
         self._blocks: list[Any] = []
         self._phase = ""
@@ -152,7 +154,7 @@ class Host:
     ) -> dict[str, Any]:
         """Add phases and resident entries; the handles of new rings towards peers."""
         for entry, array in arrays.items():
-            self._worker.values[entry] = place(array, of_worker(self._worker.name))
+            self._worker.values[entry] = place(array, self._on)
             self._worker.homes.add(entry)
         self._engine.load(programs, types)
         return make_rings(self._exchange, self._site.store, rings, self._blocks)
@@ -187,7 +189,7 @@ class Host:
     def serve(self) -> str:
         """Obey the driver until it closes its channel."""
         try:
-            with pinned(self._threads), on_device(of_worker(self._worker.name)):
+            with pinned(self._threads), on_device(self._on):
                 while True:
                     self._obey(self._next_order())
         except ChannelClosed as end:
@@ -287,9 +289,9 @@ class Host:
 class Mailbox:
     """The messages of one worker's programs: entries become keys of the step that runs."""
 
-    def __init__(self, name: str, exchange: Exchange, wait_s: float) -> None:
-        self._exchange, self._wait_s, self._on = exchange, wait_s, of_worker(name)
-        self._copies = self._on.device_type == "gpu"
+    def __init__(self, exchange: Exchange, wait_s: float, on: Context) -> None:
+        self._exchange, self._wait_s, self._on = exchange, wait_s, on
+        self._copies = on.device_type == "gpu"
         self._split = lru_cache(maxsize=None)(split_entry)
         self.turn = -1
         self.moves = 0
@@ -302,13 +304,25 @@ class Mailbox:
     def send(self, to: str, entry: str, array: Any) -> None:
         """Hand an array to a peer; waits only while credit is missing."""
         self.moves += 1
-        self._exchange.send(to, self._key(entry), to_numpy(array), self._wait_s)
+        host = self._copied(f"{entry} to {to}", to_numpy, array) if self._copies else array
+        self._exchange.send(to, self._key(entry), host, self._wait_s)
 
     def recv(self, source: str, entry: str) -> Any:
         """The array from the peer: perhaps a read-only view, held until its last use."""
         self.moves += 1
         array = self._exchange.recv(source, self._key(entry), self._wait_s)
-        return place(array, self._on) if self._copies else array
+        if not self._copies:
+            return array
+        # What comes from a ring is read before this returns: the slot may be written again.
+        return self._copied(f"{entry} from {source}", place, array, self._on)
+
+    def _copied(self, what: str, copy: Callable[..., Any], *args: Any) -> Any:
+        """A copy between host and device; what goes wrong there is told with the message's name."""
+        try:
+            return copy(*args)
+        except Exception as error:
+            error.add_note(f"worker {self._exchange.name}: {what} was copied at {self._on}")
+            raise
 
     def _key(self, entry: str) -> Key:
         base, micro = self._split(entry)
@@ -342,11 +356,3 @@ def _ring_channel(exchange: Exchange, peer: str) -> RingChannel:
     channel = exchange.channels[peer]
     assert isinstance(channel, RingChannel)
     return channel
-
-
-def pickled(error: BaseException) -> bytes:
-    """The error as bytes; of one that does not travel, its text."""
-    try:
-        return pickle.dumps(error)
-    except Exception:
-        return pickle.dumps(MXNetError(f"{type(error).__name__}: {error}"))

@@ -26,6 +26,7 @@ from ray.util.scheduling_strategies import (
     PlacementGroupSchedulingStrategy,
 )
 
+from raysym.context import Context, gpu, of_worker
 from raysym.errors import PlacementError, StallError, WorkerError
 from raysym.runtime.engines import Engines
 from raysym.runtime.host import Health, Host, Site
@@ -71,7 +72,7 @@ class WorkerActor(Host):
     def __init__(
         self, name: str, threads: int, secret: bytes, engines: Engines, deadline_s: float
     ) -> None:
-        super().__init__(name, threads, secret, here, engines, deadline_s)
+        super().__init__(name, threads, secret, here, engines, deadline_s, _own_context(name))
 
     def join_by_mail(self, name: str, peers: Mapping[str, Any]) -> None:
         """Exchange arrays with `peers`, who are actors, by calls of their `deliver`."""
@@ -98,6 +99,21 @@ class WorkerActor(Host):
     def alive(self) -> None:
         """Returns when this worker lets go."""
         super().alive()
+
+
+def _own_context(worker: str) -> Context:
+    """The device of a worker as CUDA counts them in this process."""
+    ctx = of_worker(worker)
+    if ctx.device_type != "gpu":
+        return ctx
+    given = ray.get_runtime_context().get_accelerator_ids()["GPU"][0]
+    return gpu(cuda_number(given, os.environ.get("CUDA_VISIBLE_DEVICES", "")))
+
+
+def cuda_number(given: str, visible: str) -> int:
+    """The number of the GPU that Ray has given: Ray usually hides all others from CUDA."""
+    seen = visible.split(",")
+    return seen.index(given) if given in seen else int(given)
 
 
 def _post_to(actor: Any, name: str) -> Callable[[Any, Any], None]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 from typing import NamedTuple
 
 from raysym.errors import WorkerError
-from raysym.runtime.orders import DRIVER, Report
+from raysym.runtime.orders import DRIVER, Report, unpickled
 from raysym.runtime.protocol import Tap
 
 
@@ -24,8 +23,7 @@ def first_failure(turn: Turn) -> BaseException | None:
     """What went wrong in a step: an error, else a lost worker; None when it went well."""
     for report in turn.reports.values():
         if report.failure is not None:
-            failure: BaseException = pickle.loads(report.failure)
-            return failure
+            return unpickled(report.failure)
     for name, report in turn.reports.items():
         if report.lost not in ("", DRIVER):
             return WorkerError(f"worker {report.lost} died: {name} lost its channel to it")
