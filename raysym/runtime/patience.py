@@ -13,6 +13,7 @@ from raysym.runtime.transport import Exchange
 
 PROBE_S = 0.5  # how often silent workers are asked what they wait for
 HURRY_S = 1.0  # how long nothing may move while the last results are brought home
+CLOSED = "it was closed"  # why what was under way is given up then, by whichever thread
 
 
 class Patience:
@@ -21,6 +22,11 @@ class Patience:
     def __init__(self, exchange: Exchange, deadline_s: float) -> None:
         self._exchange, self._deadline_s = exchange, deadline_s
         self._silence_s = inf  # how long nothing may come although somebody computes
+
+    @property
+    def is_hurried(self) -> bool:
+        """True since `hurry`."""
+        return self._silence_s < inf
 
     def hurry(self) -> None:
         """From now on what is awaited comes soon or not at all."""
@@ -44,7 +50,9 @@ class Patience:
                     moved = self._exchange.events
                     watch.restart()
             why = watch.look()
-            if not why and (left <= 0 or watch.silence_s() > self._silence_s):
-                why = watch.account(min(timeout_s, self._silence_s))
+            if not why and watch.silence_s() > self._silence_s:
+                why = CLOSED
+            if not why and left <= 0:
+                why = watch.account(timeout_s)
             if why:
                 raise StallError(why)

@@ -31,7 +31,7 @@ from raysym.runtime.interpreter import INTERPRETED
 from raysym.runtime.links import Links, Rings, link_plan, ring_sizes
 from raysym.runtime.orders import DRIVER, REPORT, Order, Report, Tuned, is_small, pack, unpack
 from raysym.runtime.parcel import Parcel, types_for
-from raysym.runtime.patience import Patience
+from raysym.runtime.patience import CLOSED, Patience
 from raysym.runtime.protocol import DEADLINE_S, IN_FLIGHT, Arrays, Linkage, StepKey, Tap
 from raysym.runtime.transport import Address, ChannelClosed, Exchange, Key, Port
 from raysym.runtime.turn import Turn, first_failure
@@ -156,6 +156,7 @@ class ResidentRuntime:
     def run(self, phase: str, key: StepKey, tap: Tap | None = None) -> None:
         """One order per worker; the first error is raised here, as it was raised there."""
         with self._lock:
+            self._check_open()
             self.result(self._begin((phase,), key, (), tap))
 
     def retune(self, phase: str, old: Op, new: Op) -> None:
@@ -169,6 +170,7 @@ class ResidentRuntime:
     def submit(self, phases: Sequence[str], key: StepKey, wanted: Iterable[str] = ()) -> int:
         """Begin a step and return its ticket; waits only when `IN_FLIGHT` are under way."""
         with self._lock:
+            self._check_open()
             return self._begin(phases, key, wanted, None)
 
     def _begin(
@@ -331,6 +333,12 @@ class ResidentRuntime:
         if self._broken:
             raise WorkerError(f"this executor cannot go on: {self._broken}")
 
+    def _check_open(self) -> None:
+        """No further step begins while another thread brings the last results home."""
+        self._check()
+        if self._patience.is_hurried:
+            raise WorkerError(f"this executor cannot go on: {CLOSED}")
+
     # ----- arrays
 
     def push(self, arrays: Arrays) -> None:
@@ -377,7 +385,7 @@ class ResidentRuntime:
 
     def close(self) -> None:
         """End the workers and let go of channels and rings."""
-        self._break("it was closed")
+        self._break(CLOSED)
         self._exchange.close()
         fleet, self._fleet = self._fleet, None
         if fleet is not None:

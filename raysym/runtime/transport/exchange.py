@@ -76,7 +76,10 @@ class Exchange:
 
     def wait(self, timeout_s: float) -> bool:
         """Take in what arrives; False when nothing came in time."""
-        ready = self._epoll.poll(timeout_s)
+        try:
+            ready = self._epoll.poll(timeout_s)
+        except ValueError:  # another thread has closed it
+            raise ChannelClosed(self.name) from None
         self.events += len(ready)
         for fd, event in ready:
             if event != select.EPOLLOUT:
@@ -91,7 +94,7 @@ class Exchange:
 
     def close(self) -> None:
         """Close all channels."""
-        for channel in self.channels.values():
+        for channel in list(self.channels.values()):  # another thread may drop one
             channel.close()
         self._epoll.close()
         self._arrived.clear()
