@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_calls import call
 
-from raysym.kernels.product import BLOCK_TILES, DEPTH, ROWS, STRIP_DEPTH, Product
+from raysym.kernels.moving import PANEL
+from raysym.kernels.product import (
+    BLOCK_TILES,
+    DEPTH,
+    ROWS,
+    SHORT,
+    STRIP_DEPTH,
+    STRIP_PANELS,
+    Product,
+)
 from raysym.kernels.specs import Spec
 
 GUARD = 64  # floats behind results that must stay as they are
@@ -60,6 +69,7 @@ def test_small_products(
 
 
 BLOCK = ROWS * BLOCK_TILES
+WIDE = STRIP_PANELS * PANEL + 1
 EDGES = [
     Product(1, 1, 1),
     Product(1, 1000, 3, turned_b=True, bias=True),
@@ -74,8 +84,10 @@ EDGES = [
     Product(200, 40, 2 * DEPTH + 5),
     Product(150, 66, 3 * DEPTH - 1, turned_a=True, repeats=2),
     Product(60, 70, 2 * DEPTH + 9, turned_b=True, bias=True),
-    Product(80 * ROWS + 3, 65, STRIP_DEPTH + 1, turned_a=True, bias=True),
-    Product(2 * BLOCK + 1, 66, STRIP_DEPTH, turned_a=True, turned_b=True, repeats=2),
+    Product(150 * ROWS + 3, 65, SHORT + 1, turned_a=True, bias=True),
+    Product(2 * BLOCK + 1, 66, 2 * SHORT, turned_a=True, turned_b=True, repeats=2),
+    Product(80 * ROWS + 3, WIDE, STRIP_DEPTH + 1, turned_a=True, bias=True),
+    Product(BLOCK + 1, WIDE, STRIP_DEPTH, turned_a=True, turned_b=True, repeats=2),
 ]
 
 

@@ -2,9 +2,9 @@
 
 A tile of up to 14 rows and 32 columns stays in registers while products are added; blocks of rows
 stay in the second cache while all columns pass. Right sides that lie badly are packed into panels
-of 32 columns, transposed left sides into strips of one tile's rows; what the next panel reads is
-asked for meanwhile. The order of additions depends on the shape alone. Source: Goto and van de
-Geijn, Anatomy of high-performance matrix multiplication (2008).
+of 32 columns, transposed left sides that many panels read into strips of one tile's rows; what the
+next panel or tile reads is asked for meanwhile. The order of additions depends on the shape alone.
+Source: Goto and van de Geijn, Anatomy of high-performance matrix multiplication (2008).
 """
 
 from __future__ import annotations
@@ -329,16 +329,16 @@ def _left(p: Multiplication, part: Part, row: Index, number: Index) -> Left:
     e, shape = p.e, p.shape
     if shape.strips_a:
         strips = e.at(p.space, shape.panels)
-        return Left(e.at(strips, e.times(number, STRIP * part.depth)), 1, STRIP)
+        return Left(e.at(strips, e.times(number, shape.strip)), 1, STRIP)
     row_step, step = shape.a_steps
     return Left(e.at(p.a, e.times(row, row_step), e.times(part.k, step)), row_step, step)
 
 
-def _next_product(p: Multiplication, left: Left, k: Index) -> None:
-    """Ask for what the same tile of the next product reads."""
+def _next_left(p: Multiplication, left: Left, height: int, k: Index) -> None:
+    """Ask for what this tile of the next product reads of a transposed A, or a tile after this."""
+    ahead = p.shape.m * p.shape.k if p.shape.repeats > 1 else 2 * height
     for u in range(_UNROLL):
-        offset = p.e.plus(p.e.times(k, left.step), u * left.step + p.shape.m * p.shape.k)
-        p.e.prefetch(left.at, offset)
+        p.e.prefetch(left.at, p.e.plus(p.e.times(k, left.step), u * left.step + ahead), near=2)
 
 
 def _pack_strips(p: Multiplication, part: Part, block: Block) -> None:
@@ -356,7 +356,7 @@ def _pack_strips(p: Multiplication, part: Part, block: Block) -> None:
             def piece(t: Index, rows: Rows = rows, before: int = before) -> None:
                 value = e.load(source, e.plus(e.times(t, rows.height), rows.start), rows.height)
                 number = e.plus(t, e.times(rows.first, -1), before)
-                e.store(value, target, e.times(number, STRIP * part.depth))
+                e.store(value, target, e.times(number, shape.strip))
 
             e.loop(rows.first, rows.end, piece)
 
@@ -391,8 +391,8 @@ def _tile(
 
     def both(k: Index) -> None:
         ahead(k)
-        if p.shape.repeats > 1 and p.shape.turned_a and not p.shape.strips_a:
-            _next_product(p, left, k)
+        if p.shape.turned_a and not p.shape.strips_a:
+            _next_left(p, left, height, k)
         prefetch_rows(e, lines, n, height, len(lanes), k, part.depth)
 
     sums = tile(e, left.at, starts, left.step, right, step, part.depth, sums, read, both)

@@ -12,10 +12,12 @@ ROWS = 14  # 14 x 2 sums, 2 columns and 1 factor: 31 of 32 registers
 DEPTH = 1152  # sums that are longer are stored in between
 BLOCK_BYTES = 1 << 19  # of A: what stays in the second cache beside panels of B and C
 BLOCK_TILES = 10  # more rows would scatter C over too many pages
-SHORT = 192  # products of this depth read a transposed A where it lies
+SHORT = 160  # so many columns of a transposed A are read where they lie, by several panels
 STRIP = LANES  # floats between two columns of a strip: one line of the cache
+STRIP_PANELS = 16  # strips pay where more panels read them
 STRIP_DEPTH = 256  # of a transposed A, all rows of so many columns are packed at once
 STRIP_BYTES = 5 << 18
+COLUMN_BYTES = 1 << 20  # of a transposed A that is read where it lies
 _UNEVEN = 1.1
 
 
@@ -33,8 +35,12 @@ class Product(NamedTuple):
     @property
     def depth(self) -> int:
         """Products that are added before the sums are stored; the last part may be shorter."""
-        most = STRIP_DEPTH if self.strips_a else DEPTH
-        return -(-even_parts(self.k, most)[0] // 8) * 8 if self.k > most else self.k
+        most = STRIP_DEPTH if self.strips_a else SHORT if self.reads_columns else DEPTH
+        if self.k <= most:
+            return self.k
+        # Parts of one size are half of the code.
+        even = [n for n in range(SHORT, SHORT // 2, -8) if self.k % n == 0] if self.reads_columns else []
+        return even[0] if even else -(-even_parts(self.k, most)[0] // 8) * 8
 
     @property
     def runs(self) -> list[tuple[int, int, int]]:
@@ -47,6 +53,8 @@ class Product(NamedTuple):
         """Tiles whose rows of A stay in the second cache while all panels of B pass."""
         if self.strips_a:
             return STRIP_BYTES // (4 * self.depth * STRIP)
+        if self.reads_columns:
+            return max(1, COLUMN_BYTES // (4 * self.depth * ROWS))
         return min(BLOCK_TILES, max(1, BLOCK_BYTES // (4 * self.depth * ROWS)))
 
     @property
@@ -64,8 +72,18 @@ class Product(NamedTuple):
 
     @property
     def strips_a(self) -> bool:
-        """True when blocks of a transposed A are packed: long columns touch too many pages."""
-        return self.turned_a and self.k > SHORT and self.n > PANEL
+        """True when blocks of a transposed A are packed: so many panels read them."""
+        return self.turned_a and self.k > SHORT and self.n > STRIP_PANELS * PANEL
+
+    @property
+    def reads_columns(self) -> bool:
+        """True when several panels read a transposed A where it lies."""
+        return self.turned_a and self.n > PANEL and not self.strips_a
+
+    @property
+    def strip(self) -> int:
+        """Floats from one strip to the next: one more line, or all would want the same lines."""
+        return STRIP * (self.depth + 1)
 
     @property
     def a_steps(self) -> tuple[int, int]:
@@ -81,7 +99,7 @@ class Product(NamedTuple):
     def workspace(self) -> int:
         """Floats of extra memory."""
         tiles = min(self.block, -(-self.m // ROWS))
-        return self.panels + (tiles * STRIP * self.depth if self.strips_a else 0)
+        return self.panels + (tiles * self.strip if self.strips_a else 0)
 
 
 def row_groups(p: Product, parts: int) -> int:
