@@ -173,3 +173,41 @@ def test_special_values(name: str) -> None:
 @pytest.mark.parametrize("name", ["tanh", "erf", "expm1", "log1p"])
 def test_the_sign_of_zero_is_kept(name: str) -> None:
     assert np.signbit(computed(name, np.array([0.0, -0.0], np.float32))).tolist() == [False, True]
+
+
+# ----- powers
+
+ENDS = np.array(
+    [0.0, 1.0, 2.0, 0.5, 3.0, 1.5, np.inf, np.nan, 1e-40, 1e-45, 1e38, 2.0**24, 2.0**24 - 1],
+    np.float32,
+)
+
+
+def powers(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    made, kind = np.empty_like(x), TensorType(x.shape, "float32")
+    types = {"x": kind, "y": kind, "z": kind}
+    step = step_of(Run(("z",), make_op("_power", {}), ("x", "y")), types)
+    assert step is not None
+    call(Spec("flat_map", (2, (step,), (2,))), x, y, made, x.size)
+    return made
+
+
+def test_powers_are_within_a_unit_of_the_exact_ones() -> None:
+    rng = np.random.default_rng(0)
+    x = np.exp(rng.choice([80, 2, 0.01], 200_000) * rng.uniform(-1, 1, 200_000))
+    x = x.astype(np.float32)
+    y = (rng.uniform(-1, 1, x.size) * 87 / np.abs(np.log(x.astype(float)))).astype(np.float32)
+    exact = np.power(x.astype(np.float64), y.astype(np.float64))  # itself off by 1e-13 or so
+    unit = np.spacing(exact.astype(np.float32)).astype(np.float64)
+    assert (np.abs(powers(x, y) - exact) / unit).max() < 0.55
+
+
+def test_powers_of_special_values_are_those_of_c() -> None:
+    ends = np.concatenate([ENDS, -ENDS])
+    x, y = (a.ravel().copy() for a in np.meshgrid(ends, ends))
+    with np.errstate(all="ignore"):
+        want = np.power(x.astype(np.float64), y.astype(np.float64)).astype(np.float32)
+    got = powers(x, y)
+    np.testing.assert_allclose(got, want, rtol=1.2e-7)  # a unit where the rounding is a near tie
+    numbers = ~np.isnan(want)
+    np.testing.assert_array_equal(np.signbit(got[numbers]), np.signbit(want[numbers]))

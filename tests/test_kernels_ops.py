@@ -175,6 +175,19 @@ def test_gradients_of_products_of_any_rank_agree(side: str, turns: tuple[bool, b
     assert agree(make_op("_backward_dot", params), [uniform(3, 5, 2, 7), *pair])
 
 
+@pytest.mark.parametrize("name", ["argmax", "argmin"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("columns", [1, 13, 64, 150])
+def test_places_of_extremes_are_those_of_the_first(name: str, dtype: str, columns: int) -> None:
+    """Ties, infinities and NaN among few different numbers."""
+    rng = np.random.default_rng(columns)
+    rows = rng.choice([0.0, -0.0, 1, -1, 2, np.inf, -np.inf], (40, columns)).astype(dtype)
+    rows[:4] = -np.inf
+    rows[4:8] = np.inf
+    rows[rng.random(rows.shape) < 0.004] = np.nan
+    assert agree(make_op(name, {"axis": 1}), [rows], dtype)
+
+
 def test_the_gradient_of_a_maximum_goes_to_the_first() -> None:
     tied = np.round(uniform(2, 5, 9, 7) * 2)
     params = {"kernel": (3, 3), "stride": (2, 2), "pad": (1, 1)}

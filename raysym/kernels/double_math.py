@@ -232,21 +232,3 @@ def cbrt(e: Emit, x: Value) -> Value:
     plain = b.or_(b.fcmp_ordered("==", size, like(e, x, 0.0)),
                   b.fcmp_unordered("==", size, like(e, x, math.inf)))  # fmt: skip
     return signed(e, b.select(plain, size, made), x)
-
-
-def power(e: Emit, x: Value, y: Value) -> Value:
-    """``x^y``, within 1e-13 of it: enough for float32. Signs and edges as in C."""
-    b = e.b
-    size = exp(e, b.fmul(y, log(e, absolute(e, x))))
-    whole = intrinsic(e, "trunc", y)
-    halved = b.fmul(y, like(e, y, 0.5))
-    is_whole = b.fcmp_ordered("==", whole, y)
-    is_odd = b.and_(is_whole, b.fcmp_ordered("!=", intrinsic(e, "trunc", halved), halved))
-    made = b.select(is_odd, signed(e, size, x), size)
-    below = b.and_(b.fcmp_ordered("<", x, like(e, x, 0.0)),
-                   b.fcmp_ordered("!=", absolute(e, x), like(e, x, math.inf)))  # fmt: skip
-    made = b.select(b.and_(below, b.not_(is_whole)), like(e, x, math.nan), made)
-    one = b.or_(b.fcmp_ordered("==", y, like(e, y, 0.0)), b.fcmp_ordered("==", x, like(e, x, 1.0)))
-    both = b.and_(b.fcmp_ordered("==", x, like(e, x, -1.0)),
-                  b.fcmp_ordered("==", absolute(e, y), like(e, y, math.inf)))  # fmt: skip
-    return b.select(b.or_(one, both), like(e, x, 1.0), made)

@@ -28,8 +28,11 @@ def first(kind: str) -> Any:
         hit = call("equal", x, best)
         if x.dtype.kind == "f":
             hit = call("logical_or", hit, call("isnan", x))
-        none = x.recorder.constant(x.shape[axis], (), "int64")
-        return select(hit, places(x, axis), none).folded("minimum", axis, False, "int64")
+        # Vectors of int32 are half as long as those of int64.
+        number = "int32" if x.shape[axis] < 1 << 31 else "int64"
+        none = x.recorder.constant(x.shape[axis], (), number)
+        found = select(hit, places(x, axis).astype(number), none)
+        return found.folded("minimum", axis, False, number).astype("int64")
 
     return run
 

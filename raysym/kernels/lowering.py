@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from raysym.kernels.adapted import copy_floats
+from raysym.kernels.extreme import MOST
 from raysym.kernels.llvm import has_half
 from raysym.kernels.pages import traced
 from raysym.kernels.product import Product
@@ -217,3 +218,18 @@ def _around_channel(op: Any, shape: Sequence[int], axes: Sequence[int]) -> Kerne
         return None
     rows = shape[0] * shape[2] * shape[3]
     return Kernel(Spec("sum_axis", (1, rows, shape[1], False)), (0,), 0, frozenset({("in", 0)}))
+
+
+# ----- places of extremes
+
+
+@lowering("argmax", "argmin", "argmax_channel", double=True)
+def _place_of_extreme(op: Any, ins: Types, outs: Types) -> Kernel | None:
+    shape = ins[0].shape
+    axis = 1 if op.name == "argmax_channel" else op.axis
+    count = ins[0].size if axis is None else shape[axis]
+    is_last = axis is None or axis % len(shape) == len(shape) - 1
+    if not is_last or count >= MOST:
+        return None
+    rows = ins[0].size // count
+    return Kernel(Spec("place_of_extreme", (rows, count, op.name != "argmin")), (0,))

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from raysym.kernels import double_math as dm
 from raysym.kernels import vector_math as vm
 from raysym.kernels.emit import F32, F64, Emit, Value
+from raysym.kernels.power_math import power
 from raysym.kernels.typed import convert, half, intrinsic, like, root
 
 Function: TypeAlias = Callable[..., Value]
@@ -251,7 +252,7 @@ FUNCTIONS: dict[str, Function] = {
     "log10": _doubled(_logarithm(10)),
     "logaddexp": _doubled(_logaddexp),
     "hypot": _doubled(_hypot),
-    "power": _doubled(dm.power),
+    "power": power,
     **{
         name: _doubled(getattr(dm, name))
         for name in (
