@@ -124,6 +124,11 @@ LARGE = {
         "Deconvolution", {"kernel": (3, 3), "stride": (2, 2), "num_filter": 35, "no_bias": False},
         [(2, 6, 4, 5), (6, 35, 3, 3), (35,)],
     ),
+    "windows that are added up": (
+        "_backward_Convolution_data", {"kernel": (7, 5), "stride": (2, 1), "pad": (3, 2),
+                                       "spatial": (16, 20)},
+        [(2, 40, 8, 20), (40, 3, 7, 5)],
+    ),
     "products of a page": (
         "_contrib_interleaved_matmul_encdec_qk", {"heads": 2}, [(33, 3, 80), (40, 3, 160)],
     ),

@@ -1,7 +1,7 @@
 """Lowerings of convolutions, deconvolutions and their gradients (see lowering.py).
 
 Which kernel computes one depends on its shape and dtype alone: one matrix product, tiles at
-Winograd's points, channels one by one, or windows. Images of one axis are images of one row.
+Winograd's points, channels one by one, columns, or windows. Images of one axis have one row.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from raysym.kernels.columns import columns_space, has_columns
+from raysym.kernels.columns import columns_space, folds_space, has_columns, has_folds
 from raysym.kernels.conv import data_space, result_space
 from raysym.kernels.correlation import (
     data_tiles,
@@ -91,6 +91,8 @@ def _data_kernel(g: Geometry, dtype: str) -> Kernel:
         return Kernel(Spec("tiled_data", (tuple(g),)), (0, 1), space, _FILTERS)
     if has_channels(g):
         return Kernel(Spec("depthwise_data", (tuple(g),)), (0, 1), depthwise_space(g), _FILTERS)
+    if has_folds(g):
+        return Kernel(Spec("folds_data", (tuple(g),)), (0, 1), folds_space(g), _FILTERS)
     return Kernel(Spec("conv_data", (tuple(g),)), (0, 1), data_space(g), _FILTERS)
 
 
