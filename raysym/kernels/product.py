@@ -39,7 +39,8 @@ class Product(NamedTuple):
         if self.k <= most:
             return self.k
         # Parts of one size are half of the code.
-        even = [n for n in range(SHORT, SHORT // 2, -8) if self.k % n == 0] if self.reads_columns else []
+        sizes = range(SHORT, SHORT // 2, -8) if self.reads_columns else ()
+        even = [n for n in sizes if self.k % n == 0]
         return even[0] if even else -(-even_parts(self.k, most)[0] // 8) * 8
 
     @property
