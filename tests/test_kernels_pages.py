@@ -141,6 +141,8 @@ def test_elements_at_known_places_are_those_of_numpy(function: Function) -> None
     "function",
     [
         lambda xp, a: a.sum(axis=(0, 2)),
+        lambda xp, a: a.cumsum(axis=1),
+        lambda xp, a: xp.cumsum(a > 0, axis=0) * 1.0,
         lambda xp, a: a.max(axis=1),
         lambda xp, a: (1 + a * 0.01).prod(axis=(1, 2)),
         lambda xp, a: a.argmax(axis=1).astype("float32"),

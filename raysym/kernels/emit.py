@@ -90,14 +90,6 @@ class Emit:
         yield
         self._set_numbers(before)
 
-    def table(self, numbers: bytes) -> Value:
-        """The address of bytes that are part of the kernel."""
-        kind = ir.ArrayType(ir.IntType(8), len(numbers))
-        made = ir.GlobalVariable(self.module, kind, f"table{len(self.module.globals)}")
-        made.initializer, made.align = ir.Constant(kind, bytearray(numbers)), 64
-        made.global_constant, made.linkage = True, "private"
-        return self.b.inttoptr(self.b.ptrtoint(made, I64), PTR)  # without the array's type
-
     def text(self) -> str:
         """The module, finished: what it was made of is gone."""
         self.b.ret_void()

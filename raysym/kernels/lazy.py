@@ -37,6 +37,7 @@ from raysym.kernels.expressions import (
 from raysym.types import Shape
 
 MOST_TABLE = 1 << 16  # bytes of a table that is part of a kernel
+MOST_STAGES = 64  # a page with more of them is a loop written out: no code for that
 COSTLY = frozenset({"exp", "expm1", "log", "log1p", "tanh", "power", "erf", "sin", "cos"})
 
 
@@ -61,6 +62,12 @@ class Recorder:
         """The same number everywhere."""
         return Lazy(self, Const(value, dtype), shape)
 
+    def append(self, stage: Stage) -> None:
+        """One more stage."""
+        if len(self.stages) == MOST_STAGES:
+            raise Untraceable("too many stages")
+        self.stages.append(stage)
+
     def table(self, numbers: np.ndarray) -> Lazy:
         """An array of known numbers."""
         if not 0 < numbers.nbytes <= MOST_TABLE:
@@ -79,7 +86,7 @@ class Recorder:
             Target(leaf.buffer, leaf.dtype, leaf.offset, leaf.strides, result)
             for (leaf, _), result in zip(values, results, strict=True)
         )
-        self.stages.append(Stage(values[0][1].shape, "", targets, tuple(lines.made)))
+        self.append(Stage(values[0][1].shape, "", targets, tuple(lines.made)))
 
     def nothing(self, kind: str, lazy: Lazy, axes: Sequence[int], dtype: str) -> Lazy:
         """What a reduction makes of no elements."""
@@ -101,7 +108,7 @@ class Recorder:
         lines = Lines()
         result = lines.add(cast(lazy, dtype).node)
         target = Target(leaf.buffer, dtype, 0, strides, result)
-        self.stages.append(Stage(lazy.shape, kind, (target,), tuple(lines.made)))
+        self.append(Stage(lazy.shape, kind, (target,), tuple(lines.made)))
         return made
 
 
@@ -381,15 +388,3 @@ _EXACT = frozenset({
     "add", "subtract", "multiply", "negative", "abs", "maximum", "minimum", "sign",
     "floor_divide", "remainder",
 })  # fmt: skip
-
-
-def select(condition: Any, a: Any, b: Any) -> Lazy:
-    """``where(condition, a, b)``."""
-    recorder = next(v.recorder for v in (condition, a, b) if isinstance(v, Lazy))
-    common = np.result_type(dtype_of(a), dtype_of(b))
-    parts = [cast(as_lazy(recorder, condition, "bool"), "bool")]
-    parts += [cast(as_lazy(recorder, v, common), common.name) for v in (a, b)]
-    shape = np.broadcast_shapes(*(p.shape for p in parts))
-    test, yes, no = (broadcast(p, shape) for p in parts)
-    node = Call("select", common.name, (test.node, yes.node, no.node))
-    return Lazy(recorder, node, shape)

@@ -33,7 +33,7 @@ def matmul(a: Any, b: Any) -> Lazy:
     left, right = (_matrices(x, lead) for x in (a, b))
     flags = left.strides[-1] != 1, right.strides[-1] != 1
     shape = Product(m, n, k, *flags, repeats=math.prod(lead))
-    recorder.stages.append(_stage(recorder, shape, left, right, made))
+    recorder.append(_stage(recorder, shape, left, right, made))
     return made
 
 

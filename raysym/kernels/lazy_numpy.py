@@ -13,10 +13,18 @@ from typing import Any
 import numpy as np
 
 from raysym.kernels.expressions import IOTA, Leaf, Untraceable
-from raysym.kernels.lazy import Lazy, Recorder, broadcast, call, dtype_of, select, write
+from raysym.kernels.lazy import Lazy, Recorder, broadcast, call, dtype_of, write
 from raysym.kernels.lazy_matrices import matmul
 from raysym.kernels.lazy_operators import as_strided
-from raysym.kernels.lazy_places import first, places, put_along_axis, take, take_along_axis
+from raysym.kernels.lazy_places import (
+    cumsum,
+    first,
+    places,
+    put_along_axis,
+    select,
+    take,
+    take_along_axis,
+)
 from raysym.types import Shape
 
 _UNARY = (
@@ -268,6 +276,7 @@ _FUNCTIONS: dict[str, Any] = {
     "triu": _triangle(False),
     "repeat": _repeat,
     "pad": _pad,
+    "cumsum": cumsum,
     "matmul": matmul,
     "shape": lambda x: x.shape,
     "ndim": lambda x: x.ndim,

@@ -8,7 +8,7 @@ from typing import Any
 from raysym.kernels.expressions import Leaf
 from raysym.kernels.lazy import Lazy, call, whole
 from raysym.kernels.lazy_matrices import matmul
-from raysym.kernels.lazy_places import fetched, first
+from raysym.kernels.lazy_places import cumsum, fetched, first
 from raysym.types import Shape
 
 
@@ -53,6 +53,6 @@ Lazy.__rpow__ = _operator("power")[1]  # type: ignore[attr-defined]
 Lazy.__hash__ = object.__hash__  # type: ignore[method-assign]
 for _name, _method in {
     "fetched": fetched, "__matmul__": matmul, "strides": property(strides_of),
-    "argmax": first("maximum"), "argmin": first("minimum"),
+    "cumsum": cumsum, "argmax": first("maximum"), "argmin": first("minimum"),
 }.items():  # fmt: skip
     setattr(Lazy, _name, _method)

@@ -6,9 +6,32 @@ from typing import Any
 
 import numpy as np
 
-from raysym.kernels.expressions import IOTA, Fetch, Leaf, Untraceable, viewed
-from raysym.kernels.lazy import Lazy, broadcast, call, select, whole
+from raysym.kernels.expressions import IOTA, Call, Fetch, Leaf, Untraceable, viewed
+from raysym.kernels.lazy import (
+    Lazy,
+    as_lazy,
+    broadcast,
+    call,
+    cast,
+    dtype_of,
+    summing,
+    whole,
+)
 from raysym.types import Shape
+
+_MOST_SUMS = 64
+
+
+def select(condition: Any, a: Any, b: Any) -> Lazy:
+    """``where(condition, a, b)``."""
+    recorder = next(v.recorder for v in (condition, a, b) if isinstance(v, Lazy))
+    common = np.result_type(dtype_of(a), dtype_of(b))
+    parts = [cast(as_lazy(recorder, condition, "bool"), "bool")]
+    parts += [cast(as_lazy(recorder, v, common), common.name) for v in (a, b)]
+    shape = np.broadcast_shapes(*(p.shape for p in parts))
+    test, yes, no = (broadcast(p, shape) for p in parts)
+    node = Call("select", common.name, (test.node, yes.node, no.node))
+    return Lazy(recorder, node, shape)
 
 
 def places(x: Lazy, axis: int) -> Lazy:
@@ -16,6 +39,20 @@ def places(x: Lazy, axis: int) -> Lazy:
     shape = tuple(n if i == axis else 1 for i, n in enumerate(x.shape))
     steps = tuple(int(i == axis) for i in range(x.ndim))
     return Lazy(x.recorder, Leaf(IOTA, "int64", 0, steps), shape)
+
+
+def cumsum(x: Lazy, axis: int | None = None, dtype: Any = None) -> Lazy:
+    """Running sums along an axis: of a short one, each by itself."""
+    x = x.reshape(-1) if axis is None else x
+    axis = (axis or 0) % x.ndim
+    if x.shape[axis] > _MOST_SUMS:
+        raise Untraceable("long running sums")
+    lead = (slice(None),) * axis
+    shape = (*x.shape[:axis], x.shape[axis], *x.shape[axis:])
+    seen = broadcast(x[(*lead, None)], shape)
+    ahead = call("less", places(seen, axis), places(seen, axis + 1))
+    kind = summing(x, dtype)
+    return select(ahead, 0, cast(seen, kind)).folded("add", axis + 1, False, kind)
 
 
 def first(kind: str) -> Any:

@@ -13,7 +13,7 @@ from raysym.kernels.typed import DTYPES, constant, convert, load, register_type,
 from raysym.types import normal_axis
 
 
-@lowering("_backward_take", any_dtype=True)
+@lowering("_backward_take", any_dtype=True, half=True)
 def _add_rows(op: Any, ins: Types, outs: Types) -> Kernel | None:
     grad, index, made = ins[0], ins[1], outs[0]
     if made.dtype not in ("float32", "float64") or index.dtype not in DTYPES or not grad.size:

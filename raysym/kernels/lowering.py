@@ -102,8 +102,8 @@ def _all_of(dtype: str, types: Types) -> bool:
 
 
 def _has_half(types: Types) -> bool:
-    some = any(t.dtype == "float16" for t in types)
-    return some and has_half() and all_float32(_widened(types))
+    some = any(t.dtype == "float16" for t in types) and all(t.size for t in types)
+    return some and has_half()
 
 
 def _widened(types: Types) -> Types:

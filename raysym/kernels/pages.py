@@ -21,7 +21,6 @@ from raysym.kernels.vector_ops import is_known
 from raysym.op import Op
 from raysym.types import Shape, TensorType
 
-MOST_STAGES = 64  # a page with more of them is a loop written out: no code for that
 _ALIGNED = 64
 
 
@@ -44,7 +43,7 @@ def traced(op: Op, ins: tuple[TensorType, ...], outs: tuple[TensorType, ...]) ->
         made = _outputs(recorder, results, len(ins))
     except Untraceable:
         return None
-    if len(recorder.stages) > MOST_STAGES or not all(_has_code(s) for s in recorder.stages):
+    if not all(_has_code(s) for s in recorder.stages):
         return None
     used = {line[2] for stage in recorder.stages for line in stage.program if line[0] in READS}
     outer = [*(i for i in range(len(ins)) if i in used), *made]

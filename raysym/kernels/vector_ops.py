@@ -42,9 +42,7 @@ def is_known(name: str, source: str) -> bool:
         return name in _COMPARISONS
     if source.startswith("int"):
         return name in _COMPARISONS or name in _WHOLE
-    if name == "floor_divide":
-        return False
-    return name in FUNCTIONS and not (source == "float64" and name == "power")
+    return name in FUNCTIONS and name != "floor_divide"
 
 
 # ----- pieces
