@@ -13,9 +13,22 @@ from raysym.kernels.expressions import READS, dense
 from raysym.kernels.formulas import FORMULAS
 from raysym.kernels.shared import first_only, shared_blocks, shared_columns, shared_nest
 from raysym.kernels.specs import shared_maker
-from raysym.kernels.typed import constant, convert, load, register_type, store
+from raysym.kernels.typed import (
+    LINE,
+    NBYTES,
+    constant,
+    convert,
+    load,
+    place,
+    register_type,
+    store,
+    store_past,
+)
 from raysym.kernels.vector_ops import compute as compute_one
 from raysym.op import Op, make_op
+
+_WAYS = 4  # vectors at once: by itself a processor goes on to the next behind a short chain only
+_AHEAD = 4096  # bytes: a page, beyond which a processor looks for nothing by itself
 
 Given: TypeAlias = tuple[tuple[str, object], ...]
 
@@ -41,16 +54,23 @@ Chain: TypeAlias = tuple[ChainStep, ...]
 
 def compute(e: Emit, chain: Chain, inputs: Sequence[Value]) -> list[Value]:
     """All values of a chain: its inputs, then its results."""
-    values = list(inputs)
+    return side_by_side(e, chain, [inputs])[0]
+
+
+def side_by_side(e: Emit, chain: Chain, columns: Sequence[Sequence[Value]]) -> list[list[Value]]:
+    """All values of a chain on several vectors, step by step: none waits for a long chain's end."""
+    values = [list(inputs) for inputs in columns]
     for step in chain:
-        operands = [values[i] for i in step.operands]
-        if step.op:
-            op = make_op(step.op, dict(step.given))
-            values.append(FORMULAS[step.op](e, op, *operands))
-        else:
-            made = run_program(e, step.given[0], named(operands))
-            values += [made[i] for i in step.given[1]]
+        for each in values:
+            each += _results(e, step, [each[i] for i in step.operands])
     return values
+
+
+def _results(e: Emit, step: ChainStep, operands: Sequence[Value]) -> list[Value]:
+    if step.op:
+        return [FORMULAS[step.op](e, make_op(step.op, dict(step.given)), *operands)]
+    made = run_program(e, step.given[0], named(operands))
+    return [made[i] for i in step.given[1]]
 
 
 # Makes the value of a line that reads, given the values of the lines before it.
@@ -96,24 +116,84 @@ def flat_map(
     numbers: tuple[str, ...] = (),
 ) -> None:
     """A chain over arrays of one shape; arguments: inputs, results, number of elements, numbers."""
-    ins = [e.arg(i) for i in range(n_inputs)]
-    outs = [e.arg(n_inputs + i) for i in range(len(stored))]
-    n = e.b.ptrtoint(e.arg(n_inputs + len(stored)), I64)
-    given = table(e, n_inputs + len(stored) + 1, numbers)
+    _Flat(e, n_inputs, chain, stored, dtype, numbers).walk(0)
 
-    def block(start: Index, lanes: int, unroll: int) -> None:
+
+@shared_maker
+def stream_map(
+    e: Emit,
+    n_inputs: int,
+    chain: Chain,
+    stored: tuple[int, ...],
+    dtype: str = "float32",
+    numbers: tuple[str, ...] = (),
+) -> None:
+    """`flat_map` of one large result that is no operand: it is written past the caches."""
+    flat = _Flat(e, n_inputs, chain, stored, dtype, numbers, _AHEAD // NBYTES[dtype])
+    missing = e.b.and_(e.b.neg(e.b.ptrtoint(flat.outs[0], I64)), e.const(LINE - 1))
+    head = e.share(missing, NBYTES[dtype])
+    head = e.b.select(e.b.icmp_signed("<", head, flat.n), head, flat.n)
+    with first_only(e), e.b.if_then(e.b.icmp_signed(">", head, e.const(0))):
+        e.loop(0, head, lambda i: flat.block(i, 1, 1))
+    flat.walk(head)
+    e.b.fence("seq_cst")  # such stores may be late for other threads
+
+
+class _Flat:
+    """The loop over elements; with `ahead`, full vectors are stored past the caches.
+
+    Then so many elements ahead are asked for, and full vectors must lie in whole lines.
+    """
+
+    def __init__(
+        self,
+        e: Emit,
+        n_inputs: int,
+        chain: Chain,
+        stored: tuple[int, ...],
+        dtype: str,
+        numbers: tuple[str, ...],
+        ahead: int = 0,
+    ) -> None:
+        self.e, self.chain, self.stored, self.dtype, self.ahead = e, chain, stored, dtype, ahead
+        self.ins = [e.arg(i) for i in range(n_inputs)]
+        self.outs = [e.arg(n_inputs + i) for i in range(len(stored))]
+        self.n = e.b.ptrtoint(e.arg(n_inputs + len(stored)), I64)
+        self.given = table(e, n_inputs + len(stored) + 1, numbers)
+
+    def walk(self, first: Index) -> None:
+        """Elements from `first` on: several vectors at once, then single ones, then numbers."""
+        e = self.e
+        full = e.b.and_(e.minus(self.n, first), e.const(-_WAYS * LANES))
+        with e.b.if_then(e.b.icmp_signed(">", full, e.const(0))):
+            shared_blocks(
+                e, full, lambda i: self.block(e.plus(first, i), LANES, _WAYS), _WAYS * LANES
+            )
+        start = e.plus(first, full)
+        with first_only(e):
+            for lanes in (LANES, 1):
+                end = e.plus(start, e.b.and_(e.minus(self.n, start), e.const(-lanes)))
+                with e.b.if_then(e.b.icmp_signed("<", start, end)):
+                    e.loop(start, end, lambda i, n=lanes: self.block(i, n, 1), step=lanes)
+                start = end
+
+    def block(self, start: Index, lanes: int, unroll: int) -> None:
+        """The chain on `unroll` vectors."""
+        e, dtype = self.e, self.dtype
         columns = [e.plus(start, u * LANES) for u in range(unroll)]
-        loaded = [[load(e, dtype, p, column, 1, lanes) for p in ins] for column in columns]
-        for column, inputs in zip(columns, loaded, strict=True):
-            values = compute(e, chain, [*inputs, *given])
-            for pointer, i in zip(outs, stored, strict=True):
-                store(e, dtype, values[i], pointer, column, 1, lanes)
+        loaded = [[load(e, dtype, p, column, 1, lanes) for p in self.ins] for column in columns]
+        made = side_by_side(e, self.chain, [[*inputs, *self.given] for inputs in loaded])
+        for column, values in zip(columns, made, strict=True):
+            for pointer, i in zip(self.outs, self.stored, strict=True):
+                if self.ahead and lanes == LANES:
+                    store_past(e, dtype, values[i], pointer, column)
+                    self._ask(e.plus(column, self.ahead))
+                else:
+                    store(e, dtype, values[i], pointer, column, 1, lanes)
 
-    full = e.b.and_(n, e.const(~(2 * LANES - 1)))
-    with e.b.if_then(e.b.icmp_signed(">", full, e.const(0))):
-        shared_blocks(e, full, lambda i: block(i, LANES, 2), 2 * LANES)
-    with first_only(e), e.b.if_then(e.b.icmp_signed("<", full, n)):
-        e.loop(full, n, lambda i: block(i, 1, 1))
+    def _ask(self, column: Index) -> None:
+        for pointer in self.ins:
+            self.e.prefetch(place(self.e, pointer, column, self.dtype))
 
 
 @shared_maker

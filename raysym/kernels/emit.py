@@ -139,6 +139,10 @@ class Emit:
             total = self.b.add(total, value)
         return self.b.add(total, self.const(known)) if known else total
 
+    def minus(self, a: Value, b: Index) -> Value:
+        """``a - b`` of an i64 value."""
+        return a if isinstance(b, int) and b == 0 else self.b.sub(a, self.const(b))
+
     def rest(self, i: Index, n: int) -> Index:
         """``i % n`` of what is not negative."""
         return i % n if isinstance(i, int) else self.b.urem(i, self.const(n))

@@ -201,8 +201,12 @@ def arena_bytes(
 
 
 def can_link(arrays: Mapping[str, Any]) -> bool:
-    """True when resident arrays lie in host memory, each in one piece."""
-    return all(isinstance(a, np.ndarray) and a.flags.c_contiguous for a in arrays.values())
+    """True when resident arrays lie in host memory, each in one piece, numbers at whole places."""
+    return all(_is_plain(a) for a in arrays.values())
+
+
+def _is_plain(array: Any) -> bool:
+    return isinstance(array, np.ndarray) and array.flags.c_contiguous and array.flags.aligned
 
 
 class _Linker:

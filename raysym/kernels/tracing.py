@@ -38,6 +38,7 @@ from raysym.kernels.steps import (
     Step,
     buffers_of,
 )
+from raysym.kernels.streams import streamed
 from raysym.passes.fuse import Item, fuse
 from raysym.planning.plan import Instruction, Program, Recv, Run, Send
 from raysym.types import TensorType
@@ -81,6 +82,7 @@ def trace(
         found.carried[phase] = kept
     found.again = spend(found.phases)
     share_buffers([step for steps in found.phases.values() for step in steps])
+    found.phases = {phase: streamed(steps) for phase, steps in found.phases.items()}
     return found
 
 

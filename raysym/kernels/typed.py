@@ -20,6 +20,7 @@ _REGISTER = {
     "float16": F32, "float32": F32, "float64": F64, "int64": I64, "int32": I32, "int8": I32,
     "uint8": I32, "bool": I1,
 }  # fmt: skip
+LINE = 64  # bytes of a line of the caches
 DTYPES = frozenset(_MEMORY)
 NBYTES = {"float16": 2, "float32": 4, "float64": 8, "int64": 8, "int32": 4, "int8": 1, "uint8": 1,
           "bool": 1}  # fmt: skip
@@ -118,6 +119,13 @@ def store(
         places = _places(e, pointer, offset, stride, dtype)
         args = [made, places, *_mask(dtype, lanes)]
         e.call(f"llvm.masked.scatter.v{LANES}{suffix}.v{LANES}p0", VOID, args)
+
+
+def store_past(e: Emit, dtype: str, value: Value, pointer: Value, offset: Index) -> None:
+    """Write a full vector past the caches; its address is a multiple of its size or of `LINE`."""
+    at = place(e, pointer, offset, dtype)
+    made = e.b.store(_encoded(e, dtype, value), at, align=min(LINE, LANES * NBYTES[dtype]))
+    made.set_metadata("nontemporal", e.module.add_metadata([ir.Constant(I32, 1)]))
 
 
 def _masked(e: Emit, dtype: str, pointer: Value, offset: Index, lanes: int) -> Value:

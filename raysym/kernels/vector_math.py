@@ -93,6 +93,16 @@ def exp(e: Emit, x: Value) -> Value:
     return e.b.fmul(value, _power_of_two(e, e.b.sub(n, half)))
 
 
+def _exp_below_zero(e: Emit, x: Value) -> Value:
+    """The bits of `exp` for x up to 0: powers of two 2^64 too large are none out of range."""
+    x = at_least(e, x, -105.0)
+    shifted, n = rounded(e, x, math.log2(math.e))
+    value = e.b.fadd(exp_less_one(e, less_ln2(e, n, x)), e.number(1.0))
+    exponent = e.b.shl(e.b.bitcast(shifted, IVEC), e.integer(23))  # of _ROUND nothing is left
+    power = e.b.bitcast(e.b.add(exponent, e.integer(127 + 64 << 23)), VEC)
+    return e.b.fmul(e.b.fmul(value, power), e.number(2.0**-64))
+
+
 def expm1(e: Emit, x: Value) -> Value:
     """``e^x - 1``, exact also near 0."""
     n, r = _reduced(e, at_most(e, at_least(e, x, -30.0), 87.0))
@@ -154,7 +164,7 @@ def tanh(e: Emit, x: Value) -> Value:
 def sigmoid(e: Emit, x: Value) -> Value:
     """``1 / (1 + e^-x)`` above 0, ``e^x / (1 + e^x)`` below: nothing overflows."""
     b, one = e.b, e.number(1.0)
-    small = exp(e, b.fneg(absolute(e, x)))
+    small = _exp_below_zero(e, b.fneg(absolute(e, x)))
     below = b.fcmp_ordered("<", x, e.zero)
     whole = b.fadd(one, small)
     made = b.fdiv(b.select(below, small, one), whole)

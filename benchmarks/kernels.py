@@ -1,0 +1,210 @@
+"""How near generated kernels come to what the core, its memory and no runtime at all would do.
+
+    python benchmarks/kernels.py [--rounds 15] [--write]
+
+*nodes*: 1,000 small sums, a kernel each, against the same sums in one loop. *maps*: elementwise
+groups over 16 M floats against the fastest of several loops that read and write as many arrays,
+and what the same would take if nothing left the caches: some are limited by their arithmetic.
+*convolutions*: 3x3 layers of ResNets and VGG, as flops of the definition against the core's peak.
+What is compared takes turns. Medians of processor time, one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import machine_peaks
+import numpy as np
+from machine_peaks import Call
+
+import raysym as mx
+from raysym.kernels.link import shared_kernels
+from raysym.kernels.lowering import lower
+from raysym.op import make_op
+from raysym.runtime.linked import LinkedRuntime
+from raysym.types import TensorType
+
+RESULTS = Path(__file__).parent / "results" / "kernels.json"
+NODES, SIZE, NEAR = 1000, 1 << 24, 1 << 16
+WINDOW = {"kernel": (3, 3), "pad": (1, 1)}
+LAYERS = {  # batch, channels, filters, side
+    "ResNet-50, 64 of 56 x 56": (8, 64, 64, 56),
+    "ResNet-50, 128 of 28 x 28": (8, 128, 128, 28),
+    "ResNet-50, 256 of 14 x 14": (8, 256, 256, 14),
+    "ResNet-50, 512 of 7 x 7": (8, 512, 512, 7),
+    "ResNet-18, 64 of 32 x 32": (32, 64, 64, 32),
+    "VGG-16, 128 of 112 x 112": (8, 128, 128, 112),
+    "VGG-16, 512 of 28 x 28": (8, 512, 512, 28),
+}
+
+
+def times(calls: Sequence[Call], rounds: int) -> list[list[float]]:
+    """Processor seconds of each, which take turns, after one turn to warm up."""
+    found: list[list[float]] = [[] for _ in calls]
+    for turn in range(rounds + 1):
+        for call, seconds in zip(calls, found, strict=True):
+            begun = time.process_time()
+            call()
+            if turn:
+                seconds.append(time.process_time() - begun)
+    return found
+
+
+def fastest(calls: Sequence[Call]) -> Call:
+    """The one that takes the least time."""
+    least = [min(seconds) for seconds in times(calls, 5)]
+    return calls[least.index(min(least))]
+
+
+# ----- nodes
+
+
+def nodes(rounds: int) -> dict[str, float]:
+    """Microseconds of a linked program of many nodes, and of their arithmetic alone."""
+    value = mx.sym.Variable("x")
+    for _ in range(NODES):
+        value = value + 1.5
+    runtime = LinkedRuntime(fused=False)
+    executor = value.simple_bind(mx.cpu(), grad_req="null", runtime=runtime, x=(32, 32))
+    assert runtime.workers[0].n_calls == NODES
+    alone = machine_peaks.adds(NODES, machine_peaks.aligned(32 * 32))
+    step, least = map(median, times([lambda: executor.forward(is_train=True), alone], 4 * rounds))
+    return {
+        "nodes": NODES,
+        "step_us": round(step * 1e6, 1),
+        "arithmetic_us": round(least * 1e6, 1),
+        "each_node_us": round((step - least) / NODES * 1e6, 4),
+    }
+
+
+# ----- elementwise
+
+
+def maps() -> dict[str, tuple[int, mx.Symbol]]:
+    """Groups by name: how many arrays they read."""
+    x, y = mx.sym.Variable("x"), mx.sym.Variable("y")
+    cheap = x
+    for _ in range(5):
+        cheap = mx.sym.relu(cheap * 0.99)
+    costly = x
+    for _ in range(5):
+        costly = mx.sym.sigmoid(costly) * 0.5
+    return {
+        "relu": (1, mx.sym.relu(x)),
+        "add": (2, x + y),
+        "ten of scale and relu": (1, cheap),
+        "exp": (1, mx.sym.exp(x)),
+        "sigmoid": (1, mx.sym.sigmoid(x)),
+        "ten of sigmoid and scale": (1, costly),
+    }
+
+
+def bandwidth(rounds: int) -> dict[str, dict[str, float]]:
+    """Milliseconds and GB/s of groups, and of the best loop of the same reads and writes."""
+    best = {reads: fastest(machine_peaks.moves(reads, SIZE)) for reads in (1, 2)}
+    found = {}
+    for name, (reads, net) in maps().items():
+        shapes = {"xy"[i]: (SIZE,) for i in range(reads)}
+        bound = net.simple_bind(mx.cpu(), grad_req="null", kernels="generated", **shapes)
+        for array in bound.arg_dict.values():
+            array[:] = 0.5
+        step = [lambda bound=bound: bound.forward(is_train=True), best[reads]]
+        ours, least = map(median, times(step, rounds))
+        found[name] = {
+            "ms": round(ours * 1e3, 2),
+            "best_ms": round(least * 1e3, 2),
+            "best_GB_per_s": round(4e-9 * (reads + 1) * SIZE / least, 1),
+            "in_cache_ms": round(in_cache(net, list(shapes), rounds) * 1e3, 2),
+            "ratio": round(least / ours, 3),
+        }
+    return found
+
+
+def in_cache(net: mx.Symbol, names: Sequence[str], rounds: int) -> float:
+    """Seconds of a group on as many numbers that never leave the caches: its arithmetic."""
+    runtime = LinkedRuntime()
+    shapes = dict.fromkeys(names, (NEAR,))
+    net.simple_bind(mx.cpu(), grad_req="null", runtime=runtime, **shapes).forward(is_train=True)
+    [action] = runtime.workers[0].phases["forward"].actions
+    [seconds] = times([lambda: action(None, None)], 20 * rounds)
+    return median(seconds) * SIZE / NEAR
+
+
+# ----- convolutions
+
+
+def called(name: str, ins: Sequence[tuple[int, ...]], out: tuple[int, ...], **given: Any) -> Call:
+    """The kernel of an op on random arrays."""
+    kinds = [TensorType(shape, "float32") for shape in ins]
+    kernel = lower(make_op(name, given), kinds, [TensorType(out, "float32")])
+    assert kernel is not None
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=ins[i]).astype(np.float32) for i in kernel.reads]
+    arrays += [np.zeros(out, np.float32), machine_peaks.aligned(kernel.space)]
+    table = np.array([array.ctypes.data for array in arrays], np.int64)
+    compiled = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(shared_kernels().address(kernel.spec))
+    kept = (table, arrays)
+    return lambda: compiled(kept[0].ctypes.data)
+
+
+def convolutions(rounds: int) -> dict[str, Any]:
+    """GFLOP/s of the core's peak, and of each layer over it."""
+    peak, flops = machine_peaks.products()
+    found: dict[str, Any] = {"peak_GFLOP_per_s": 0.0}
+    peaks = []
+    for name, (n, c, f, side) in LAYERS.items():
+        image, weight, made = (n, c, side, side), (f, c, 3, 3), (n, f, side, side)
+        ways = {
+            "forward": called("_convolve", [image, weight], made, **WINDOW),
+            "data": called("_backward_Convolution_data", [made, weight, image], image, **WINDOW),
+            "weight": called("_backward_Convolution_weight", [made, image], weight, **WINDOW),
+        }
+        *each, most = map(median, times([*ways.values(), peak], rounds))
+        work = 2.0 * n * f * c * 9 * side * side
+        peaks.append(flops / most)
+        found[name] = {
+            way: {
+                "GFLOP_per_s": round(work / seconds / 1e9, 1),
+                "ratio": round(work / seconds * most / flops, 3),
+            }
+            for way, seconds in zip(ways, each, strict=True)
+        }
+    found["peak_GFLOP_per_s"] = round(median(peaks) / 1e9, 1)
+    return found
+
+
+def main() -> None:
+    """Measure all of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--write", action="store_true", help="keep the results")
+    given = parser.parse_args()
+    load = os.getloadavg()[0]
+    report = {
+        "date": datetime.now(UTC).isoformat(timespec="minutes"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python "
+        f"{platform.python_version()}, NumPy {np.__version__}",
+        "command": f"python benchmarks/kernels.py --rounds {given.rounds} --write",
+        "load_before": round(load, 2),
+        "nodes": nodes(given.rounds),
+        "maps": bandwidth(given.rounds),
+        "convolutions": convolutions(given.rounds),
+    }
+    text = json.dumps(report, indent=1)
+    print(text)
+    if given.write:
+        RESULTS.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
