@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from raysym.types import DTYPE_CODES, dtype_name
+
+_LINE = 64  # bytes of a line of the cache
 
 
 def checked_dtype(dtype: Any) -> np.dtype[Any]:
@@ -24,10 +28,23 @@ def host_array(source: Any, dtype: Any, what: str) -> np.ndarray[Any, Any]:
     """
     try:
         with np.errstate(all="ignore"):
-            return np.asarray(source).astype(dtype, order="C")
+            found = np.asarray(source)
+            made = host_zeros(found.shape, dtype)
+            np.copyto(made, found, casting="unsafe")
+            return made
     except (ValueError, TypeError):
         kind = type(source).__name__
         raise TypeError(f"{what} must be array like: got {kind} {short(source)}") from None
+
+
+def host_zeros(shape: Sequence[int], dtype: Any) -> np.ndarray[Any, Any]:
+    """Zeros from the start of a line of the cache on: kernels' vectors lie in one line each."""
+    kind = np.dtype(dtype)
+    nbytes = math.prod(shape) * kind.itemsize
+    raw = np.zeros(nbytes + _LINE, np.uint8)
+    start = -raw.ctypes.data % _LINE
+    made: np.ndarray[Any, Any] = raw[start : start + nbytes].view(kind).reshape(shape)
+    return made
 
 
 def short(value: Any) -> str:

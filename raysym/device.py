@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from raysym.context import Context
+from raysym.convert import host_zeros
 from raysym.errors import MXNetError
 
 
@@ -51,8 +52,13 @@ def to_numpy(array: Any) -> np.ndarray[Any, Any]:
 def place(array: Any, ctx: Context) -> Any:
     """A C-contiguous copy of a numpy or cupy array in the memory of `ctx`, owned by it."""
     xp = array_module(ctx)
+    if xp is np:
+        host = to_numpy(array)
+        made = host_zeros(host.shape, host.dtype)
+        made[...] = host
+        return made
     with on_device(ctx):
-        return xp.array(to_numpy(array) if xp is np else array, order="C", copy=True)
+        return xp.array(array, order="C", copy=True)
 
 
 def import_dlpack(source: Any) -> tuple[Any, Context]:

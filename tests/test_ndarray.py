@@ -613,3 +613,20 @@ def exercise_a_gpu_array(a):
 @pytest.mark.gpu
 def test_arrays_on_a_gpu():
     exercise_a_gpu_array(nd.array([[1, 2], [3, 4]], ctx=gpu(0)))
+
+
+MADE = {
+    "zeros": lambda: nd.zeros((3, 5)),
+    "ones": lambda: nd.ones((3, 5)),
+    "full": lambda: nd.full((3, 5), 7.0, dtype="float16"),
+    "array": lambda: nd.array(np.arange(15.0).reshape(3, 5)),
+    "copy": lambda: nd.zeros((3, 5)).as_in_context(cpu(1)),
+}
+
+
+@pytest.mark.parametrize("made", MADE)
+def test_arrays_begin_with_a_line_of_the_cache(made):
+    several = [MADE[made]() for _ in range(4)]
+    assert [array.data.ctypes.data % 64 for array in several] == [0] * 4
+    assert all(array.data.flags.c_contiguous for array in several)
+    assert all(array.data.flags.writeable for array in several)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from raysym.chunk import Chunk
-from raysym.context import Context, cpu
-from raysym.convert import checked_dtype
+from raysym.context import Context, cpu, current_context
+from raysym.convert import checked_dtype, host_zeros
 from raysym.device import import_dlpack, place
 from raysym.errors import MXNetError, sentence
 from raysym.ndarray import NDArray, array, invoke
@@ -72,8 +72,22 @@ def _filled(
         wrong = sentence("every dimension must be at least 1", dims)
         raise MXNetError(f"nd.{op.strip('_')}: {wrong}")
     kind = checked_dtype(dtype or np.float32).name
+    where = current_context() if ctx is None else ctx
+    if out is None and all(map(_is_whole, dims)) and _is_host(where):
+        host = host_zeros(dims, kind)  # where kernels find it best
+        if op == "_ones":
+            host.fill(1)
+        return NDArray(Chunk(host, where))
     made: NDArray = invoke(op, [], {"shape": dims, "dtype": kind}, out=out, ctx=ctx)
     return made
+
+
+def _is_whole(dim: Any) -> bool:
+    return isinstance(dim, int | np.integer)
+
+
+def _is_host(where: Any) -> bool:
+    return isinstance(where, Context) and where.device_type != "gpu"
 
 
 def _check_stype(name: str, stype: str | None) -> None:
