@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from random_graphs import assert_same_bits, bind_random, random_symbol, train
 
 import raysym as mx
 import scheduler
+from raysym.runtime import local
 
 
 def groups(n: int) -> dict[str, mx.Context]:
@@ -53,3 +56,38 @@ def test_a_gpu_without_a_gpu_is_refused() -> None:
     if mx.nd.zeros((1,)).context.device_type == "cpu":
         with pytest.raises(mx.MXNetError, match=r"gpu\(9\)"):
             mx.sym.Variable("a").simple_bind(mx.gpu(9), a=(2,))
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of threads that BLAS was set to."""
+    numbers: list[int] = []
+
+    def pinned(threads: int) -> nullcontext[None]:
+        numbers.append(threads)
+        return nullcontext()
+
+    monkeypatch.setattr(local, "pinned", pinned)
+    return numbers
+
+
+def test_blas_is_set_where_reference_kernels_run(asked: list[int]) -> None:
+    net = mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=5)
+    for kernels, times in (("reference", 2), ("generated", 0)):
+        executor = net.simple_bind(mx.cpu(), data=(3, 7), kernels=kernels, threads=2)
+        executor.forward(is_train=True)
+        executor.backward(mx.nd.ones((3, 5)))
+        assert asked == [2] * times
+        asked.clear()
+    executor.set_monitor_callback(lambda name, value: None)  # watched steps are interpreted
+    executor.forward()
+    assert asked == [2]
+
+
+def test_blas_is_set_where_one_op_has_no_generated_kernel(asked: list[int]) -> None:
+    net = mx.sym.linalg.potrf(mx.sym.Variable("data"))
+    executor = net.simple_bind(mx.cpu(), data=(3, 3), kernels="generated", grad_req="null")
+    executor.arg_dict["data"][:] = np.eye(3)
+    assert "reference" in executor.debug_str()
+    executor.forward()
+    assert asked == [1]

@@ -64,6 +64,7 @@ class LinkedPhase:
     earlier: tuple[str, ...]  # phases that run before
     carried: Mapping[str, list[Any]]  # what those have made: every place of a value, as arrays
     again: tuple[Action, ...] = ()  # make what this phase has used up once more
+    is_generated: bool = False  # no reference kernel is among the actions
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -168,10 +169,14 @@ def link(
     every = list(enumerate(steps))
     for phase, own in found.phases.items():
         start = sum(len(found.phases[name]) for name in list(found.phases)[: len(worker.phases)])
-        actions = linker.actions(every[start : start + len(own)])
-        again = linker.actions([every[clock] for clock in found.again.get(phase, ())])
+        once = every[start : start + len(own)]
+        more = [every[clock] for clock in found.again.get(phase, ())]
+        actions, again = linker.actions(once), linker.actions(more)
         earlier, carried = tuple(worker.phases), linker.carried(found.carried[phase])
-        worker.phases[phase] = LinkedPhase(tuple(actions), worker, earlier, carried, tuple(again))
+        is_generated = not any(isinstance(step, Reference) for _, step in (*once, *more))
+        worker.phases[phase] = LinkedPhase(
+            tuple(actions), worker, earlier, carried, tuple(again), is_generated
+        )
     worker.n_calls = linker.n_calls
     return worker
 

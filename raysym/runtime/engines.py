@@ -54,6 +54,9 @@ class Engine(Protocol):
     def linked(self, phase: str) -> Linkage | None:
         """How the phase was linked, None when it is interpreted."""
 
+    def is_generated(self, phase: str) -> bool:
+        """True when the phase, if it is not watched, runs no reference kernel."""
+
     def close(self) -> None:
         """End what the engine has started."""
 

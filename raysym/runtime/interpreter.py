@@ -170,6 +170,10 @@ class Interpreter:
         """Nothing: this engine links no phase."""
         return None
 
+    def is_generated(self, phase: str) -> bool:
+        """False: this engine has reference kernels alone."""
+        return False
+
     def close(self) -> None:
         """Nothing has been started."""
 

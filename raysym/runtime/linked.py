@@ -175,6 +175,11 @@ class Linked(Interpreter):
         found = self._phases.get(phase)
         return None if found is None else Linkage(found.owner.nbytes, str(found.owner))
 
+    def is_generated(self, phase: str) -> bool:
+        """True when the phase is linked, and has no reference kernel."""
+        found = self._phases.get(phase)
+        return found is not None and found.is_generated
+
     def retune(self, phase: str, old: Op, new: Op) -> None:
         """Run `new` wherever the phase runs `old`; linked anew where its kernels do not fit."""
         super().retune(phase, old, new)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -61,7 +62,7 @@ class LocalRuntime:
         """Let each worker run until it waits for a message, round after round."""
         mail: Mail = {}
         at = {name: 0 for name, engine in self.engines.items() if engine.programs.get(phase)}
-        with pinned(self._threads):
+        with self._pinned(phase, at, tap):
             while at:
                 before = dict(at)
                 for name in before:
@@ -74,6 +75,14 @@ class LocalRuntime:
                         at[name] = reached
                 if at == before:
                     raise PlanError(f"{phase}: all workers wait: {', '.join(at)}")
+
+    def _pinned(
+        self, phase: str, names: Iterable[str], tap: Tap | None
+    ) -> AbstractContextManager[Any]:
+        """BLAS on its number of threads, where somebody may call it: a few percent of a step."""
+        if tap is None and all(self.engines[name].is_generated(phase) for name in names):
+            return nullcontext()
+        return pinned(self._threads)
 
     def retune(self, phase: str, old: Op, new: Op) -> None:
         """Run `new` wherever the phase runs `old`."""
