@@ -58,11 +58,18 @@ def test_replicas_of_workers_with_several_stages_give_the_same_bits() -> None:
     assert_same_bits(reference, train(bind_random(chain(4), 1, **where), 3))
 
 
+def fewest_for_copies(budget: lean.Budget, plan: Plan) -> int:
+    """Bytes of a plan as if every copy saved some: not all kernels gain by them here."""
+    programs = (program for phases in plan.programs.values() for program in phases.values())
+    return 10**6 - sum(map(len, programs))
+
+
 @pytest.mark.parametrize("schedule", ["1f1b", "interleaved", "search", "zero_bubble_free"])
 def test_values_that_are_made_again_give_the_same_bits(
     schedule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lean, "_SLACK", 1.0)  # copies even where they save little
+    monkeypatch.setattr(lean, "_SLACK", 1.0)
+    monkeypatch.setattr(lean.Budget, "peak", fewest_for_copies)
     reference = train(bind_random(chain(4), 1, micro_batches=4, schedule="gpipe"), 3)
     where = {"micro_batches": 4, "schedule": schedule, "memory": "minimal"}
     cut = in_turn(2) if schedule in ("interleaved", "search") else {"group2ctx": HALVES}
