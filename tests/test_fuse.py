@@ -9,14 +9,18 @@ from raysym.passes.fuse import Item, fuse
 
 
 def groups(text: str) -> str:
-    """Groups of a program of lines ``result <- operands``, or with ``call`` or ``lead`` before."""
+    """Groups of a program of lines ``result <- operands``.
+
+    Before a line may stand ``call``, ``lead``, ``view``, or a shape that it must walk over.
+    """
     items = []
     for line in text.strip().splitlines():
         left, _, right = line.strip().partition("<-")
         call, _, name = left.strip().rpartition(" ")
-        items.append(
-            Item(tuple(right.split()), (name,), None if call == "call" else "4", call == "lead")
-        )
+        kind = None if call in ("call", "view") else "4"
+        shape = call if call.isdigit() else None
+        reads = tuple(right.split())
+        items.append(Item(reads, (name,), kind, call == "lead", shape, call == "view"))
     names = [item.writes[0] for item in items]
     return " | ".join("+".join(names[i] for i in members) for members in fuse(items))
 
@@ -66,6 +70,21 @@ def test_a_leader_waits_for_no_stranger() -> None:
     assert groups("lead a <- x\n call m <- a\n b <- a m") == "a | m | b"
 
 
+def test_a_view_joins_what_it_is_a_view_of() -> None:
+    assert groups("lead a <- x\n view v <- a\n b <- v") == "a+v+b"
+    assert groups("call a <- x\n view v <- a\n b <- v") == "a | v | b"
+
+
+def test_a_view_that_others_read_ends_a_group() -> None:
+    assert groups("lead a <- x\n view v <- a\n call m <- v\n b <- v m") == "a+v | m | b"
+
+
+def test_loops_of_different_walks_do_not_join() -> None:
+    assert groups("22 a <- x\n b <- a\n 22 c <- b") == "a+b+c"
+    assert groups("22 a <- x\n b <- a\n 41 c <- b") == "a+b | c"
+    assert groups("22 a <- x\n 41 b <- y\n c <- a b") == "a | b+c"
+
+
 def test_groups_stay_small() -> None:
     chain = [Item((f"v{i}",), (f"v{i + 1}",), "4") for i in range(100)]
     assert max(map(len, fuse(chain))) == 32
@@ -77,6 +96,7 @@ PROGRAMS = st.lists(
         st.integers(0, 8),
         st.sampled_from([None, "4", "5"]),
         st.booleans(),
+        st.sampled_from([None, "22", "41"]),
     ),
     max_size=25,
 )
@@ -85,7 +105,10 @@ PROGRAMS = st.lists(
 @settings(deadline=None)
 @given(PROGRAMS)
 def test_every_read_sees_the_value_of_the_given_order(program: list[tuple]) -> None:
-    items = [Item(tuple(f"v{r}" for r in reads), (f"v{w}",), *how) for reads, w, *how in program]
+    items = [
+        Item(tuple(f"v{r}" for r in reads), (f"v{w}",), *how, len(reads) == 1 and how[0] is None)
+        for reads, w, *how in program
+    ]
     # A leader runs before all others of its group.
     order = [i for group in fuse(items) for i in sorted(group, key=lambda i: not items[i].leads)]
     assert sorted(order) == list(range(len(items)))

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from raysym.kernels.emit import LANES, Emit, Index, Value
+from raysym.kernels.epilogue import ALONE, Results, Tail
 from raysym.kernels.geometry import Geometry, Margins, Phase, margins_of, phases_of
 from raysym.kernels.moving import PANEL, each_panel, fill, pad_volumes
 from raysym.kernels.shared import meet
@@ -45,9 +46,21 @@ def result_space(g: Geometry) -> int:
     return g.padded_floats() + windows_of(g).panel_floats()
 
 
-def each(e: Emit, count: int, body: Callable[..., None], *arrays: tuple[Value, int]) -> None:
-    """``body(*parts)`` so many times, of arrays with so many floats from one part to the next."""
-    e.nest((count,), lambda i: body(*(e.at(a, e.times(i, step)) for a, step in arrays)))
+def each(
+    e: Emit, count: int, body: Callable[..., None], *arrays: tuple[Value | Results, int],
+    columns: int = 0,
+) -> None:  # fmt: skip
+    """``body(*parts)`` so many times, of arrays with so many floats from one part to the next.
+
+    So many `columns` lie between parts of results.
+    """
+
+    def part(array: Value | Results, i: Index, step: int) -> Value | Results:
+        if isinstance(array, Results):
+            return array.moved(e.times(i, step), e.times(i, columns))
+        return e.at(array, e.times(i, step))
+
+    e.nest((count,), lambda i: body(*(part(a, i, step) for a, step in arrays)))
 
 
 def volume_floats(g: Geometry) -> tuple[int, int]:
@@ -66,16 +79,17 @@ def padded(e: Emit, g: Geometry, x: Value, space: Value) -> Value:
 
 
 @shared_maker
-def conv_forward(e: Emit, fields: tuple[int, ...], has_bias: bool) -> None:
-    """Arguments: data, weight, [bias,] result, workspace."""
+def conv_forward(e: Emit, fields: tuple[int, ...], has_bias: bool, tail: Tail = ALONE) -> None:
+    """Arguments: data, weight, [bias,] those of the tail with the result, workspace."""
     g = Geometry(*fields)
     x, weight, bias = e.arg(0), e.arg(1), e.arg(2) if has_bias else None
-    y, space = e.arg(2 + has_bias), e.arg(3 + has_bias)
+    y = Results.of(e, 2 + has_bias, tail)
+    space = e.arg(2 + has_bias + y.count)
     x = padded(e, g, x, space)
     panels = e.at(space, g.padded_floats())
     channels, filters = g.part
 
-    def group(x: Value, weight: Value, y: Value, *bias: Value) -> None:
+    def group(x: Value, weight: Value, y: Results, *bias: Value) -> None:
         pack_filters(e, g, weight, panels)
         meet(e)
         each(e, g.volumes, lambda x, y: window_product(
@@ -85,7 +99,8 @@ def conv_forward(e: Emit, fields: tuple[int, ...], has_bias: bool) -> None:
 
     shifts = [] if bias is None else [(bias, filters)]
     size = filters * channels * g.area
-    each(e, g.groups, group, (x, channels), (weight, size), (y, filters), *shifts)
+    arrays = (x, channels), (weight, size), (y, filters), *shifts
+    each(e, g.groups, group, *arrays, columns=filters)
 
 
 def pack_filters(e: Emit, g: Geometry, weight: Value, panels: Value) -> None:
@@ -173,18 +188,19 @@ def padded_gradient(e: Emit, g: Geometry, margins: Margins, grad: Value, space: 
 
 
 @shared_maker
-def conv_data(e: Emit, fields: tuple[int, ...]) -> None:
-    """Arguments: gradient of the result, weight, gradient of the data, workspace."""
+def conv_data(e: Emit, fields: tuple[int, ...], tail: Tail = ALONE) -> None:
+    """Arguments: gradient of the result, weight, the tail's with that of the data, workspace."""
     g = Geometry(*fields)
-    grad, weight, dx, space = (e.arg(i) for i in range(4))
+    grad, weight, dx = e.arg(0), e.arg(1), Results.of(e, 2, tail)
+    space = e.arg(2 + dx.count)
     margins, phases = margins_of(g), phases_of(g)
     grad = padded_gradient(e, g, margins, grad, space)
     panels = e.at(space, _grad_floats(g, margins))
     if not all(p.is_live for p in phases):
-        fill(e, dx, g.cells * g.c)
+        fill(e, dx.first, g.cells * g.c)
     channels, filters = g.part
 
-    def group(grad: Value, weight: Value, dx: Value) -> None:
+    def group(grad: Value, weight: Value, dx: Results) -> None:
         for phase in phases:
             if phase.is_live:
                 pack_turned(e, g, weight, panels, phase)
@@ -192,11 +208,12 @@ def conv_data(e: Emit, fields: tuple[int, ...]) -> None:
                 w = data_windows(g, margins, phase)
                 each(e, g.volumes, lambda grad, dx, w=w: window_product(e, w, grad, panels, dx),
                      (grad, math.prod(margins.size) * g.f),
-                     (e.at(dx, first_cell(g, phase) * g.c), g.d * g.h * g.w * g.c))  # fmt: skip
+                     (dx.moved(first_cell(g, phase) * g.c), g.d * g.h * g.w * g.c))  # fmt: skip
                 meet(e)  # what comes next packs where this one reads
 
     size = filters * channels * g.area
-    each(e, g.groups, group, (grad, filters), (weight, size), (dx, channels))
+    arrays = (grad, filters), (weight, size), (dx, channels)
+    each(e, g.groups, group, *arrays, columns=channels)
 
 
 def first_cell(g: Geometry, p: Phase) -> int:

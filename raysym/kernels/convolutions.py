@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from raysym.kernels.columns import columns_space, folds_space, has_columns, has_folds
-from raysym.kernels.conv import data_space, result_space
+from raysym.kernels.conv import data_space, result_space, windows_of
 from raysym.kernels.correlation import (
     data_tiles,
     forward_tiles,
@@ -19,7 +19,7 @@ from raysym.kernels.correlation import (
     product_plan,
 )
 from raysym.kernels.depthwise import depthwise_space, has_channels
-from raysym.kernels.geometry import Geometry
+from raysym.kernels.geometry import Geometry, phases_of
 from raysym.kernels.lowering import Kernel, Types, lowering, product, shifted, turned
 from raysym.kernels.moving import PANEL
 from raysym.kernels.product import Product
@@ -68,11 +68,12 @@ def _forward_kernel(g: Geometry, reads: tuple[int, ...], dtype: str) -> Kernel:
         return product(p, reads)._replace(last=_FILTERS)
     if _has_tiles(g, dtype):
         space = product_plan(forward_tiles(g)).space
-        return Kernel(Spec("tiled_forward", (tuple(g), bias)), reads, space, _FILTERS)
+        return Kernel(Spec("tiled_forward", (tuple(g), bias)), reads, space, _FILTERS, width=g.f)
     if has_channels(g):
         spec = Spec("depthwise_forward", (tuple(g), bias))
         return Kernel(spec, reads, depthwise_space(g), _FILTERS)
-    return Kernel(Spec("conv_forward", (tuple(g), bias)), reads, result_space(g), _FILTERS)
+    spec, gathers = Spec("conv_forward", (tuple(g), bias)), windows_of(g).gathers
+    return Kernel(spec, reads, result_space(g), _FILTERS, width=g.f, gathers=gathers)
 
 
 def _has_tiles(g: Geometry, dtype: str) -> bool:
@@ -88,12 +89,14 @@ def _data_kernel(g: Geometry, dtype: str) -> Kernel:
         return product(Product(g.cells, g.c, g.f), (0, 1))._replace(last=_FILTERS)
     if _has_tiles(g, dtype):
         space = product_plan(data_tiles(g)).space
-        return Kernel(Spec("tiled_data", (tuple(g),)), (0, 1), space, _FILTERS)
+        return Kernel(Spec("tiled_data", (tuple(g),)), (0, 1), space, _FILTERS, width=g.c)
     if has_channels(g):
         return Kernel(Spec("depthwise_data", (tuple(g),)), (0, 1), depthwise_space(g), _FILTERS)
     if has_folds(g):
         return Kernel(Spec("folds_data", (tuple(g),)), (0, 1), folds_space(g), _FILTERS)
-    return Kernel(Spec("conv_data", (tuple(g),)), (0, 1), data_space(g), _FILTERS)
+    whole = all(phase.is_live for phase in phases_of(g))
+    spec, width = Spec("conv_data", (tuple(g),)), g.c if whole else 0
+    return Kernel(spec, (0, 1), data_space(g), _FILTERS, width=width, gathers=True)
 
 
 def _weight(op: Any, g: Geometry, reads: tuple[int, int], dtype: str) -> Kernel:
@@ -117,13 +120,13 @@ def _weight_kernel(g: Geometry, reads: tuple[int, int], dtype: str) -> Kernel:
 # ----- convolution
 
 
-@lowering("Convolution", "Convolution_v1", "_convolve", double=True, half=True)
+@lowering("Convolution", "Convolution_v1", "_convolve", double=True, half=True, tail=True)
 def _convolution(op: Any, ins: Types, outs: Types) -> Kernel:
     g = _geometry(op, Window.of(op), ins[0].shape, ins[1].shape)
     return _forward(op, g, tuple(range(len(ins))), ins[0].dtype)
 
 
-@lowering("_backward_Convolution_data", double=True, half=True)
+@lowering("_backward_Convolution_data", double=True, half=True, tail=True)
 def _convolution_data(op: Any, ins: Types, outs: Types) -> Kernel:
     g = _geometry(op, Window.of(op), outs[0].shape, ins[1].shape)
     return _data(op, g, ins[0].dtype)
@@ -143,14 +146,14 @@ def _turned_geometry(op: Any, data: Shape, made: Shape, weight: Shape) -> Geomet
     return _geometry(op, window, made, weight)
 
 
-@lowering("Deconvolution", double=True, half=True)
+@lowering("Deconvolution", double=True, half=True, tail=True)
 def _deconvolution(op: Any, ins: Types, outs: Types) -> Kernel:
     g = _turned_geometry(op, ins[0].shape, outs[0].shape, ins[1].shape)
     kernel = _data(op, g, ins[0].dtype)
     return shifted(kernel, g.cells, g.c) if len(ins) == 3 else kernel
 
 
-@lowering("_backward_Deconvolution_data", double=True, half=True)
+@lowering("_backward_Deconvolution_data", double=True, half=True, tail=True)
 def _deconvolution_data(op: Any, ins: Types, outs: Types) -> Kernel:
     g = _turned_geometry(op, outs[0].shape, ins[0].shape, ins[1].shape)
     return _forward(op, g, (0, 1), ins[0].dtype)

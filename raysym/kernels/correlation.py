@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from typing import NamedTuple
 
 from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts, runs_of
+from raysym.kernels.epilogue import ALONE, Results, Tail
 from raysym.kernels.gemm import tile
 from raysym.kernels.geometry import Geometry
 from raysym.kernels.moving import PANEL, each_panel, fill
@@ -144,7 +145,7 @@ class _Run(NamedTuple):
             shared(e, t.lines // lines, block, step=lines)
 
 
-def correlate(run: _Run, y: Value, bias: Value | None) -> None:
+def correlate(run: _Run, y: Results, bias: Value | None) -> None:
     """``y = x * filters (+ bias)``."""
     e, t, plan = run.e, run.plan.tiles, run.plan
 
@@ -156,8 +157,8 @@ def correlate(run: _Run, y: Value, bias: Value | None) -> None:
             transform(start, lanes)
         multiply(run.data, run.panel(start), run.products)
         shift, kept = None if bias is None else e.at(bias, start), [n for n in lanes if n]
-        write_results(e, t, run.products, e.at(y, start), first, plan.lines, kept, run.spare,
-                      shift)  # fmt: skip
+        write_results(e, t, run.products, y.moved(start, start), first, plan.lines, kept,
+                      run.spare, shift)  # fmt: skip
 
     run.start()
     if plan.kept > 1:
@@ -266,20 +267,21 @@ def _filters(g: Geometry, weight: Value) -> Filters:
 
 
 @shared_maker
-def tiled_forward(e: Emit, fields: tuple[int, ...], has_bias: bool) -> None:
-    """Arguments: data, weight, [bias,] result, workspace."""
-    g = Geometry(*fields)
+def tiled_forward(e: Emit, fields: tuple[int, ...], has_bias: bool, tail: Tail = ALONE) -> None:
+    """Arguments: data, weight, [bias,] those of the tail with the result, workspace."""
+    g, y = Geometry(*fields), Results.of(e, 2 + has_bias, tail)
     run = _Run(e, product_plan(forward_tiles(g)), e.arg(0), _filters(g, e.arg(1)),
-               e.arg(3 + has_bias))  # fmt: skip
-    correlate(run, e.arg(2 + has_bias), e.arg(2) if has_bias else None)
+               e.arg(2 + has_bias + y.count))  # fmt: skip
+    correlate(run, y, e.arg(2) if has_bias else None)
 
 
 @shared_maker
-def tiled_data(e: Emit, fields: tuple[int, ...]) -> None:
-    """Arguments: gradient of the result, weight, gradient of the data, workspace."""
-    g = Geometry(*fields)
+def tiled_data(e: Emit, fields: tuple[int, ...], tail: Tail = ALONE) -> None:
+    """Arguments: gradient of the result, weight, the tail's with that of the data, workspace."""
+    g, dx = Geometry(*fields), Results.of(e, 2, tail)
     filters = Filters(e.arg(1), g.r * g.s, g.c * g.r * g.s, g.r, turned=True)
-    correlate(_Run(e, product_plan(data_tiles(g)), e.arg(0), filters, e.arg(3)), e.arg(2), None)
+    run = _Run(e, product_plan(data_tiles(g)), e.arg(0), filters, e.arg(2 + dx.count))
+    correlate(run, dx, None)
 
 
 @shared_maker

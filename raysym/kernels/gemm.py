@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts
+from raysym.kernels.epilogue import ALONE, Results, Tail
 from raysym.kernels.moving import PANEL, each_panel, pack_columns, pack_rows
 from raysym.kernels.product import ROWS, STRIP, Product, row_groups
 from raysym.kernels.shared import own, parts_here, shared, shared_nest
@@ -86,33 +87,37 @@ def prefetch_rows(
 
 
 @shared_maker
-def gemm(e: Emit, fields: tuple[Any, ...]) -> None:
-    """Arguments: A, B, [bias,] C, [workspace]."""
+def gemm(e: Emit, fields: tuple[Any, ...], tail: Tail = ALONE) -> None:
+    """Arguments: A, B, [bias,] those of the tail with C, [workspace]."""
     shape = Product(*fields)
-    a, b, bias, c = e.arg(0), e.arg(1), e.arg(2) if shape.bias else None, e.arg(2 + shape.bias)
-    space = own(e, e.arg(3 + shape.bias), shape.workspace()) if shape.workspace() else c
-    products_into(e, shape, a, b, bias, c, space)
+    a, b, bias = e.arg(0), e.arg(1), e.arg(2) if shape.bias else None
+    c = Results.of(e, 2 + shape.bias, tail)
+    given = e.arg(2 + shape.bias + c.count) if shape.workspace() else a
+    products_into(e, shape, a, b, bias, c, own(e, given, shape.workspace()))
 
 
 def products_into(
-    e: Emit, shape: Product, a: Value, b: Value, bias: Value | None, c: Value, space: Value
+    e: Emit, shape: Product, a: Value, b: Value, bias: Value | None, c: Results, space: Value
 ) -> None:
     """All products of a shape, one behind the other; `space` is this thread's workspace."""
-    sizes = (a, shape.m * shape.k), (b, shape.k * shape.n), (c, shape.m * shape.n)
 
     def one(i: Index) -> None:
-        left, right, made = (e.at(start, e.times(i, size)) for start, size in sizes)
-        product_into(e, shape, left, right, bias, made, space)
+        left, right = e.at(a, e.times(i, shape.m * shape.k)), e.at(b, e.times(i, shape.k * shape.n))
+        _product(e, shape, left, right, bias, c.moved(e.times(i, shape.m * shape.n)), space)
 
     shared_nest(e, (shape.repeats,), one, inner=True)
 
 
 class Part(NamedTuple):
-    """Part of the depth of a product: where it begins, its size; `starts`: C holds nothing yet."""
+    """Part of the depth of a product: where it begins, and its size.
+
+    ``starts``: C holds nothing yet; ``ends``: nothing is added afterwards, a truth or an IR truth.
+    """
 
     k: Index
     depth: int
     starts: bool
+    ends: Value
 
 
 class Rows(NamedTuple):
@@ -142,7 +147,8 @@ class Block(NamedTuple):
 class Multiplication(NamedTuple):
     """A product while it is written.
 
-    ``packed``: B lies in panels of the whole depth already. ``onto``: added to what C holds.
+    Sums gather in the first array of what is kept of C. ``packed``: B lies in panels of the whole
+    depth already. ``onto``: added to what C holds.
     """
 
     e: Emit
@@ -150,7 +156,7 @@ class Multiplication(NamedTuple):
     a: Value
     b: Value
     bias: Value | None
-    c: Value
+    c: Results
     space: Value
     packed: bool = False
     onto: bool = False
@@ -214,11 +220,18 @@ def product_into(
 
     `onto` adds it to what C holds.
     """
+    _product(e, shape, a, b, bias, Results.plain(e, c), space, onto)
+
+
+def _product(
+    e: Emit, shape: Product, a: Value, b: Value, bias: Value | None, c: Results, space: Value,
+    onto: bool = False,
+) -> None:  # fmt: skip
     groups = row_groups(shape, parts_here(e))
     part = shape._replace(m=shape.m // groups)
 
     def rows(i: Index) -> None:
-        left, made = e.at(a, e.times(i, part.m * shape.k)), e.at(c, e.times(i, part.m * shape.n))
+        left, made = e.at(a, e.times(i, part.m * shape.k)), c.moved(e.times(i, part.m * shape.n))
         _write(Multiplication(e, part, left, b, bias, made, space, onto=onto))
 
     if groups > 1:
@@ -237,18 +250,24 @@ def multiply(
     bias: Value | None = None,
 ) -> None:
     """A product with B in panels; `onto` adds it to what C holds, `bias` to every row."""
-    _write(Multiplication(e, shape, a, panels, bias, c, panels, packed=True, onto=onto))
+    made = Results.plain(e, c)
+    _write(Multiplication(e, shape, a, panels, bias, made, panels, packed=True, onto=onto))
 
 
 def _write(p: Multiplication) -> None:
     """All parts of the depth: the first, equal ones, a shorter last."""
     size, depth = p.shape.k, p.shape.depth
     full = size // depth * depth
-    _part(p, Part(0, depth, not p.onto))
+
+    def equal(k: Index) -> None:
+        ends = p.c.goes_on and p.e.equal((k, size - depth))
+        _part(p, Part(k, depth, False, ends))
+
+    _part(p, Part(0, depth, not p.onto, size == depth))
     if full > depth:
-        p.e.loop(depth, full, lambda k: _part(p, Part(k, depth, False)), step=depth)
+        p.e.loop(depth, full, equal, step=depth)
     if full < size:
-        _part(p, Part(full, size - full, False))
+        _part(p, Part(full, size - full, False, True))
 
 
 def _part(p: Multiplication, part: Part) -> None:
@@ -375,7 +394,7 @@ def _tile(
 ) -> None:
     """Rows by some vectors of a panel that begins at the corner, after `skipped` columns."""
     e, n, (row, column) = p.e, p.shape.n, corner
-    place = e.at(p.c, e.times(row, n), column, skipped)
+    place = e.at(p.c.first, e.times(row, n), column, skipped)
     cells = [(r * n + j * LANES, count) for r in range(height) for j, count in enumerate(lanes)]
     if not part.starts:
         sums = [e.load(place, offset, count) for offset, count in cells]
@@ -387,14 +406,17 @@ def _tile(
     right, step = e.at(p.right(part, column), skipped), PANEL if p.reads_panels else n
     read = [LANES if p.reads_panels else count for count in lanes]
     starts = [r * left.row_step for r in range(height)]
-    lines = place if part.starts else e.at(place, height * n)  # sums were loaded: on to the next
+    lines = [place if part.starts else e.at(place, height * n)]  # sums were loaded: on to the next
+    if part.ends is not False:
+        lines += p.c.moved(e.plus(e.times(row, n), column, skipped)).places[1:]
 
     def both(k: Index) -> None:
         ahead(k)
         if p.shape.turned_a and not p.shape.strips_a:
             _next_left(p, left, height, k)
-        prefetch_rows(e, lines, n, height, len(lanes), k, part.depth)
+        for line in lines:
+            prefetch_rows(e, line, n, height, len(lanes), k, part.depth)
 
     sums = tile(e, left.at, starts, left.step, right, step, part.depth, sums, read, both)
-    for value, (offset, count) in zip(sums, cells, strict=True):
-        e.store(value, place, offset, count)
+    made = p.c.moved(e.plus(e.times(row, n), column, skipped), e.plus(column, skipped))
+    made.finish(lambda: part.ends, sums, cells, [offset % n for offset, _ in cells])

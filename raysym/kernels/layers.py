@@ -25,7 +25,7 @@ def _rows(data: TensorType) -> tuple[int, int]:
     return data.size // channels, channels
 
 
-@lowering("BatchNorm")
+@lowering("BatchNorm", tail=True)
 def _batch_norm(op: Any, ins: Types, outs: Types) -> Kernel | None:
     if normal_axis(op.axis, len(ins[0].shape)) != 1:
         return None
@@ -34,17 +34,19 @@ def _batch_norm(op: Any, ins: Types, outs: Types) -> Kernel | None:
     reads = (0, 1, 2) if scaled else (0, 2)
     layout = frozenset({_IN, _OUT})
     if op.use_global_stats:
-        return Kernel(Spec("fixed_norm", args), (*reads, 3, 4), 0, layout, _OVER_FIRST, True)
-    return Kernel(Spec("batch_norm", args), reads, 0, layout, _OVER_FIRST, True)
+        reads = (*reads, 3, 4)
+        spec = Spec("fixed_norm", args)
+        return Kernel(spec, reads, 0, layout, _OVER_FIRST, args[1], loops=True)
+    return Kernel(Spec("batch_norm", args), reads, 0, layout, _OVER_FIRST, args[1], loops=True)
 
 
-@lowering("LayerNorm")
+@lowering("LayerNorm", tail=True)
 def _layer_norm(op: Any, ins: Types, outs: Types) -> Kernel | None:
     shape = ins[0].shape
     if normal_axis(op.axis, len(shape)) != len(shape) - 1:
         return None
     args = (ins[0].size // shape[-1], shape[-1], op.eps)
-    return Kernel(Spec("layer_norm", args), (0, 1, 2))
+    return Kernel(Spec("layer_norm", args), (0, 1, 2), width=shape[-1], loops=True)
 
 
 @lowering("_backward_normalize")

@@ -26,12 +26,13 @@ from raysym.kernels import (  # noqa: F401  (makers and lowerings)
 from raysym.kernels.cache import DiskCache, default_folder
 from raysym.kernels.compilers import compile_all
 from raysym.kernels.maps import chain_of, table_of
+from raysym.kernels.placing import differs
 from raysym.kernels.room import MOST_BYTES
 from raysym.kernels.specs import Kernels, Spec
 from raysym.kernels.steps import Buffer, Incoming, Native, Outgoing, Place, Reference, Step
 from raysym.kernels.table import flags_of
 from raysym.kernels.team import Team, table_runner
-from raysym.kernels.tracing import Trace, differs, trace
+from raysym.kernels.tracing import Trace, trace
 from raysym.op import Op, call_kernel
 from raysym.passes.memory import plan_memory
 from raysym.planning.plan import Program, Run
@@ -111,7 +112,9 @@ class LinkedWorker:
         """
         steps = [s.numbers for s in self.found.phases[phase] if isinstance(s, Native) and s.numbers]
         runs = [[replace(r, op=new) if r.op == old else r for r in n.runs] for n in steps]
-        groups = [chain_of(own, self.found.types) for own in runs]
+        groups = [
+            chain_of(own, self.found.types, n.views) for own, n in zip(runs, steps, strict=True)
+        ]
         if any(g.chain != n.chain for g, n in zip(groups, steps, strict=True)):
             return 0
         for numbers, own, group in zip(steps, runs, groups, strict=True):

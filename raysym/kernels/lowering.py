@@ -28,8 +28,10 @@ class Kernel(NamedTuple):
     `last`: positions of inputs and outputs that lie channels-last, ``("in", 0), ("out", 0)``.
     `inplace`: an input and an output that may share memory, as each element of the output is
     written after everything that depends on that element of the input has been read.
-    `takes_tail`: steps that follow may be part of it (see epilogue.py), as a last argument of the
-    spec. They apply to the first output, which then may share memory with what they read.
+    `width`: steps that follow may be part of it (see epilogue.py), as a last argument of the spec,
+    if they are few or it `loops`; 0: none may. They apply to the first output, which is written in
+    rows of so many numbers, and then may share memory with what they read, unless it `gathers`
+    sums before.
     """
 
     spec: Spec
@@ -37,7 +39,9 @@ class Kernel(NamedTuple):
     space: int = 0  # floats
     last: frozenset[tuple[str, int]] = frozenset()
     inplace: tuple[tuple[int, int], ...] = ()
-    takes_tail: bool = False
+    width: int = 0
+    gathers: bool = False
+    loops: bool = False
 
 
 Lowering: TypeAlias = Callable[[Any, Types, Types], Kernel | None]
@@ -45,16 +49,21 @@ LOWERINGS: dict[str, Lowering] = {}
 _ANY_DTYPE: set[str] = set()
 _DOUBLE: set[str] = set()
 _HALF: set[str] = set()
-_WITH_TAIL = frozenset({"BatchNorm"})
+_WITH_TAIL: set[str] = set()
 
 
 def lowering(
-    *names: str, any_dtype: bool = False, double: bool = False, half: bool = False
+    *names: str,
+    any_dtype: bool = False,
+    double: bool = False,
+    half: bool = False,
+    tail: bool = False,
 ) -> Callable[[Lowering], Lowering]:
     """Enter a lowering under the names of op pages.
 
     It sees float32 only or, with `any_dtype`, looks for itself. `double`: its kernels may be made
     for float64 as well. `half`: its pages compute float16 in float32, and so may its kernels.
+    `tail`: some of them take steps that follow.
     """
 
     def enter(function: Lowering) -> Lowering:
@@ -62,6 +71,7 @@ def lowering(
         _ANY_DTYPE.update(names if any_dtype else ())
         _DOUBLE.update(names if double else ())
         _HALF.update(names if half else ())
+        _WITH_TAIL.update(names if tail else ())
         return function
 
     return enter
@@ -89,7 +99,7 @@ def lower(op: Op, ins: Types, outs: Types) -> Kernel | None:
 def takes_tail(op: Op, ins: Types, outs: Types) -> bool:
     """True when the kernel of an op may go on with elementwise steps before it stores results."""
     kernel = lower(op, ins, outs) if op.name in _WITH_TAIL else None
-    return kernel is not None and kernel.takes_tail
+    return kernel is not None and kernel.width > 0
 
 
 def all_float32(types: Types) -> bool:
@@ -136,13 +146,13 @@ def shifted(kernel: Kernel, rows: int, channels: int) -> Kernel:
     """A kernel with one more input: a number that is added to each channel of the result."""
     reads = (*kernel.reads, max(kernel.reads) + 1)
     spec = Spec("shifts", (tuple(kernel.spec[:2]), len(kernel.reads), rows, channels))
-    return kernel._replace(spec=spec, reads=reads, inplace=())
+    return kernel._replace(spec=spec, reads=reads, inplace=(), width=0)
 
 
 def _adapted(maker: str, kernel: Kernel, changes: Sequence[tuple[int, ...]]) -> Kernel:
     space = kernel.space + sum(map(copy_floats, changes))
     spec = Spec(maker, (tuple(kernel.spec[:2]), len(kernel.reads), tuple(changes)))
-    return kernel._replace(spec=spec, space=space, inplace=(), takes_tail=False)
+    return kernel._replace(spec=spec, space=space, inplace=(), width=0)
 
 
 # ----- matrix products
@@ -150,10 +160,11 @@ def _adapted(maker: str, kernel: Kernel, changes: Sequence[tuple[int, ...]]) -> 
 
 def product(p: Product, reads: Sequence[int]) -> Kernel:
     """The kernel of a matrix product."""
-    return Kernel(Spec("gemm", (tuple(p),)), tuple(reads), p.workspace())
+    spec = Spec("gemm", (tuple(p),))
+    return Kernel(spec, tuple(reads), p.workspace(), width=p.n, gathers=p.k > p.depth)
 
 
-@lowering("FullyConnected", double=True, half=True)
+@lowering("FullyConnected", double=True, half=True, tail=True)
 def _fully_connected(op: Any, ins: Types, outs: Types) -> Kernel:
     n, k = ins[1].shape
     m = ins[0].size // k
@@ -161,7 +172,7 @@ def _fully_connected(op: Any, ins: Types, outs: Types) -> Kernel:
     return product(Product(m, n, k, turned_b=True, bias=bias), range(len(ins)))
 
 
-@lowering("dot", double=True, half=True)
+@lowering("dot", double=True, half=True, tail=True)
 def _dot(op: Any, ins: Types, outs: Types) -> Kernel:
     a, b = ins
     k = a.shape[0 if op.transpose_a else -1]
@@ -169,7 +180,7 @@ def _dot(op: Any, ins: Types, outs: Types) -> Kernel:
     return product(p, (0, 1))
 
 
-@lowering("_backward_dot", double=True, half=True)
+@lowering("_backward_dot", double=True, half=True, tail=True)
 def _dot_gradient(op: Any, ins: Types, outs: Types) -> Kernel:
     """Of ``C = A B``: ``dA = dC B^T`` and ``dB = A^T dC``, or these transposed."""
     grad, other, a, b = ins[0], ins[1], bool(op.transpose_a), bool(op.transpose_b)
@@ -188,7 +199,7 @@ def _dot_gradient(op: Any, ins: Types, outs: Types) -> Kernel:
     return product(Product(k, n, m, not a, False), (1, 0))
 
 
-@lowering("batch_dot", double=True, half=True)
+@lowering("batch_dot", double=True, half=True, tail=True)
 def _batch_dot(op: Any, ins: Types, outs: Types) -> Kernel:
     a, b = (t.shape[-2:] for t in ins)
     m, k = a[::-1] if op.transpose_a else a

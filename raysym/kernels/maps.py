@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain as chained
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from raysym.kernels.elementwise import Chain, ChainStep, collapsed
-from raysym.kernels.epilogue import Tail
+from raysym.kernels.epilogue import COLUMNS, EACH, ONE, Tail
 from raysym.kernels.expressions import dense
 from raysym.kernels.formulas import has_formula
 from raysym.kernels.lowering import all_float32
+from raysym.kernels.members import source_of
 from raysym.kernels.pages import Formula, formula
 from raysym.kernels.specs import Spec
 from raysym.planning.plan import Run
@@ -88,10 +89,28 @@ def _broadcasts(shape: Shape, target: Shape) -> bool:
     return len(shape) <= len(target) and all(n in (1, m) for n, m in zip(shape, tail, strict=True))
 
 
-def chain_of(runs: Sequence[Any], types: Mapping[str, TensorType]) -> Group:
-    """The chain of elementwise runs in program order; it reads what their steps read."""
+def walk_of(runs: Iterable[Run], types: Mapping[str, TensorType]) -> Shape | None:
+    """The shape that a loop of elementwise runs must walk over; None if nothing broadcasts."""
+    for run in runs:
+        shape = next(types[out].shape for out in run.outs if out != "_")
+        step = step_of(run, types)
+        if step and any(types[run.args[i]].shape != shape for i in step.operands):
+            return shape
+    return None
+
+
+def chain_of(
+    runs: Sequence[Run], types: Mapping[str, TensorType], views: Mapping[str, str]
+) -> Group:
+    """The chain of elementwise runs in program order; it reads what their steps read.
+
+    ``views``: by name, what each view is a view of.
+    """
     steps = [step for run in runs if (step := step_of(run, types))]
-    args = [[run.args[i] for i in s.operands] for run, s in zip(runs, steps, strict=True)]
+    args = [
+        [source_of(run.args[i], views) for i in step.operands]
+        for run, step in zip(runs, steps, strict=True)
+    ]
     reads: dict[str, int] = {}
     written: set[str] = set()
     for run, names in zip(runs, args, strict=True):
@@ -123,13 +142,39 @@ class Following(NamedTuple):
     label: str
 
 
-def following(name: str, group: Group, kept: Sequence[str], label: str) -> Following:
+def following(
+    name: str, group: Group, kept: Sequence[str], spreads: Sequence[int | None], label: str
+) -> Following:
     """The tail of the kernel that makes `name`, which the group reads."""
     final = {made: len(group.reads) + i for i, made in enumerate(group.made)}
     fed = group.reads.index(name)
     stored = tuple(final.get(n, fed) for n in kept)
-    tail = Tail(len(group.reads), fed, group.chain, stored, group.dtype)
-    return Following(tuple(n for n in group.reads if n != name), tuple(kept), tail, label)
+    others = [i for i in range(len(group.reads)) if i != fed]
+    along = tuple(spread for i in others if (spread := spreads[i]) is not None)
+    tail = Tail(fed, group.chain, stored, along, group.dtype)
+    return Following(tuple(group.reads[i] for i in others), tuple(kept), tail, label)
+
+
+def spread_of(given: Shape, shape: Shape, last: bool, width: int) -> int | None:
+    """How an operand goes along with results that are written in rows of `width`, if it does."""
+    if lies_like(given, shape, last):
+        return EACH
+    if math.prod(given) == 1:
+        return ONE
+    order = walk_order(shape, last)
+    found = collapsed([shape[axis] for axis in order], [_strides(given, shape, order, last)])
+    is_row = found == ((math.prod(shape) // width, width), ((0, 1),))
+    return COLUMNS if is_row else None
+
+
+def lies_like(given: Shape, shape: Shape, last: bool) -> bool:
+    """True when the numbers of both shapes lie in the same order; `last`: channels-last."""
+    return given == shape or (not last and math.prod(given) == math.prod(shape))
+
+
+def walk_order(shape: Shape, last: bool) -> tuple[int, ...]:
+    """Axes as the numbers lie; `last`: channels-last."""
+    return (0, *range(2, len(shape)), 1) if last else tuple(range(len(shape)))
 
 
 def map_spec(
@@ -139,19 +184,19 @@ def map_spec(
     final = {name: i for i, name in enumerate(group.made)}  # a name may be written twice
     kept = tuple(group.n_inputs + final[name] for name in stored)
     more = (tuple(dtype for dtype, _ in group.numbers),) if group.numbers else ()
-    if all(given == shape for given in shapes):
+    if all(lies_like(given, shape, last) for given in shapes):
         args = (len(group.reads), group.chain, kept, group.dtype, *more)
         return Spec("flat_map", args), (math.prod(shape),)
-    order = (0, *range(2, len(shape)), 1) if last else tuple(range(len(shape)))
-    strides = [_strides(given, shape, order) for given in shapes]
+    order = walk_order(shape, last)
+    strides = [_strides(given, shape, order, last) for given in shapes]
     sizes, steps = collapsed([shape[axis] for axis in order], strides)
     return Spec("strided_map", (sizes, steps, group.chain, kept, group.dtype, *more)), ()
 
 
-def _strides(given: Shape, shape: Shape, order: Sequence[int]) -> tuple[int, ...]:
+def _strides(given: Shape, shape: Shape, order: Sequence[int], last: bool) -> tuple[int, ...]:
     """Steps of an input on the axes of the walk; 0 where it is repeated."""
     full = (1,) * (len(shape) - len(given)) + given
-    if given == shape:  # it lies in the order of the walk
+    if lies_like(given, shape, last):
         return dense([shape[axis] for axis in order])
     steps = dense(full)
     return tuple(0 if full[axis] == 1 else steps[axis] for axis in order)

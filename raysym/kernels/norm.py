@@ -27,8 +27,8 @@ def batch_norm(
 ) -> None:
     """Arguments: x, [gamma,] beta, those of the tail with y, mean, inv."""
     x, gamma, beta = e.arg(0), e.arg(1) if scaled else None, e.arg(1 + scaled)
-    y = Results(e, 2 + scaled, Tail(*tail))
-    mean, inv = (e.arg(y.end + i) for i in range(2))
+    y = Results.of(e, 2 + scaled, tail)
+    mean, inv = (e.arg(2 + scaled + y.count + i) for i in range(2))
 
     def terms(r: Index, c: Index, n: int) -> list[Value]:
         d = e.b.fsub(e.load(x, e.plus(e.times(r, channels), c), n), e.load(x, c, n))
@@ -63,7 +63,7 @@ def _normalize(
             scale = e.load(inv, c, n)
             scale = scale if gamma is None else e.b.fmul(scale, e.load(gamma, c, n))
             d = e.b.fsub(e.load(x, e.plus(start, c), n), e.load(mean, c, n))
-            y.put(e.fma(d, scale, e.load(beta, c, n)), e.plus(start, c), n)
+            y.put(e.fma(d, scale, e.load(beta, c, n)), e.plus(start, c), c, n)
 
         e.columns(channels, cells)
 
@@ -77,8 +77,8 @@ def fixed_norm(
     """With given statistics; arguments: x, [gamma,] beta, mean, variance, the tail's, mean, inv."""
     x, gamma, beta = e.arg(0), e.arg(1) if scaled else None, e.arg(1 + scaled)
     given, variance = (e.arg(2 + scaled + i) for i in range(2))
-    y = Results(e, 4 + scaled, Tail(*tail))
-    mean, inv = (e.arg(y.end + i) for i in range(2))
+    y = Results.of(e, 4 + scaled, tail)
+    mean, inv = (e.arg(4 + scaled + y.count + i) for i in range(2))
 
     def cells(c: Index, n: int) -> None:
         e.store(e.load(given, c, n), mean, c, n)
@@ -142,12 +142,14 @@ def _spread_gradient(e: Emit, rows: int, channels: int, arrays: Sequence[Value])
 
 
 @shared_maker
-def layer_norm(e: Emit, rows: int, width: int, eps: float) -> None:
-    """Arguments: x, gamma, beta, y, mean, std."""
-    x, gamma, beta, y, means, stds = (e.arg(i) for i in range(6))
+def layer_norm(e: Emit, rows: int, width: int, eps: float, tail: Tail = ALONE) -> None:
+    """Arguments: x, gamma, beta, those of the tail with y, mean, std."""
+    x, gamma, beta = (e.arg(i) for i in range(3))
+    y = Results.of(e, 3, tail)
+    means, stds = (e.arg(3 + y.count + i) for i in range(2))
 
     def row(r: Index) -> None:
-        start, target = e.at(x, e.times(r, width)), e.at(y, e.times(r, width))
+        start = e.at(x, e.times(r, width))
         share = e.scalar(1 / width)
         total = fold_along(e, width, e.zero, lambda c, n: e.load(start, c, n), e.b.fadd)
         mean = e.b.fmul(e.sum_lanes(total), share)
@@ -166,7 +168,8 @@ def layer_norm(e: Emit, rows: int, width: int, eps: float) -> None:
 
         def cells(c: Index, n: int) -> None:
             z = e.b.fmul(e.b.fsub(e.load(start, c, n), centre), inv)
-            e.store(e.fma(z, e.load(gamma, c, n), e.load(beta, c, n)), target, c, n)
+            made = e.fma(z, e.load(gamma, c, n), e.load(beta, c, n))
+            y.put(made, e.plus(e.times(r, width), c), c, n)
 
         e.columns(width, cells)
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from raysym.kernels.elementwise import collapsed, run_program
 from raysym.kernels.emit import I32, I64, LANES, PTR, Emit, Index, Value, lanes_of
+from raysym.kernels.epilogue import Results
 from raysym.kernels.expressions import IOTA, READS, Stage, Target
 from raysym.kernels.gemm import products_into
 from raysym.kernels.lazy_matrices import MATMUL, product_of
@@ -76,7 +77,8 @@ def _multiply(e: Emit, pointers: Sequence[Value], stage: Stage, nbytes: int) -> 
     apart = 4 * own_floats(-(-nbytes // 4))
     with e.numbers(dtype):
         own = _bytes_on(e, space, e.times(e.part, apart))
-        products_into(e, product_of(stage), a, b, None, pointers[target.buffer], own)
+        made = Results.plain(e, pointers[target.buffer])
+        products_into(e, product_of(stage), a, b, None, made, own)
 
 
 class Walk(NamedTuple):

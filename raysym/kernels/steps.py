@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -61,11 +62,15 @@ class Place(NamedTuple):
 
 @dataclass(eq=False)
 class Numbers:
-    """What a loop's code, a chain, reads of the parameters of its runs: a table of float64."""
+    """What a loop's code, a chain, reads of the parameters of its runs: a table of float64.
+
+    ``views``: by name, what views that the runs read are views of.
+    """
 
     table: Any
     chain: Any
     runs: list[Run]
+    views: Mapping[str, str]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from raysym.kernels.emit import LANES, Emit, Index, Value
+from raysym.kernels.epilogue import Results
 from raysym.kernels.moving import PANEL, copy, fill
 from raysym.kernels.shared import shared_nest
 from raysym.kernels.winograd import (
@@ -185,48 +186,51 @@ def read_results(
     """The adjoint of `write_results`; `spare` holds zeros."""
     matrix = t.matrices().results
 
-    def one(places: list[Line], at: int, n: int, row: Index) -> None:
-        square = [[e.load(place, at, n) for place in line] for line in places]
+    def one(places: list[list[Line]], at: int, n: int, row: Index) -> None:
+        square = [[e.load(place, at, n) for (place,) in line] for line in places]
         made.write(_at_points(e, matrix, square), row)
 
-    _each_square(e, t, y, first, lines, lanes, spare, one)
+    _each_square(e, t, [y], first, lines, lanes, spare, one)
 
 
 def write_results(
-    e: Emit, t: Tiles, made: Cube, y: Value, first: Index, lines: int, lanes: list[int],
+    e: Emit, t: Tiles, made: Cube, y: Results, first: Index, lines: int, lanes: list[int],
     spare: Value, bias: Value | None,
 ) -> None:  # fmt: skip
     """Transform a panel of results back; `y` and `bias` begin with it, `spare` is overwritten."""
     matrix = t.matrices().results
 
-    def one(places: list[Line], at: int, n: int, row: Index) -> None:
-        square = _from_points(e, matrix, made.read(row))
-        for line, values in zip(places, square, strict=True):
+    def one(places: list[list[Line]], at: int, n: int, row: Index) -> None:
+        for line, values in zip(places, _from_points(e, matrix, made.read(row)), strict=True):
             for place, value in zip(line, values, strict=True):
                 sum_ = value if bias is None else e.b.fadd(value, e.load(bias, at, n))
-                e.store(sum_, place, at, n)
+                y.at_places(place).put(sum_, at, at, n)
 
-    _each_square(e, t, y, first, lines, lanes, spare, one)
+    _each_square(e, t, y.places, first, lines, lanes, spare, one)
 
 
 def _each_square(
-    e: Emit, t: Tiles, y: Value, first: Index, lines: int, lanes: list[int], spare: Value,
-    body: Callable[[list[Line], int, int, Index], None],
+    e: Emit, t: Tiles, arrays: list[Value], first: Index, lines: int, lanes: list[int],
+    spare: Value, body: Callable[[list[list[Line]], int, int, Index], None],
 ) -> None:  # fmt: skip
-    """``body(places, offset there, lanes, offset in the cube)`` for all vectors of all tiles."""
+    """``body(places, offset there, lanes, offset in the cube)`` for all vectors of all tiles.
+
+    For each result of a tile, the places are those in all arrays.
+    """
 
     def one(i: Index, q: Index) -> None:
         row = e.times(e.plus(e.times(i, t.wide), q), PANEL)
-        places = _places(e, t, y, (e.plus(first, i), q), spare)
+        each = [_places(e, t, array, (e.plus(first, i), q), spare) for array in arrays]
+        places = [
+            [list(some) for some in zip(*line, strict=True)] for line in zip(*each, strict=True)
+        ]
         for j, n in enumerate(lanes):
             body(places, j * LANES, n, e.plus(row, j * LANES))
 
     e.nest((lines, t.wide), one)
 
 
-def _places(
-    e: Emit, t: Tiles, y: Value, tile: tuple[Index, Index], spare: Value
-) -> list[list[Value]]:
+def _places(e: Emit, t: Tiles, y: Value, tile: tuple[Index, Index], spare: Value) -> list[Line]:
     """Where the results of a tile lie: those beyond the image in `spare`."""
     (image, down), across = _split(e, t, tile[0]), tile[1]
     corner = e.at(y, e.times(image, t.rows * t.columns * t.f),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts, runs_of
+from raysym.kernels.epilogue import Results
 from raysym.kernels.gemm import register_groups, tile
 from raysym.kernels.moving import PANEL, each_panel
 from raysym.kernels.product import ROWS
@@ -49,6 +50,11 @@ class Windows(NamedTuple):
         """Size of the packed weights."""
         return -(-self.width // PANEL) * PANEL * self.runs * self.length
 
+    @property
+    def gathers(self) -> bool:
+        """True when sums are stored before they are complete."""
+        return self.runs > 1 or self.length > _DEPTH
+
 
 class Cell(NamedTuple):
     """A block of pixels that is tiled at once: images, rows, and the pixels of each tile."""
@@ -86,7 +92,7 @@ def _most(n: int, limit: int, multiple: int) -> int:
 
 
 def window_product(
-    e: Emit, g: Windows, x: Value, panels: Value, y: Value, bias: Value | None = None
+    e: Emit, g: Windows, x: Value, panels: Value, y: Results, bias: Value | None = None
 ) -> None:
     """``y[pixel, :] = sum over runs of x[pixel + run] . panel (+ bias)``."""
     cell = cell_of(g.pixels)
@@ -101,16 +107,17 @@ def window_product(
             kept = [n for n in lanes if n]
             packed = e.at(panels, e.times(column, g.runs * g.length))
 
-            def cells(run: Index, k: Index, depth: int, starts: bool) -> None:
+            def cells(run: Index, k: Index, depth: int, starts: bool, ends: object) -> None:
                 def one(i: Index, r: Index) -> None:
                     image, row = e.plus(first_image, i), e.plus(first_row, r)
                     sx, sy = g.x_steps, g.y_steps
                     source = e.at(x, e.times(image, sx[0]), e.times(row, sx[1]), g.start,
                                   g.offset(e, run), k)  # fmt: skip
-                    place = e.at(y, e.times(image, sy[0]), e.times(row, sy[1]), column)
+                    at = e.plus(e.times(image, sy[0]), e.times(row, sy[1]), column)
+                    place = y.moved(at, column)
                     right = e.at(packed, e.times(run, g.length * PANEL), e.times(k, PANEL))
                     first = bias if bias is None else e.at(bias, column)
-                    _tiles(e, g, cell, source, right, place, depth, kept, starts, first)
+                    _tiles(e, g, cell, source, right, place, depth, kept, starts, ends, first)
 
                 _steps(e, several, cell.images, lambda i: _steps(
                     e, tall, cell.rows, lambda r: one(i, r)))  # fmt: skip
@@ -155,16 +162,21 @@ def _steps(e: Emit, end: int, step: int, body: object) -> None:
 
 
 def _each_part(e: Emit, g: Windows, cells: object) -> None:
-    """``cells(run, first float, floats, is first)`` for all parts of all runs."""
+    """``cells(run, first float, floats, is first, is last)`` for all parts of all runs."""
     run: Value = cells
     parts = runs_of(even_parts(g.length, _DEPTH))
-    run(0, 0, parts[0][1], True)
+    run(0, 0, parts[0][1], True, lambda: e.equal((0, g.runs - 1), (parts[0][1], g.length)))
 
     def rest(r: Index, skip: int) -> None:
         for start, depth, end in parts:
+
+            def part(k: Index, depth: int = depth) -> None:
+                last = (r, g.runs - 1), (k, g.length - depth)
+                run(r, k, depth, False, lambda: e.equal(*last))
+
             begin = start + depth if skip and start == 0 else start
             if begin < end:
-                e.loop(begin, end, lambda k, depth=depth: run(r, k, depth, False), step=depth)
+                e.loop(begin, end, part, step=depth)
 
     rest(0, 1)
     if g.runs > 1:
@@ -177,12 +189,14 @@ def _tiles(
     cell: Cell,
     source: Value,
     right: Value,
-    place: Value,
+    place: Results,
     depth: int,
     lanes: list[int],
     starts: bool,
+    ends: object,
     bias: Value | None,
 ) -> None:
+    is_last: Value = ends
     for pixels in cell.tiles:
         offsets = [sum(p * s for p, s in zip(pixel, g.x_steps, strict=True)) for pixel in pixels]
         targets = [sum(p * s for p, s in zip(pixel, g.y_steps, strict=True)) for pixel in pixels]
@@ -190,15 +204,14 @@ def _tiles(
             columns = [(skipped + j * LANES, n) for j, n in enumerate(group)]
             cells = [(t + j, n) for t in targets for j, n in columns]
             if not starts:
-                sums = [e.load(place, offset, n) for offset, n in cells]
+                sums = [e.load(place.first, offset, n) for offset, n in cells]
             elif bias is not None:
                 sums = [e.load(bias, j, n) for j, n in columns] * len(pixels)
             else:
                 sums = [e.zero] * len(cells)
             full, panel = [LANES] * len(group), e.at(right, skipped)
             sums = tile(e, source, offsets, 1, panel, PANEL, depth, sums, full)
-            for value, (offset, n) in zip(sums, cells, strict=True):
-                e.store(value, place, offset, n)
+            place.finish(is_last, sums, cells, [j for j, _ in columns] * len(pixels))
 
 
 class _Block(NamedTuple):

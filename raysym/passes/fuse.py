@@ -1,10 +1,10 @@
 """Fusion: which neighbouring elementwise steps become one loop.
 
 A group runs where its last member stood. A member joins the groups that make its operands as long
-as nobody outside has needed them yet, so no order that matters changes. A leader, such as a
-normalisation, joins nobody, but steps of its kind may join it; of two leaders they join the later.
-Every op computes the same bits inside a group and alone; groups may therefore be chosen for each
-worker after the cut.
+as nobody outside has needed them yet, so no order that matters changes. A leader, such as a matrix
+product, joins nobody, but steps of its kind may join it; of two leaders they join the later. Views
+join whatever they are views of. Every op computes the same bits inside a group and alone; groups
+may therefore be chosen for each worker after the cut.
 """
 
 from __future__ import annotations
@@ -18,17 +18,23 @@ MOST_READS = 12
 
 
 class Item(NamedTuple):
-    """One step by the names that it reads and writes; equal kinds may share a loop, None cannot."""
+    """One step by the names that it reads and writes; equal kinds may share a loop, None cannot.
+
+    ``shape``: what the loop has to walk over; None where any order of the elements will do.
+    """
 
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     kind: Hashable | None = None
     leads: bool = False
+    shape: Hashable | None = None
+    is_view: bool = False
 
 
 @dataclass(eq=False)
 class _Group:
     kind: Hashable
+    shape: Hashable | None
     has_leader: bool
     members: list[int]
     reads: set[str]
@@ -56,10 +62,13 @@ class _Fusion:
 
     def add(self, position: int, item: Item) -> None:
         makers = self._makers(item.reads)
-        joined = _joinable(makers, item)
+        joined = self._makers(item.reads[:1]) if item.is_view else _joinable(makers, item)
         self._close(group for group in makers if group not in joined)
         self._close(group for group in self.open if group not in joined and _clash(group, item))
-        if item.kind is None:
+        if item.is_view and joined:
+            joined[0].members.append(position)
+            joined[0].writes.update(item.writes)
+        elif item.kind is None:
             self.done.append((position,))
         else:
             self._merge(joined, position, item)
@@ -74,8 +83,11 @@ class _Fusion:
             self.done.append(tuple(group.members))
 
     def _merge(self, joined: Sequence[_Group], position: int, item: Item) -> None:
-        made = _Group(item.kind, item.leads, [position], set(item.reads), set(item.writes))
+        made = _Group(
+            item.kind, item.shape, item.leads, [position], set(item.reads), set(item.writes)
+        )
         for group in joined:
+            made.shape = made.shape or group.shape
             made.has_leader |= group.has_leader
             made.members += group.members
             made.reads |= group.reads
@@ -90,8 +102,18 @@ def _joinable(makers: Sequence[_Group], item: Item) -> list[_Group]:
         return []
     same = [group for group in makers if group.kind == item.kind]
     led = [group for group in same if group.has_leader]
-    joined = [group for group in same if group not in led[:-1]]
+    joined = _of_one_shape([group for group in same if group not in led[:-1]], item.shape)
     return joined if _fits(joined, item) else []
+
+
+def _of_one_shape(groups: Sequence[_Group], shape: Hashable | None) -> list[_Group]:
+    """Groups that one loop can walk over; later ones are preferred."""
+    found: list[_Group] = []
+    for group in reversed(groups):
+        if shape is None or group.shape in (None, shape):
+            found.append(group)
+            shape = shape or group.shape
+    return found
 
 
 def _fits(groups: Sequence[_Group], item: Item) -> bool:
