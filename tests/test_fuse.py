@@ -105,14 +105,16 @@ PROGRAMS = st.lists(
 @settings(deadline=None)
 @given(PROGRAMS)
 def test_every_read_sees_the_value_of_the_given_order(program: list[tuple]) -> None:
-    items = [
-        Item(tuple(f"v{r}" for r in reads), (f"v{w}",), *how, len(reads) == 1 and how[0] is None)
-        for reads, w, *how in program
-    ]
+    items = [_item(*line) for line in program]
     # A leader runs before all others of its group.
     order = [i for group in fuse(items) for i in sorted(group, key=lambda i: not items[i].leads)]
     assert sorted(order) == list(range(len(items)))
     assert _seen(items, order) == _seen(items, range(len(items)))
+
+
+def _item(reads: list[int], writes: int, kind: str | None, leads: bool, walk: str | None) -> Item:
+    is_view = len(reads) == 1 and kind is None and not leads
+    return Item(tuple(f"v{r}" for r in reads), (f"v{writes}",), kind, leads, walk, is_view)
 
 
 def _seen(items: list[Item], order: object) -> tuple[dict, dict]:

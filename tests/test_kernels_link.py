@@ -133,11 +133,10 @@ def test_networks_keep_their_bits(net: str, options: dict[str, bool]) -> None:
     assert_same_bits(steps(net, runtime=runtime())[0], steps(net, runtime=runtime(**options))[0])
 
 
-@pytest.mark.parametrize("maker", ["batch_norm", "fixed_norm"])
-def test_steps_behind_a_normalisation_are_part_of_it(maker: str) -> None:
+@pytest.mark.parametrize("op", ["BatchNorm", "LayerNorm"])
+def test_steps_behind_a_normalisation_are_part_of_it(op: str) -> None:
     x, y = mx.sym.Variable("x"), mx.sym.Variable("y")
-    fixed = maker == "fixed_norm"
-    norm = mx.sym.BatchNorm(x, name="bn", fix_gamma=False, use_global_stats=fixed)
+    norm = getattr(mx.sym, op)(x, name="bn")
     net = mx.sym.Group([norm, mx.sym.relu(norm + y, name="relu")])
 
     def outputs(**options: bool) -> tuple[list[np.ndarray], list[str]]:
@@ -150,8 +149,9 @@ def test_steps_behind_a_normalisation_are_part_of_it(maker: str) -> None:
         return made, [describe(step) for step in used.workers[0].found.phases["forward"]]
 
     (fused, lines), (apart, others) = outputs(), outputs(fused=False)
-    assert f"call      BatchNorm+_copy+elemwise_add+relu ({maker})" in lines
-    assert f"call      BatchNorm ({maker})" in others
+    maker = {"BatchNorm": "batch_norm", "LayerNorm": "layer_norm"}[op]
+    assert f"call      {op}+_copy+elemwise_add+relu ({maker})" in lines
+    assert f"call      {op} ({maker})" in others
     for got, want in zip(fused, apart, strict=True):
         assert got.tobytes() == want.tobytes()
 

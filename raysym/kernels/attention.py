@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts, runs_of
-from raysym.kernels.gemm import prefetch_rows, register_groups, tile
+from raysym.kernels.micro import prefetch_rows, register_groups, tile
 from raysym.kernels.moving import PANEL, copy, each_panel, pack_columns, pack_rows
 from raysym.kernels.product import ROWS
 from raysym.kernels.shared import own, shared_nest

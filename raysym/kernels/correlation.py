@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts, runs_of
 from raysym.kernels.epilogue import ALONE, Results, Tail
-from raysym.kernels.gemm import tile
 from raysym.kernels.geometry import Geometry
+from raysym.kernels.micro import tile
 from raysym.kernels.moving import PANEL, each_panel, fill
 from raysym.kernels.product import ROWS
 from raysym.kernels.shared import apart, meet, own, shared

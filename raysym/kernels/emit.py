@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache, reduce
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -152,14 +152,6 @@ class Emit:
         if isinstance(a, int):
             return min(a, b)
         return self.b.select(self.b.icmp_signed("<", a, self.const(b)), a, self.const(b))
-
-    def equal(self, *pairs: tuple[Index, int]) -> Value:
-        """True when each index is its number: a bool as far as that is known."""
-        known = [i == n for i, n in pairs if isinstance(i, int)]
-        if not all(known) or len(known) == len(pairs):
-            return all(known)
-        tests = [self.b.icmp_signed("==", i, self.const(n)) for i, n in pairs if type(i) is not int]
-        return reduce(self.b.and_, tests)
 
     def larger(self, a: Index, b: int) -> Index:
         """The maximum of an index and a number."""

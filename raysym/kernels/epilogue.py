@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import NamedTuple
 
 from raysym.kernels.elementwise import Chain, compute
@@ -33,6 +33,15 @@ class Tail(NamedTuple):
 
 ALONE = Tail(0, (), (0,))  # no steps: the result is stored as it is
 _LIGHT = 12  # instructions
+
+
+def are_at(e: Emit, *pairs: tuple[Index, int]) -> Value:
+    """True when each index is its number: a truth as far as it is known, else an IR truth."""
+    known = [i == n for i, n in pairs if isinstance(i, int)]
+    if not all(known) or len(known) == len(pairs):
+        return all(known)
+    tests = [e.b.icmp_signed("==", i, e.const(n)) for i, n in pairs if not isinstance(i, int)]
+    return reduce(e.b.and_, tests)
 
 
 @lru_cache(maxsize=1024)

@@ -1,4 +1,4 @@
-"""Matrix products: one register-tiled micro-kernel, specialised per shape.
+"""Matrix products: one register-tiled micro-kernel (micro.py), specialised per shape.
 
 A tile of up to 14 rows and 32 columns stays in registers while products are added; blocks of rows
 stay in the second cache while all columns pass. Right sides that lie badly are packed into panels
@@ -14,76 +14,12 @@ from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts
-from raysym.kernels.epilogue import ALONE, Results, Tail
+from raysym.kernels.epilogue import ALONE, Results, Tail, are_at
+from raysym.kernels.micro import UNROLL, nothing, prefetch_rows, register_groups, tile
 from raysym.kernels.moving import PANEL, each_panel, pack_columns, pack_rows
 from raysym.kernels.product import ROWS, STRIP, Product, row_groups
 from raysym.kernels.shared import own, parts_here, shared, shared_nest
 from raysym.kernels.specs import shared_maker
-
-_UNROLL = 4
-
-
-def _nothing(k: Index) -> None:
-    """No memory is needed later."""
-
-
-def tile(
-    e: Emit,
-    a: Value,
-    rows: Sequence[int],
-    a_step: int,
-    b: Value,
-    b_step: int,
-    depth: int,
-    sums: Sequence[Value],
-    lanes: Sequence[int],
-    ahead: Callable[[Index], None] = _nothing,
-) -> list[Value]:
-    """``sums[i][j] += sum_k a[rows[i] + k a_step] b[k b_step + 16 j]``, k from 0 in order.
-
-    ``ahead(k)`` may ask for memory that is needed later.
-    """
-    width = len(lanes)
-
-    def products(k: Index, count: int, *sums: Value) -> list[Value]:
-        at_a, at_b, made = e.at(a, e.times(k, a_step)), e.at(b, e.times(k, b_step)), list(sums)
-        ahead(k)
-        for u in range(count):
-            right = [e.load(at_b, u * b_step + j * LANES, n) for j, n in enumerate(lanes)]
-            for i, row in enumerate(rows):
-                left = e.splat(e.load1(at_a, row + u * a_step))
-                for j in range(width):
-                    made[i * width + j] = e.fma(left, right[j], made[i * width + j])
-        return made
-
-    full = depth // _UNROLL * _UNROLL
-    made = list(sums)
-    if full:
-        made = e.loop(0, full, lambda k, *s: products(k, _UNROLL, *s), made, step=_UNROLL)
-    return products(full, depth - full, *made) if depth - full else made
-
-
-def register_groups(e: Emit, lanes: Sequence[int]) -> list[tuple[int, Sequence[int]]]:
-    """Vectors of a panel whose sums fit the registers together, with the columns before them.
-
-    Vectors of float64 take two registers each.
-    """
-    most = PANEL // LANES * 4 // e.nbytes
-    return [(at * LANES, lanes[at : at + most]) for at in range(0, len(lanes), most)]
-
-
-def prefetch_rows(
-    e: Emit, place: Value, step: int, rows: int, vectors: int, k: Index, depth: int
-) -> None:
-    """The share of product `k` when `depth` products ask for the rows that a tile will write.
-
-    A processor that meets all of them at once, when the tile is done, waits for each.
-    """
-    first = e.share(e.times(k, rows), depth)
-    for more in range(-(-rows * _UNROLL // max(_UNROLL, depth))):
-        for j in range(vectors):
-            offset = e.plus(e.times(first, step), more * step + j * LANES)
-            e.prefetch(place, offset, writes=True)
 
 
 @shared_maker
@@ -260,7 +196,7 @@ def _write(p: Multiplication) -> None:
     full = size // depth * depth
 
     def equal(k: Index) -> None:
-        ends = p.c.goes_on and p.e.equal((k, size - depth))
+        ends = p.c.goes_on and are_at(p.e, (k, size - depth))
         _part(p, Part(k, depth, False, ends))
 
     _part(p, Part(0, depth, not p.onto, size == depth))
@@ -323,8 +259,8 @@ def _ahead(
     """Each tile of a block asks for its share of the panel that comes next."""
     e, shape = p.e, p.shape
     tiles = min(-(-shape.m // ROWS), shape.block)
-    if following is None or tiles < _UNROLL:  # too few to reach all lines
-        return _nothing
+    if following is None or tiles < UNROLL:  # too few to reach all lines
+        return nothing
     start, step = following
 
     def ahead(k: Index) -> None:
@@ -356,7 +292,7 @@ def _left(p: Multiplication, part: Part, row: Index, number: Index) -> Left:
 def _next_left(p: Multiplication, left: Left, height: int, k: Index) -> None:
     """Ask for what this tile of the next product reads of a transposed A, or a tile after this."""
     ahead = p.shape.m * p.shape.k if p.shape.repeats > 1 else 2 * height
-    for u in range(_UNROLL):
+    for u in range(UNROLL):
         p.e.prefetch(left.at, p.e.plus(p.e.times(k, left.step), u * left.step + ahead), near=2)
 
 

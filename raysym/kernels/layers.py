@@ -27,16 +27,12 @@ def _rows(data: TensorType) -> tuple[int, int]:
 
 @lowering("BatchNorm", tail=True)
 def _batch_norm(op: Any, ins: Types, outs: Types) -> Kernel | None:
-    if normal_axis(op.axis, len(ins[0].shape)) != 1:
+    if op.use_global_stats or normal_axis(op.axis, len(ins[0].shape)) != 1:
         return None
     scaled = not op.fix_gamma
     args = (*_rows(ins[0]), op.eps, scaled)
     reads = (0, 1, 2) if scaled else (0, 2)
     layout = frozenset({_IN, _OUT})
-    if op.use_global_stats:
-        reads = (*reads, 3, 4)
-        spec = Spec("fixed_norm", args)
-        return Kernel(spec, reads, 0, layout, _OVER_FIRST, args[1], loops=True)
     return Kernel(Spec("batch_norm", args), reads, 0, layout, _OVER_FIRST, args[1], loops=True)
 
 

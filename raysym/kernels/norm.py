@@ -12,7 +12,7 @@ from typing import NamedTuple
 from raysym.kernels.emit import LANES, Emit, Index, Value
 from raysym.kernels.epilogue import ALONE, Results, Tail
 from raysym.kernels.reduce import fold_along, sum_rows
-from raysym.kernels.shared import meet, shared_columns, shared_nest
+from raysym.kernels.shared import meet, shared_nest
 from raysym.kernels.specs import shared_maker
 from raysym.kernels.typed import root
 
@@ -68,25 +68,6 @@ def _normalize(
         e.columns(channels, cells)
 
     shared_nest(e, (rows,), row)
-
-
-@shared_maker
-def fixed_norm(
-    e: Emit, rows: int, channels: int, eps: float, scaled: bool, tail: Tail = ALONE
-) -> None:
-    """With given statistics; arguments: x, [gamma,] beta, mean, variance, the tail's, mean, inv."""
-    x, gamma, beta = e.arg(0), e.arg(1) if scaled else None, e.arg(1 + scaled)
-    given, variance = (e.arg(2 + scaled + i) for i in range(2))
-    y = Results.of(e, 4 + scaled, tail)
-    mean, inv = (e.arg(4 + scaled + y.count + i) for i in range(2))
-
-    def cells(c: Index, n: int) -> None:
-        e.store(e.load(given, c, n), mean, c, n)
-        e.store(_inverse_root(e, e.load(variance, c, n), eps), inv, c, n)
-
-    shared_columns(e, channels, cells)
-    meet(e)
-    _normalize(e, rows, channels, x, gamma, beta, mean, inv, y)
 
 
 @shared_maker

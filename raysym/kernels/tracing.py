@@ -41,6 +41,7 @@ from raysym.kernels.steps import (
     Step,
 )
 from raysym.kernels.streams import streamed
+from raysym.kernels.written_out import written_out
 from raysym.passes.fuse import Item, fuse
 from raysym.planning.plan import Instruction, Program, Recv, Run, Send
 from raysym.types import TensorType
@@ -75,8 +76,10 @@ def trace(
 
     Kernels that take long are shared by `threads` threads.
     """
-    placing = Placing(types, frozenset(homes), threads)
-    found = Trace(types, placing.homes, buffers=placing.buffers)
+    known = dict(types)
+    programs = {phase: written_out(program, known) for phase, program in programs.items()}
+    placing = Placing(known, frozenset(homes), threads)
+    found = Trace(known, placing.homes, buffers=placing.buffers)
     tracer = _Tracer(found, readers_of(programs), placing, fused)
     for phase, program in programs.items():
         tracer.phase(phase, program)

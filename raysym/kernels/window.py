@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts, runs_of
-from raysym.kernels.epilogue import Results
-from raysym.kernels.gemm import register_groups, tile
+from raysym.kernels.epilogue import Results, are_at
+from raysym.kernels.micro import register_groups, tile
 from raysym.kernels.moving import PANEL, each_panel
 from raysym.kernels.product import ROWS
 from raysym.kernels.shared import parts_here, shared, shared_nest, unevenness
@@ -165,14 +165,14 @@ def _each_part(e: Emit, g: Windows, cells: object) -> None:
     """``cells(run, first float, floats, is first, is last)`` for all parts of all runs."""
     run: Value = cells
     parts = runs_of(even_parts(g.length, _DEPTH))
-    run(0, 0, parts[0][1], True, lambda: e.equal((0, g.runs - 1), (parts[0][1], g.length)))
+    run(0, 0, parts[0][1], True, lambda: are_at(e, (0, g.runs - 1), (parts[0][1], g.length)))
 
     def rest(r: Index, skip: int) -> None:
         for start, depth, end in parts:
 
             def part(k: Index, depth: int = depth) -> None:
                 last = (r, g.runs - 1), (k, g.length - depth)
-                run(r, k, depth, False, lambda: e.equal(*last))
+                run(r, k, depth, False, lambda: are_at(e, *last))
 
             begin = start + depth if skip and start == 0 else start
             if begin < end:
