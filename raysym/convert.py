@@ -28,10 +28,7 @@ def host_array(source: Any, dtype: Any, what: str) -> np.ndarray[Any, Any]:
     """
     try:
         with np.errstate(all="ignore"):
-            found = np.asarray(source)
-            made = host_zeros(found.shape, dtype)
-            np.copyto(made, found, casting="unsafe")
-            return made
+            return host_copy(np.asarray(source), dtype)
     except (ValueError, TypeError):
         kind = type(source).__name__
         raise TypeError(f"{what} must be array like: got {kind} {short(source)}") from None
@@ -44,6 +41,13 @@ def host_zeros(shape: Sequence[int], dtype: Any) -> np.ndarray[Any, Any]:
     raw = np.zeros(nbytes + _LINE, np.uint8)
     start = -raw.ctypes.data % _LINE
     made: np.ndarray[Any, Any] = raw[start : start + nbytes].view(kind).reshape(shape)
+    return made
+
+
+def host_copy(array: np.ndarray[Any, Any], dtype: Any = None) -> np.ndarray[Any, Any]:
+    """A C-contiguous copy where kernels find it best; numbers are cast as in C."""
+    made = host_zeros(array.shape, array.dtype if dtype is None else dtype)
+    np.copyto(made, array, casting="unsafe")
     return made
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from raysym.context import Context
-from raysym.convert import host_zeros
+from raysym.convert import host_copy
 from raysym.errors import MXNetError
 
 
@@ -53,10 +53,7 @@ def place(array: Any, ctx: Context) -> Any:
     """A C-contiguous copy of a numpy or cupy array in the memory of `ctx`, owned by it."""
     xp = array_module(ctx)
     if xp is np:
-        host = to_numpy(array)
-        made = host_zeros(host.shape, host.dtype)
-        made[...] = host
-        return made
+        return host_copy(to_numpy(array))
     with on_device(ctx):
         return xp.array(array, order="C", copy=True)
 

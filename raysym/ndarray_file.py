@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from raysym.context import Context
+from raysym.convert import host_copy
 from raysym.errors import MXNetError, sentence
 from raysym.types import DTYPE_CODES, DTYPE_OF_CODE, Shape
 
@@ -86,7 +87,7 @@ class _Reader:
 
     def array(self, dtype: str, shape: Shape) -> Array:
         raw = self.take(math.prod(shape) * np.dtype(dtype).itemsize)
-        return np.frombuffer(raw, dtype).reshape(shape).copy()
+        return host_copy(np.frombuffer(raw, dtype).reshape(shape))
 
     def rank(self, kind: str) -> int:
         rank = self.number(kind)

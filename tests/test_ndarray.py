@@ -621,6 +621,7 @@ MADE = {
     "full": lambda: nd.full((3, 5), 7.0, dtype="float16"),
     "array": lambda: nd.array(np.arange(15.0).reshape(3, 5)),
     "copy": lambda: nd.zeros((3, 5)).as_in_context(cpu(1)),
+    "pickled": lambda: pickle.loads(pickle.dumps(nd.ones((3, 5)))),
 }
 
 
