@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from raysym.kernels.constants import lanes_constant, repeated, whole
 from raysym.kernels.llvm import ENTRY, ir
 
 LANES = 16
@@ -108,7 +108,7 @@ class Emit:
 
     def const(self, n: Index) -> Value:
         """An i64."""
-        return _whole(I64, n) if isinstance(n, int) else n
+        return whole(I64, n) if isinstance(n, int) else n
 
     def scalar(self, x: float) -> Value:
         """A float."""
@@ -250,7 +250,7 @@ class Emit:
         self, pointer: Value, offset: Index = 0, writes: bool = False, near: int = 3
     ) -> None:
         """Ask for a line of memory before it is used; `near` 3 brings it into the first cache."""
-        args = [self.at(pointer, offset), *(_whole(I32, n) for n in (int(writes), near, 1))]
+        args = [self.at(pointer, offset), *(whole(I32, n) for n in (int(writes), near, 1))]
         self.call("llvm.prefetch.p0", VOID, args)
 
     def gather(self, pointer: Value, offset: Index, stride: int, lanes: int = LANES) -> Value:
@@ -273,13 +273,13 @@ class Emit:
 
     @property
     def _align(self) -> Value:
-        return _whole(I32, self.nbytes)
+        return whole(I32, self.nbytes)
 
     def _places(self, pointer: Value, offset: Index, stride: int) -> Value:
         b, wide = self.b, ir.VectorType(I64, LANES)
         base = b.ptrtoint(self.at(pointer, offset), I64)
         nothing = ir.Constant(wide, ir.Undefined)
-        first = b.insert_element(nothing, base, _whole(I32, 0))
+        first = b.insert_element(nothing, base, whole(I32, 0))
         steps = lanes_constant(wide, *(self.nbytes * stride * lane for lane in range(LANES)))
         places = b.add(b.shuffle_vector(first, nothing, self.integer(0)), steps)
         return b.inttoptr(places, ir.VectorType(PTR, LANES))
@@ -294,7 +294,7 @@ class Emit:
     def number(self, x: float) -> Value:
         """A vector of `x`, rounded to the kernel's type."""
         rounded = self._rounded(x)
-        return _repeated(self.vector, rounded, math.copysign(1.0, rounded))
+        return repeated(self.vector, rounded, math.copysign(1.0, rounded))
 
     def _rounded(self, x: float) -> float:
         if self.kind == F32:
@@ -308,7 +308,7 @@ class Emit:
     def splat(self, x: Value) -> Value:
         """A vector of one float value."""
         nothing = ir.Constant(self.vector, ir.Undefined)
-        first = self.b.insert_element(nothing, x, _whole(I32, 0))
+        first = self.b.insert_element(nothing, x, whole(I32, 0))
         return self.b.shuffle_vector(first, nothing, self.integer(0))
 
     def fma(self, x: Value, y: Value, z: Value) -> Value:
@@ -328,7 +328,7 @@ class Emit:
         for half in (8, 4, 2, 1):
             moved = [(lane + half) % LANES for lane in range(LANES)]
             v = combine(v, self.shuffle(v, v, moved))
-        return self.b.extract_element(v, _whole(I32, 0))
+        return self.b.extract_element(v, whole(I32, 0))
 
     def keep(self, v: Value, lanes: int, other: float = 0.0) -> Value:
         """The first lanes of a vector; `other` in those behind."""
@@ -359,26 +359,6 @@ class Emit:
             kind = ir.FunctionType(returns, [arg.type for arg in args])
             known = ir.Function(self.module, kind, name)
         return self.b.call(known, args)
-
-
-# Constants are kept: most of a kernel's text is theirs, and it is written once for each object.
-
-
-@lru_cache(maxsize=4096)
-def _whole(kind: Any, n: int) -> Value:
-    return ir.Constant(kind, n)
-
-
-@lru_cache(maxsize=4096)
-def lanes_constant(kind: Any, *lanes: int) -> Value:
-    """A vector of integers or truths."""
-    return ir.Constant(kind, list(lanes))
-
-
-@lru_cache(maxsize=4096)
-def _repeated(kind: Any, x: float, sign: float) -> Value:
-    """A vector of `x`; the sign tells zeros apart, which are equal."""
-    return ir.Constant(kind, [x] * LANES)
 
 
 def _forget(module: Any) -> None:
