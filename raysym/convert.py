@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
-from raysym.types import DTYPE_CODES, dtype_name
+from raysym.types import DTYPE_CODES, TensorType, dtype_name
 
 _LINE = 64  # bytes of a line of the cache
 
@@ -42,6 +43,17 @@ def host_zeros(shape: Sequence[int], dtype: Any) -> np.ndarray[Any, Any]:
     start = -raw.ctypes.data % _LINE
     made: np.ndarray[Any, Any] = raw[start : start + nbytes].view(kind).reshape(shape)
     return made
+
+
+def host_row(kinds: Sequence[TensorType]) -> list[np.ndarray[Any, Any]]:
+    """Zeros that follow each other in one block, each from the start of a line of the cache on."""
+    ends = list(accumulate(-(-kind.nbytes // _LINE) * _LINE for kind in kinds))
+    block = host_zeros((ends[-1] if ends else 0,), np.uint8)
+    starts = [0, *ends]
+    return [
+        block[start : start + kind.nbytes].view(kind.dtype).reshape(kind.shape)
+        for start, kind in zip(starts, kinds, strict=False)
+    ]
 
 
 def host_copy(array: np.ndarray[Any, Any], dtype: Any = None) -> np.ndarray[Any, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from raysym.context import Context
-from raysym.convert import host_copy
+from raysym.convert import host_copy, host_row
 from raysym.errors import MXNetError
+from raysym.types import TensorType
 
 
 def array_module(ctx: Context) -> Any:
@@ -56,6 +58,17 @@ def place(array: Any, ctx: Context) -> Any:
         return host_copy(to_numpy(array))
     with on_device(ctx):
         return xp.array(array, order="C", copy=True)
+
+
+def place_row(arrays: Mapping[str, Any], ctx: Context) -> dict[str, Any]:
+    """Copies as `place` makes them; in host memory they follow each other in one block."""
+    if array_module(ctx) is not np:
+        return {name: place(array, ctx) for name, array in arrays.items()}
+    kinds = [TensorType(tuple(array.shape), str(array.dtype)) for array in arrays.values()]
+    row = dict(zip(arrays, host_row(kinds), strict=True))
+    for name, array in arrays.items():
+        row[name][...] = to_numpy(array)
+    return row
 
 
 def import_dlpack(source: Any) -> tuple[Any, Context]:

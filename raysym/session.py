@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from raysym.chunk import Chunk
 from raysym.context import cpu, of_worker
+from raysym.convert import host_row
 from raysym.device import place, to_numpy
 from raysym.errors import MXNetError, StallError, WorkerError
 from raysym.graph import Node
@@ -83,6 +85,9 @@ class Session:
 
     def _load(self, plan: Plan) -> None:
         fresh = [entry for entry in plan.homes if entry not in self._shares]
+        states = [entry for entry in fresh if entry.startswith("state:")]
+        row = host_row([plan.types[entry] for entry in states])
+        rows = dict(zip(states, row, strict=True))
         for entry in fresh:
             share, kind = Share.of(entry), plan.types[entry]
             self._shares[entry] = share, kind.shape
@@ -92,16 +97,21 @@ class Session:
             elif not share.is_copy:
                 self._entries[share.home] = (entry,)
             if share.home not in self.arrays:  # head gradients and the optimizer's states
-                self.arrays[share.home] = self._internal(share, kind, plan.homes[entry])
+                memory = rows.get(entry)
+                self.arrays[share.home] = self._internal(share, kind, plan.homes[entry], memory)
         self.runtime.load(plan, {e: self._first(e, plan.homes[e]) for e in fresh})
         self._pushed.update({entry: self._array(entry).chunk.version for entry in fresh})
 
-    def _internal(self, share: Share, kind: TensorType, worker: str) -> NDArray:
+    def _internal(self, share: Share, kind: TensorType, worker: str, memory: Any) -> NDArray:
+        """An array that nobody gave; in `memory` if there is some, unless it is for a GPU."""
         if share.is_part:
             head = int(share.home.removeprefix("head_grad:"))
             kind = self.bound.types[self.bound.graph.outputs[head]]
         ctx = of_worker(worker) if self.runtime.shares_memory else cpu()
-        array = zeros(kind.shape, ctx, kind.dtype)
+        if memory is None or ctx.device_type == "gpu":
+            array = zeros(kind.shape, ctx, kind.dtype)
+        else:
+            array = NDArray(Chunk(memory, ctx))
         if share.home.startswith("state:"):
             array[:] = first_state(share.home, self.arrays)
         if share.home.startswith(f"state:{MASTER}:"):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from raysym.bind import requests_of
 from raysym.binding import Arrays, Where, make_executor, where
+from raysym.chunk import Chunk
 from raysym.context import Context, cpu
+from raysym.convert import host_row
 from raysym.errors import MXNetError, did_you_mean, sentence
 from raysym.executor import Executor
 from raysym.graph import Entry, Graph, Node, split_variables
@@ -52,15 +55,32 @@ def simple_bind(
     requests = _simple_requests(grad_req, [node.name for node in arg_nodes])
     types = simple_types(graph, arg_nodes, kwargs, type_dict)
     pool = _Pool(shared_arg_names, shared_exec, shared_buffer)
-    args, grads = [], []
-    for node, request in zip(arg_nodes, requests, strict=True):
-        ctx_of = _context(node, place)
-        args.append(pool.argument(node.name, types[Entry(node)], ctx_of))
-        wants = request != "null"
-        grads.append(pool.gradient(node.name, types[Entry(node)], ctx_of) if wants else None)
-    aux = [pool.state(node.name, types[Entry(node)], _context(node, place)) for node in aux_nodes]
-    arrays = Arrays(args, grads, aux)
+    trained = [n for n, request in zip(arg_nodes, requests, strict=True) if request != "null"]
+    given, asked, kept = (_news(row, types, place) for row in (arg_nodes, trained, aux_nodes))
+    args = [pool.argument(new) for new in given]
+    grad_of = dict(zip(trained, map(pool.gradient, asked), strict=True))
+    grads = [grad_of.get(node) for node in arg_nodes]
+    arrays = Arrays(args, grads, [pool.state(new) for new in kept])
     return make_executor(symbol, arrays, requests, place, rebinder(requests, place))
+
+
+class _New(NamedTuple):
+    """An array that may have to be made: in a row with its like, or on a GPU."""
+
+    name: str
+    kind: TensorType
+    make: Callable[[], NDArray]
+
+
+def _news(nodes: Sequence[Node], types: Mapping[Entry, TensorType], place: Where) -> list[_New]:
+    kinds = [types[Entry(node)] for node in nodes]
+    found = []
+    for node, kind, memory in zip(nodes, kinds, host_row(kinds), strict=True):
+        ctx = _context(node, place)
+        on_gpu = partial(zeros, kind.shape, ctx, kind.dtype)
+        here = partial(NDArray, Chunk(memory, ctx))
+        found.append(_New(node.name, kind, on_gpu if ctx.device_type == "gpu" else here))
+    return found
 
 
 def _context(node: Node, place: Where) -> Context:
@@ -157,27 +177,26 @@ class _Pool:
         self._shared = shared if buffer is not None else None
         self._buffer = buffer
 
-    def argument(self, name: str, kind: TensorType, ctx: Context) -> NDArray:
-        if name not in self._names:
-            return self._pooled(name, kind, ctx)
+    def argument(self, new: _New) -> NDArray:
+        if new.name not in self._names:
+            return self._pooled(new.name, new)
         if self._shared is None:
-            return zeros(kind.shape, ctx, kind.dtype)
-        return _fitting(self._shared.arg_dict[name], name, kind)
+            return new.make()
+        return _fitting(self._shared.arg_dict[new.name], new)
 
-    def gradient(self, name: str, kind: TensorType, ctx: Context) -> NDArray:
-        if name not in self._names:
-            return self._pooled(f"grad of {name}", kind, ctx)
+    def gradient(self, new: _New) -> NDArray:
+        if new.name not in self._names:
+            return self._pooled(f"grad of {new.name}", new)
         grads = self._shared.grad_dict if self._shared and self._shared.grad_arrays else {}
-        shared = grads.get(name)
-        return zeros(kind.shape, ctx, kind.dtype) if shared is None else shared
+        shared = grads.get(new.name)
+        return new.make() if shared is None else shared
 
-    def state(self, name: str, kind: TensorType, ctx: Context) -> NDArray:
-        if self._shared is not None:
-            return _fitting(self._shared.aux_dict[name], name, kind)
-        return zeros(kind.shape, ctx, kind.dtype)
+    def state(self, new: _New) -> NDArray:
+        shared = self._shared
+        return new.make() if shared is None else _fitting(shared.aux_dict[new.name], new)
 
-    def _pooled(self, name: str, kind: TensorType, ctx: Context) -> NDArray:
-        held = (self._buffer or {}).get(name)
+    def _pooled(self, name: str, new: _New) -> NDArray:
+        kind, held = new.kind, (self._buffer or {}).get(name)
         if held is not None and held.size >= kind.size and np.dtype(held.dtype) == kind.dtype:
             return first_elements(held, kind)
         if held is not None:
@@ -186,14 +205,15 @@ class _Pool:
                 UserWarning,
                 stacklevel=5,
             )
-        made = zeros(kind.shape, ctx, kind.dtype)
+        made = new.make()
         if self._buffer is not None:
             self._buffer[name] = made
         return made
 
 
-def _fitting(array: NDArray, name: str, kind: TensorType) -> NDArray:
-    if array.shape != kind.shape or np.dtype(array.dtype).name != kind.dtype:
-        got = TensorType(array.shape, np.dtype(array.dtype).name)
-        raise MXNetError(sentence(f"simple_bind: shared array '{name}' does not fit", got, kind))
+def _fitting(array: NDArray, new: _New) -> NDArray:
+    got = TensorType(array.shape, np.dtype(array.dtype).name)
+    if got != new.kind:
+        what = f"simple_bind: shared array '{new.name}' does not fit"
+        raise MXNetError(sentence(what, got, new.kind))
     return array

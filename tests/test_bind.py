@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -156,6 +158,26 @@ def test_arrays_are_allocated_and_zero() -> None:
     }
     arrays = [*executor.arg_arrays, *executor.grad_arrays, *executor.aux_arrays]
     assert not any(x.asnumpy().any() for x in arrays)
+
+
+def assert_in_a_row(arrays: Iterable[mx.nd.NDArray]) -> None:
+    """Each array begins in the first line of the cache after the one before."""
+    memory = [array.chunk.data for array in arrays]
+    found = [(data.ctypes.data, data.nbytes) for data in memory]
+    assert len(found) > 1
+    assert all(start % 64 == 0 for start, _ in found)
+    for (start, nbytes), (following, _) in pairwise(found):
+        assert 0 <= following - (start + nbytes) < 64
+
+
+def test_arrays_of_a_kind_lie_in_one_row() -> None:
+    net = sym.BatchNorm(sym.FullyConnected(V("data"), num_hidden=7))
+    options = {"optimizer": ("adam_update", {"lr": 0.1})}
+    executor = net.simple_bind(cpu(), data=(4, 5), **options)
+    assert_in_a_row(executor.arg_arrays)
+    assert_in_a_row(executor.grad_arrays)
+    assert_in_a_row(executor.aux_arrays)
+    assert_in_a_row(executor.state_dict.values())
 
 
 def test_other_keywords_are_ignored() -> None:

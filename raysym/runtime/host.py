@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from raysym.context import Context, of_worker
-from raysym.device import array_module, on_device, place, to_numpy
+from raysym.device import array_module, on_device, place, place_row, to_numpy
 from raysym.planning.plan import Program, split_entry
 from raysym.runtime.compiling import Code, Needs
 from raysym.runtime.engines import Engines
@@ -153,9 +153,9 @@ class Host:
         rings: Mapping[str, tuple[int, int]],
     ) -> dict[str, Any]:
         """Add phases and resident entries; the handles of new rings towards peers."""
-        for entry, array in arrays.items():
-            self._worker.values[entry] = place(array, self._on)
-            self._worker.homes.add(entry)
+        for row in alike(arrays):
+            self._worker.values.update(place_row(row, self._on))
+            self._worker.homes.update(row)
         self._engine.load(programs, types)
         return make_rings(self._exchange, self._site.store, rings, self._blocks)
 
@@ -327,6 +327,15 @@ class Mailbox:
     def _key(self, entry: str) -> Key:
         base, micro = self._split(entry)
         return Key(self.turn, micro, base)
+
+
+def alike(arrays: Arrays) -> list[Arrays]:
+    """Resident arrays by kind: parameters, gradients, states of the optimizer, and so on."""
+    found: dict[str, dict[str, Any]] = {}
+    for entry, array in arrays.items():
+        kind, mark, _ = entry.partition(":")
+        found.setdefault(kind if mark else "", {})[entry] = array
+    return list(found.values())
 
 
 def make_rings(
