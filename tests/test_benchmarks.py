@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 @pytest.mark.parametrize(
     "name",
     [
-        "kernels", "memory", "peak", "predicted", "runtime", "scaling", "scheduler",
+        "binds", "kernels", "memory", "peak", "predicted", "runtime", "scaling", "scheduler",
         "train_step",
     ],
 )  # fmt: skip
