@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from raysym.kernels.elementwise import collapsed, run_program
-from raysym.kernels.emit import I32, I64, LANES, PTR, Emit, Index, Value, lanes_of
+from raysym.kernels.emit import I32, LANES, Emit, Index, Value, lanes_of
 from raysym.kernels.epilogue import Results
 from raysym.kernels.expressions import IOTA, READS, Stage, Target
 from raysym.kernels.gemm import products_into
@@ -26,7 +26,16 @@ from raysym.kernels.shared import (
     shared_nest,
 )
 from raysym.kernels.specs import shared_maker
-from raysym.kernels.typed import constant, load, load_at, place, register_type, splat, store
+from raysym.kernels.typed import (
+    constant,
+    constants_of,
+    load,
+    load_at,
+    place,
+    register_type,
+    splat,
+    store,
+)
 from raysym.kernels.vector_ops import compute, neutral
 
 _WAYS = 4  # running vectors of a fold along a row
@@ -47,7 +56,7 @@ def staged(
     pointers = [e.arg(i) for i in range(n_outer)]
     space = e.arg(n_outer) if nbytes else None
     for at in inner:
-        pointers.append(_table(e, at) if isinstance(at, bytes) else _bytes_on(e, space, at))
+        pointers.append(constants_of(e, at) if isinstance(at, bytes) else _bytes_on(e, space, at))
     for given in stages:
         stage = Stage(given[0], given[1], tuple(Target(*t) for t in given[2]), given[3])
         if stage.fold == MATMUL:
@@ -55,15 +64,6 @@ def staged(
         else:
             (_fold if stage.fold else _store)(e, _walk(pointers, stage))
         meet(e)
-
-
-def _table(e: Emit, numbers: bytes) -> Value:
-    """The address of bytes that are part of the kernel."""
-    kind = ir.ArrayType(ir.IntType(8), len(numbers))
-    made = ir.GlobalVariable(e.module, kind, f"table{len(e.module.globals)}")
-    made.initializer, made.align = ir.Constant(kind, bytearray(numbers)), 64
-    made.global_constant, made.linkage = True, "private"
-    return e.b.inttoptr(e.b.ptrtoint(made, I64), PTR)  # without the array's type
 
 
 def _bytes_on(e: Emit, pointer: Value, count: Index) -> Value:

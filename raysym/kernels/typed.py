@@ -63,6 +63,15 @@ def like(e: Emit, x: Value, value: Any) -> Value:
 # ----- memory
 
 
+def constants_of(e: Emit, numbers: bytes) -> Value:
+    """The address of bytes that are part of the kernel."""
+    kind = ir.ArrayType(ir.IntType(8), len(numbers))
+    made = ir.GlobalVariable(e.module, kind, f"table{len(e.module.globals)}")
+    made.initializer, made.align = ir.Constant(kind, bytearray(numbers)), 64
+    made.global_constant, made.linkage = True, "private"
+    return e.b.inttoptr(e.b.ptrtoint(made, I64), PTR)  # without the array's type
+
+
 def place(e: Emit, pointer: Value, offset: Index, dtype: str) -> Value:
     """The address of an element."""
     if isinstance(offset, int) and not offset:

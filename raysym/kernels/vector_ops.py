@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from raysym.kernels import circular_math as cm
 from raysym.kernels import double_math as dm
 from raysym.kernels import vector_math as vm
 from raysym.kernels.emit import F32, F64, Emit, Value
@@ -42,6 +43,8 @@ def is_known(name: str, source: str) -> bool:
         return name in _COMPARISONS
     if source.startswith("int"):
         return name in _COMPARISONS or name in _WHOLE
+    if name in ("sin", "cos", "tan"):
+        return source != "float64"
     return name in FUNCTIONS and name != "floor_divide"
 
 
@@ -251,6 +254,9 @@ FUNCTIONS: dict[str, Function] = {
     "logaddexp": _doubled(_logaddexp),
     "hypot": _doubled(_hypot),
     "power": power,
+    "sin": cm.sin,
+    "cos": cm.cos,
+    "tan": cm.tan,
     **{
         name: _doubled(getattr(dm, name))
         for name in (
