@@ -133,6 +133,34 @@ def test_networks_keep_their_bits(net: str, options: dict[str, bool]) -> None:
     assert_same_bits(steps(net, runtime=runtime())[0], steps(net, runtime=runtime(**options))[0])
 
 
+def doubles(**options: Any) -> tuple[dict[str, np.ndarray], mx.Executor]:
+    """Gradients and outputs of the convolutional network in float64."""
+    net = convolutional()
+    kinds = dict.fromkeys(net.list_arguments(), "float64")
+    executor = net.simple_bind(mx.cpu(), type_dict=kinds, data=(3, 2, 8, 12), **options)
+    rng = np.random.default_rng(1)
+    for array in executor.arg_dict.values():
+        array[:] = rng.normal(size=array.shape)
+    executor.forward(is_train=True)
+    executor.backward()
+    made = {name: grad.asnumpy() for name, grad in executor.grad_dict.items()}
+    return {**made, "out": executor.outputs[0].asnumpy()}, executor
+
+
+def test_networks_of_doubles_lie_channels_last_and_agree() -> None:
+    used = runtime(poison=True)
+    got, executor = doubles(runtime=used)
+    want, _ = doubles(kernels="reference")
+    for name, value in want.items():
+        np.testing.assert_allclose(got[name], value, rtol=1e-9, atol=1e-10, err_msg=name)
+    text = str(used.workers[0])
+    assert text.count("BatchNorm+Activation (batch_norm)") == 2
+    assert not used.workers[0].found.uncovered
+    # Forward turns the images, and the last of them back for the layer behind.
+    assert text.partition("backward:")[0].count("transpose (transpose)") == 2
+    executor.close()
+
+
 @pytest.mark.parametrize("op", ["BatchNorm", "LayerNorm"])
 def test_steps_behind_a_normalisation_are_part_of_it(op: str) -> None:
     x, y = mx.sym.Variable("x"), mx.sym.Variable("y")

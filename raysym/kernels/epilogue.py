@@ -123,13 +123,13 @@ class Results:
         e, tail = self.e, self.tail
         places = {EACH: (at, 1), COLUMNS: (column, 1), ONE: (0, 0)}
         inputs = [
-            load(e, tail.dtype, pointer, *places[spread], lanes)
+            load(e, e.dtype, pointer, *places[spread], lanes)
             for pointer, spread in zip(self.others, tail.spreads, strict=True)
         ]
         inputs.insert(tail.fed, value)
         values = compute(e, tail.chain, inputs)
         for pointer, i in zip(self.kept, tail.stored, strict=True):
-            store(e, tail.dtype, values[i], pointer, at, 1, lanes)
+            store(e, e.dtype, values[i], pointer, at, 1, lanes)
 
     def finish(
         self,

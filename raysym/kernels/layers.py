@@ -25,7 +25,7 @@ def _rows(data: TensorType) -> tuple[int, int]:
     return data.size // channels, channels
 
 
-@lowering("BatchNorm", tail=True)
+@lowering("BatchNorm", tail=True, double=True)
 def _batch_norm(op: Any, ins: Types, outs: Types) -> Kernel | None:
     if op.use_global_stats or normal_axis(op.axis, len(ins[0].shape)) != 1:
         return None
@@ -36,7 +36,7 @@ def _batch_norm(op: Any, ins: Types, outs: Types) -> Kernel | None:
     return Kernel(Spec("batch_norm", args), reads, 0, layout, _OVER_FIRST, args[1], loops=True)
 
 
-@lowering("LayerNorm", tail=True)
+@lowering("LayerNorm", tail=True, double=True)
 def _layer_norm(op: Any, ins: Types, outs: Types) -> Kernel | None:
     shape = ins[0].shape
     if normal_axis(op.axis, len(shape)) != len(shape) - 1:
@@ -45,7 +45,7 @@ def _layer_norm(op: Any, ins: Types, outs: Types) -> Kernel | None:
     return Kernel(Spec("layer_norm", args), (0, 1, 2), width=shape[-1], loops=True)
 
 
-@lowering("_backward_normalize")
+@lowering("_backward_normalize", double=True)
 def _normalize_gradient(op: Any, ins: Types, outs: Types) -> Kernel | None:
     shape = ins[0].shape
     axis = normal_axis(op.axis, len(shape)) if op.kind in ("batch", "layer") else -1
@@ -99,7 +99,7 @@ def _mean_scale(op: Any, g: Pools) -> float | None:
     return 1.0 / math.prod(g.kernel) if constant else None
 
 
-@lowering("Pooling")
+@lowering("Pooling", double=True)
 def _pooling(op: Any, ins: Types, outs: Types) -> Kernel | None:
     g = _pools(op, ins[0], outs[0])
     if g is None:
@@ -111,7 +111,7 @@ def _pooling(op: Any, ins: Types, outs: Types) -> Kernel | None:
     return None if scale is None else Kernel(Spec("pool_sum", (tuple(g), scale)), (0,), 0, layout)
 
 
-@lowering("_backward_Pooling_max")
+@lowering("_backward_Pooling_max", double=True)
 def _pooling_max_gradient(op: Any, ins: Types, outs: Types) -> Kernel | None:
     g = _pools(op, ins[1], ins[0])
     if g is None:
@@ -122,7 +122,7 @@ def _pooling_max_gradient(op: Any, ins: Types, outs: Types) -> Kernel | None:
     return Kernel(Spec("pool_max_gradient", (tuple(g),)), (0, 1), 0, layout, inplace)
 
 
-@lowering("_backward_Pooling_sum")
+@lowering("_backward_Pooling_sum", double=True)
 def _pooling_sum_gradient(op: Any, ins: Types, outs: Types) -> Kernel | None:
     g = _pools(op, outs[0], ins[0])
     scale = None if g is None else _mean_scale(op, g)

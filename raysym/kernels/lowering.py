@@ -212,7 +212,7 @@ def _batch_dot(op: Any, ins: Types, outs: Types) -> Kernel:
 # ----- sums
 
 
-@lowering("sum", "mean")
+@lowering("sum", "mean", double=True)
 def _sum(op: Any, ins: Types, outs: Types) -> Kernel | None:
     shape = ins[0].shape
     axes = reduced_axes(op.axis, len(shape), op.exclude)
