@@ -1,10 +1,10 @@
-"""Sine, cosine and tangent of vectors of float32, of any size.
+"""Sine, cosine and tangent of vectors of float32, of any size, and their inverse functions.
 
 A quarter turn is subtracted so often that less than half of one is left: in float64, by two numbers
 of 53 bits that are a quarter turn together; of numbers from 2^28 on by a table of turns modulo four
 quarters, in pieces whose products with 24 bits are exact (as Payne and Hanek 1983 do it).
-Polynomials: S. Moshier, Cephes (sinf, cosf); for tangents, Taylor's in float64. Errors measured:
-1.52 units in the last place, of tangents 0.5.
+Polynomials: S. Moshier, Cephes (sinf, cosf); for tangents, Taylor's in float64. Those of
+inverse functions interpolate at Chebyshev's points.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 
-from raysym.kernels.double_math import absolute, polynomial
+from raysym.kernels.double_math import absolute, polynomial, signed
 from raysym.kernels.emit import F64, I64, IVEC, LANES, VEC, Emit, Value
 from raysym.kernels.llvm import ir
-from raysym.kernels.typed import constant, constants_of, intrinsic, like, load_at, vector_of
+from raysym.kernels.typed import constant, constants_of, intrinsic, like, load_at, root, vector_of
+from raysym.kernels.vector_math import at_most
 
 _QUARTER, _QUARTER_LOW = math.pi / 2, 6.123233995736766e-17
 _ROUND = 1.5 * 2.0**52  # adding it leaves the nearest integer in the low bits
@@ -27,6 +28,12 @@ _LARGE_EXPONENT = 28
 _PIECES, _PIECE_BITS = 3, 29
 _SIN = (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
 _COS = (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
+# (atan(x) / x - 1) / x^2 up to tan(pi / 8), the same of asin up to 1/2, in x^2.
+_ATAN = (0.05046648904681206, -0.0862409844994545, 0.11071287840604782, -0.14284147322177887,
+         0.19999976456165314, -0.3333333432674408)  # fmt: skip
+_ASIN = (0.030985459685325623, 0.010566947981715202, 0.023613713681697845, 0.030268918722867966,
+         0.04464767500758171, 0.07499992102384567, 0.1666666716337204)  # fmt: skip
+_HALF_PI, _HALF_PI_LOW = 1.5707963705062866, -4.371138828673793e-08  # in float32
 _WIDE_SIN = [(-1) ** k / math.factorial(2 * k + 1) for k in range(6, -1, -1)]
 _WIDE_COS = [(-1) ** k / math.factorial(2 * k) for k in range(7, -1, -1)]
 # pi: what is left of 2^127 has more than 100 bits.
@@ -147,3 +154,67 @@ def _pieces(x: Fraction) -> Sequence[float]:
         made.append(float(piece))
         x -= piece
     return made
+
+
+# ----- inverse functions
+
+
+def arctan(e: Emit, x: Value) -> Value:
+    """Arguments beyond tan(pi/8) as differences from pi/4, beyond tan(3 pi/8) from pi/2."""
+    b, one = e.b, e.number(1.0)
+    size = at_most(e, absolute(e, x), 1e30)
+    is_far = b.fcmp_ordered(">", size, e.number(2.414213562373095))
+    is_near = b.fcmp_ordered("<", size, e.number(0.4142135623730950))
+    less, more = b.fsub(size, one), b.fadd(size, one)
+    above = b.select(is_far, e.number(-1.0), b.select(is_near, size, less))
+    below = b.select(is_far, size, b.select(is_near, one, more))
+    part = b.fdiv(above, below)
+    # What the sums and the quotient have lost.
+    sums = e.fma(b.fneg(part), b.fsub(size, b.fsub(more, one)), b.fsub(size, b.fadd(less, one)))
+    sums = b.select(b.or_(is_far, is_near), e.zero, sums)
+    lost = b.fdiv(b.fadd(e.fma(b.fneg(part), below, above), sums), below)
+    turns = b.select(is_far, one, b.select(is_near, e.zero, e.number(0.5)))
+    z = b.fmul(part, part)
+    tail = e.fma(turns, e.number(_HALF_PI_LOW), lost)
+    tail = e.fma(b.fmul(polynomial(e, _ATAN, z), z), part, tail)
+    start = b.fmul(turns, e.number(_HALF_PI))
+    made = b.fadd(start, part)
+    tail = b.fadd(tail, b.fsub(part, b.fsub(made, start)))
+    return signed(e, b.select(is_near, b.fadd(part, tail), b.fadd(made, tail)), x)
+
+
+def arcsin(e: Emit, x: Value) -> Value:
+    """NaN beyond 1; from 1/2 on what is lacking to pi/2."""
+    b, size = e.b, absolute(e, x)
+    part, tail, is_far = _arc(e, size)
+    double, tails = b.fadd(part, part), b.fadd(tail, tail)
+    far = b.fadd(b.fsub(e.number(_HALF_PI), double), b.fsub(e.number(_HALF_PI_LOW), tails))
+    return signed(e, b.select(is_far, far, b.fadd(part, tail)), x)
+
+
+def arccos(e: Emit, x: Value) -> Value:
+    """NaN beyond 1; beyond 1/2 twice the arc of half the distance from 1."""
+    b, size = e.b, absolute(e, x)
+    part, tail, is_far = _arc(e, size)
+    double = b.fadd(b.fadd(part, tail), b.fadd(part, tail))
+    is_negative = b.fcmp_ordered("<", x, e.zero)
+    pi, pi_low = e.number(2 * _HALF_PI), e.number(2 * _HALF_PI_LOW)
+    back = b.fadd(b.fsub(pi, double), pi_low)
+    far = b.select(is_negative, back, double)
+    part, tail = signed(e, part, x), b.fsub(e.number(_HALF_PI_LOW), signed(e, tail, x))
+    near = b.fadd(b.fsub(e.number(_HALF_PI), part), tail)
+    return b.select(is_far, far, near)
+
+
+def _arc(e: Emit, size: Value) -> tuple[Value, Value, Value]:
+    """The arc sine of |x|, or from 1/2 on of ``sqrt((1 - |x|) / 2)``, in two parts; whether so."""
+    b = e.b
+    is_far = b.fcmp_unordered(">=", size, e.number(0.5))
+    half = b.fmul(b.fsub(e.number(1.0), size), e.number(0.5))
+    z = b.select(is_far, half, b.fmul(size, size))
+    side = root(e, half)
+    part = b.select(is_far, side, size)
+    tail = b.fmul(b.fmul(polynomial(e, _ASIN, z), z), part)
+    lost = b.fdiv(e.fma(b.fneg(side), side, half), b.fadd(side, side))  # by the root
+    has_lost = b.and_(is_far, b.fcmp_unordered("!=", side, e.zero))
+    return part, b.fadd(tail, b.select(has_lost, lost, e.zero)), is_far

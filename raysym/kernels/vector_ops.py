@@ -257,10 +257,13 @@ FUNCTIONS: dict[str, Function] = {
     "sin": cm.sin,
     "cos": cm.cos,
     "tan": cm.tan,
+    "arctan": _by_type(cm.arctan, dm.arctan),
+    "arcsin": _by_type(cm.arcsin, dm.arcsin),
+    "arccos": _by_type(cm.arccos, dm.arccos),
     **{
         name: _doubled(getattr(dm, name))
         for name in (
-            "sinh", "cosh", "arcsinh", "arccosh", "arctanh", "arctan", "arcsin", "arccos", "cbrt",
+            "sinh", "cosh", "arcsinh", "arccosh", "arctanh", "cbrt",
         )
     },
 }  # fmt: skip
