@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts, runs_of
+from raysym.kernels.epilogue import ALONE, Results, Tail
 from raysym.kernels.micro import prefetch_rows, register_groups, tile
-from raysym.kernels.moving import PANEL, copy, each_panel, pack_columns, pack_rows
+from raysym.kernels.moving import PANEL, each_panel, pack_columns, pack_rows
 from raysym.kernels.product import ROWS
 from raysym.kernels.shared import own, shared_nest
 from raysym.kernels.specs import shared_maker
@@ -112,15 +113,20 @@ def attention_values(e: Emit, fields: tuple[int, ...]) -> None:
 
 
 @shared_maker
-def interleave(e: Emit, fields: tuple[int, ...]) -> None:
-    """Arguments: every kind, projections."""
+def interleave(e: Emit, fields: tuple[int, ...], tail: Tail = ALONE) -> None:
+    """Arguments: every kind, those of the tail with the projections."""
     h = Heads(*fields)
-    kinds, result = [e.arg(i) for i in range(h.parts)], e.arg(h.parts)
+    kinds, result = [e.arg(i) for i in range(h.parts)], Results.of(e, h.parts, tail)
 
     def one(i: Index, t: Index) -> None:
         at = e.times(e.plus(e.times(i, h.time), t), h.depth)
         for part, kind in enumerate(kinds):
-            target = e.at(result, h.start(e, i, part), e.times(t, h.row))
-            copy(e, e.at(kind, at), target, h.depth)
+            column = h.start(e, i, part)
+            target = result.moved(e.plus(column, e.times(t, h.row)), column)
+            _put_row(e, h.depth, e.at(kind, at), target)
 
     shared_nest(e, (h.batch * h.heads, h.time), one)
+
+
+def _put_row(e: Emit, count: int, source: Value, target: Results) -> None:
+    e.columns(count, lambda c, n: target.put(e.load(source, c, n), c, c, n))

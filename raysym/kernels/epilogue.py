@@ -121,6 +121,9 @@ class Results:
     def put(self, value: Value, at: Index, column: Index, lanes: int) -> None:
         """Store what follows from neighbouring results at offset `at` and behind, by columns."""
         e, tail = self.e, self.tail
+        if not self.goes_on:
+            e.store(value, self.first, at, lanes)
+            return
         places = {EACH: (at, 1), COLUMNS: (column, 1), ONE: (0, 0)}
         inputs = [
             load(e, e.dtype, pointer, *places[spread], lanes)

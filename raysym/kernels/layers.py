@@ -194,10 +194,10 @@ def _values(op: Any, ins: Types, outs: Types) -> Kernel:
     return Kernel(Spec("attention_values", (tuple(h),)), (0, 1), h.value_floats())
 
 
-@lowering("_interleave", double=True)
+@lowering("_interleave", double=True, tail=True)
 def _interleave(op: Any, ins: Types, outs: Types) -> Kernel:
     h = _heads(op, outs[0], op.num_args)
-    return Kernel(Spec("interleave", (tuple(h),)), tuple(range(len(ins))))
+    return Kernel(Spec("interleave", (tuple(h),)), tuple(range(len(ins))), width=h.row, loops=True)
 
 
 # ----- recurrent layers
