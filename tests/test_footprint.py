@@ -71,10 +71,10 @@ def test_a_process_grows_by_what_a_large_network_has_planned() -> None:
         found: dict[str, float] = json.loads(text)
         return found
 
-    peak("training", "default")  # compiles, which takes memory of its own
     for what in (("training", "default"), ("training", "minimal"), ("inference", "default")):
+        peak(*what)  # compiles, which takes memory of its own
         found = peak(*what)
-        assert found["planned"] > 70, what
+        assert found["planned"] > 60, what
         assert abs(found["measured"] - found["planned"]) < 0.1 * found["planned"], what
 
 
