@@ -159,15 +159,17 @@ class _Flat:
         self.ins = [e.arg(i) for i in range(n_inputs)]
         self.outs = [e.arg(n_inputs + i) for i in range(len(stored))]
         self.n = e.b.ptrtoint(e.arg(n_inputs + len(stored)), I64)
+        # A formula by hand is written vector after vector: more of them only want more registers.
+        self.ways = _WAYS // 2 if any(step.op for step in chain) else _WAYS
         self.given = table(e, n_inputs + len(stored) + 1, numbers)
 
     def walk(self, first: Index) -> None:
         """Elements from `first` on: several vectors at once, then single ones, then numbers."""
-        e = self.e
-        full = e.b.and_(e.minus(self.n, first), e.const(-_WAYS * LANES))
+        e, ways = self.e, self.ways
+        full = e.b.and_(e.minus(self.n, first), e.const(-ways * LANES))
         with e.b.if_then(e.b.icmp_signed(">", full, e.const(0))):
             shared_blocks(
-                e, full, lambda i: self.block(e.plus(first, i), LANES, _WAYS), _WAYS * LANES
+                e, full, lambda i: self.block(e.plus(first, i), LANES, ways), ways * LANES
             )
         start = e.plus(first, full)
         with first_only(e):
