@@ -23,6 +23,7 @@ from raysym.planning.plan import Plan
 from raysym.planning.replicas import replicate
 from raysym.planning.stage_costs import found_order
 from raysym.planning.stages import (
+    LATE,
     RESIDENT,
     Chunks,
     backward_stages,
@@ -158,8 +159,9 @@ def _scheduled(
     kinds = {"F": (forward, "")}
     kinds |= {kind: (phase, kind.strip("B")) for phase in later for kind in "BIW"}
     first = [Piece(RESIDENT, "", j) for j in range(n)]
+    late = [Piece(stage_phase(phase, LATE), "", j) for phase in later for j in range(n)]
     rows = {
-        worker: [*first, *(_piece(a, *kinds[a.kind]) for a in row if a.kind in kinds)]
+        worker: [*first, *(_piece(a, *kinds[a.kind]) for a in row if a.kind in kinds), *late]
         for worker, row in zip(chunks.ranks, order, strict=True)
     }
     return chunks, rows
@@ -168,9 +170,9 @@ def _scheduled(
 def _by_stages(one: Plan, step: Step, bound: Bound, chunks: Chunks) -> Plan:
     forward, *later = step.phases
     owners = owners_of(step, bound)
-    stages = {forward: chunks.stage_of}
+    stages, one_each = {forward: chunks.stage_of}, goes_back(one, forward, chunks)
     for backward in later:  # none if there is nothing to differentiate
-        stages[backward] = backward_stages(one, chunks, backward, owners)
+        stages[backward] = backward_stages(one, chunks, backward, owners, one_each)
     return staged(one, stages, len(chunks.workers))
 
 

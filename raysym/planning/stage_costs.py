@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 
 import scheduler
 from raysym.planning.lifetimes import made, uses
@@ -57,7 +58,7 @@ def stage_costs(
         seconds["I"],
         seconds["W"],
         rank_of=tuple(map(chunks.ranks.index, chunks.workers)),
-        edges=tuple(_edges(parts, chunks, forward, cluster)),
+        edges=tuple(_edges(parts, chunks, phases, cluster)),
         memory=tuple(_kept(parts, chunks, forward, later)),
     )
 
@@ -77,16 +78,23 @@ def _seconds(
 
 
 def _edges(
-    parts: Plan, chunks: Chunks, forward: str, cluster: scheduler.Cluster
+    parts: Plan, chunks: Chunks, phases: Sequence[str], cluster: scheduler.Cluster
 ) -> Iterator[tuple[int, int, float]]:
-    """Seconds from stage to stage, of all values that one makes and the other uses."""
-    bodies = [parts.programs[w][stage_phase(forward, s)] for s, w in enumerate(chunks.workers)]
-    outs = [{e for i in body if type(i) is Run for e in i.outs} for body in bodies]
-    for b, body in enumerate(bodies):
-        for a in range(b):
-            nbytes = [parts.types[e].nbytes for e in outs[a] & uses(body)]
+    """Seconds between two stages, for all values that one makes and the other uses: the later stage
+    those of forward, the earlier one those of backward, be it only the gradient of a shared weight.
+    """
+    forward = phases[0]
+    passed: dict[tuple[int, int], int] = {}
+    for phase in phases:
+        bodies = [parts.programs[w][stage_phase(phase, s)] for s, w in enumerate(chunks.workers)]
+        outs = [{e for i in body if type(i) is Run for e in i.outs} for body in bodies]
+        for b, a in combinations(range(len(bodies)), 2):
+            maker, user = (b, a) if phase == forward else (a, b)
+            nbytes = sum(parts.types[e].nbytes for e in outs[maker] & uses(bodies[user]))
             if nbytes:
-                yield a, b, cluster.transfer_s(sum(nbytes), chunks.workers[a], chunks.workers[b])
+                passed[b, a] = max(passed.get((b, a), 0), nbytes)
+    for (b, a), nbytes in sorted(passed.items()):
+        yield b, a, cluster.transfer_s(nbytes, chunks.workers[b], chunks.workers[a])
 
 
 def _kept(parts: Plan, chunks: Chunks, forward: str, later: Sequence[str]) -> Iterator[float]:

@@ -31,6 +31,7 @@ class Chunks(NamedTuple):
         return tuple(dict.fromkeys(self.workers))
 
 
+LATE = -1  # the stage of what waits for gradients of stages before all those of its worker
 RESIDENT = "resident"  # the phase of a staged plan that sends what other workers read all along
 
 
@@ -154,12 +155,14 @@ class _Frontier(NamedTuple):
 
 
 def backward_stages(
-    one: Plan, chunks: Chunks, backward: str, owners: Mapping[str, Node]
+    one: Plan, chunks: Chunks, backward: str, owners: Mapping[str, Node], one_each: bool = False
 ) -> dict[str, int]:
     """The stage of each run of the backward phase, by its first output.
 
     That of the node whose gradient it is, but never before the gradients that it needs; backward
-    goes from the last stage to the first.
+    goes from the last stage to the first. Gradients of variables may need those of stages before
+    all of their worker's: they are `LATE`, and so is what needs them. Where workers are one stage
+    each although data flows go back (`one_each`), all is in that stage, and may wait there.
     """
     forward: dict[Node, int] = {}
     last = len(chunks.workers) - 1
@@ -167,7 +170,7 @@ def backward_stages(
         if out in owners:
             forward[owners[out]] = max(forward.get(owners[out], 0), stage)
     own = {w: [s for s, at in enumerate(chunks.workers) if at == w] for w in chunks.ranks}
-    level: dict[str, int] = {}  # of gradients
+    level: dict[str, int] = {}  # of gradients: the stage after which they are there
     found: dict[str, int] = {}
     copies: list[tuple[str, Run]] = []
     readers: dict[str, list[int]] = defaultdict(list)  # of values that are made again
@@ -178,9 +181,10 @@ def backward_stages(
             continue
         wish = forward.get(owners[out], last) if out in owners else last
         wish = min([wish, *(level[arg] for arg in run.args if arg in level)])
-        level.update(dict.fromkeys((o for o in run.outs if o not in one.homes), wish))
-        # A worker whose stages are all later waits for the gradient in the last part of its work.
-        found[out] = max([s for s in own[worker] if s <= wish], default=own[worker][0])
+        otherwise = own[worker][0] if one_each else LATE
+        found[out] = max([s for s in own[worker] if s <= wish], default=otherwise)
+        there = min(wish, found[out])
+        level.update(dict.fromkeys((o for o in run.outs if o not in one.homes), there))
         for arg in run.args:
             readers[arg].append(found[out])
     _stage_copies(copies, own, readers, found)
@@ -231,7 +235,7 @@ def staged(one: Plan, stages: Mapping[str, Mapping[str, int]], n_stages: int) ->
     for worker in one.workers:
         programs[worker] = {RESIDENT: tuple(maker.sends_of_homes(worker))}
         for phase in stages:
-            for stage in range(n_stages):
+            for stage in (*range(n_stages), LATE):
                 name = stage_phase(phase, stage)
                 programs[worker][name] = tuple(maker.program(worker, phase, stage))
     return replace(one, programs=programs)
