@@ -159,8 +159,8 @@ class _Flat:
         self.ins = [e.arg(i) for i in range(n_inputs)]
         self.outs = [e.arg(n_inputs + i) for i in range(len(stored))]
         self.n = e.b.ptrtoint(e.arg(n_inputs + len(stored)), I64)
-        # A formula by hand is written vector after vector: more of them only want more registers.
-        self.ways = _WAYS // 2 if any(step.op for step in chain) else _WAYS
+        # A formula by hand wants many registers; in a chain, its steps wait for each other.
+        self.ways = _WAYS // 2 if len(chain) == 1 and chain[0].op else _WAYS
         self.given = table(e, n_inputs + len(stored) + 1, numbers)
 
     def walk(self, first: Index) -> None:
