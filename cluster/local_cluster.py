@@ -71,7 +71,7 @@ def raylets(count: int) -> Iterator[tuple[str, Mapping[str, str]]]:
         print(f"local cluster: {count} raylets, dashboard http://127.0.0.1:{dashboard}", flush=True)
         yield f"http://127.0.0.1:{dashboard}", environment
     finally:
-        stop_all(tag)
+        stop_all(tag, {raylet.pid for raylet in started})
         for raylet in started:
             raylet.wait()
         shutil.rmtree(scratch, ignore_errors=True)
@@ -98,6 +98,11 @@ class Raylet:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    @property
+    def pid(self) -> int:
+        """Its process, which leads a session of its own."""
+        return self._process.pid
 
     def start_again(self) -> None:
         """If it has given up: Ray waits 30 s for it, which is not enough on a busy machine."""
@@ -178,25 +183,29 @@ def wait_for_nodes(
 # ----- stopping
 
 
-def started_by_us(tag: str) -> list[int]:
-    """Processes that carry the tag, this one excepted."""
+def started_by_us(tag: str, sessions: set[int]) -> list[int]:
+    """Processes that carry the tag or are of these sessions, this one excepted.
+
+    Processes of Ray that change their title may write over the tag.
+    """
     mark, found = f"{TAG}={tag}".encode(), []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with suppress(OSError):  # gone meanwhile, or another user's
-                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                carries = mark in (entry / "environ").read_bytes().split(b"\0")
+                if carries or os.getsid(int(entry.name)) in sessions:
                     found.append(int(entry.name))
     return found
 
 
-def stop_all(tag: str) -> None:
-    """End everything that carries the tag: politely, then not; nothing here is worth keeping."""
+def stop_all(tag: str, sessions: set[int]) -> None:
+    """End everything that is ours: politely, then not; nothing here is worth keeping."""
     for kind in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + STOP_S
-        for pid in started_by_us(tag):
+        for pid in started_by_us(tag, sessions):
             with suppress(ProcessLookupError):
                 os.kill(pid, kind)
-        while started_by_us(tag) and time.monotonic() < deadline:
+        while started_by_us(tag, sessions) and time.monotonic() < deadline:
             time.sleep(0.1)
 
 
