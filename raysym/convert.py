@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from raysym.passes.memory import ALIGNMENT, aligned
 from raysym.types import DTYPE_CODES, TensorType, dtype_name
-
-_LINE = 64  # bytes of a line of the cache
 
 
 def checked_dtype(dtype: Any) -> np.dtype[Any]:
@@ -39,15 +38,15 @@ def host_zeros(shape: Sequence[int], dtype: Any) -> np.ndarray[Any, Any]:
     """Zeros from the start of a line of the cache on: kernels' vectors lie in one line each."""
     kind = np.dtype(dtype)
     nbytes = math.prod(shape) * kind.itemsize
-    raw = np.zeros(nbytes + _LINE, np.uint8)
-    start = -raw.ctypes.data % _LINE
+    raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
     made: np.ndarray[Any, Any] = raw[start : start + nbytes].view(kind).reshape(shape)
     return made
 
 
 def host_row(kinds: Sequence[TensorType]) -> list[np.ndarray[Any, Any]]:
     """Zeros that follow each other in one block, each from the start of a line of the cache on."""
-    ends = list(accumulate(-(-kind.nbytes // _LINE) * _LINE for kind in kinds))
+    ends = list(accumulate(aligned(kind.nbytes) for kind in kinds))
     block = host_zeros((ends[-1] if ends else 0,), np.uint8)
     starts = [0, *ends]
     return [

@@ -14,7 +14,6 @@ from raysym.kernels.formulas import FORMULAS
 from raysym.kernels.shared import first_only, shared_blocks, shared_columns, shared_nest
 from raysym.kernels.specs import shared_maker
 from raysym.kernels.typed import (
-    LINE,
     NBYTES,
     constant,
     convert,
@@ -26,6 +25,7 @@ from raysym.kernels.typed import (
 )
 from raysym.kernels.vector_ops import compute as compute_one
 from raysym.op import Op, make_op
+from raysym.passes.memory import ALIGNMENT
 
 _WAYS = 4  # vectors at once: by itself a processor goes on to the next behind a short chain only
 _AHEAD = 4096  # bytes: a page, beyond which a processor looks for nothing by itself
@@ -107,31 +107,20 @@ def table(e: Emit, i: int, dtypes: Sequence[str]) -> list[Value]:
 
 
 @shared_maker
-def flat_map(
-    e: Emit,
-    n_inputs: int,
-    chain: Chain,
-    stored: tuple[int, ...],
-    dtype: str = "float32",
-    numbers: tuple[str, ...] = (),
-) -> None:
-    """A chain over arrays of one shape; arguments: inputs, results, number of elements, numbers."""
-    _Flat(e, n_inputs, chain, stored, dtype, numbers).walk(0)
+def flat_map(e: Emit, *given: Any) -> None:
+    """A chain over arrays of one shape; arguments: inputs, results, number of elements, numbers.
+
+    `given`: inputs, chain, which of its values are results, dtype, dtypes of the numbers.
+    """
+    _Flat(e, False, *given).walk(0)
 
 
 @shared_maker
-def stream_map(
-    e: Emit,
-    n_inputs: int,
-    chain: Chain,
-    stored: tuple[int, ...],
-    dtype: str = "float32",
-    numbers: tuple[str, ...] = (),
-) -> None:
+def stream_map(e: Emit, *given: Any) -> None:
     """`flat_map` of one large result that is no operand: it is written past the caches."""
-    flat = _Flat(e, n_inputs, chain, stored, dtype, numbers, _AHEAD // NBYTES[dtype])
-    missing = e.b.and_(e.b.neg(e.b.ptrtoint(flat.outs[0], I64)), e.const(LINE - 1))
-    head = e.share(missing, NBYTES[dtype])
+    flat = _Flat(e, True, *given)
+    missing = e.b.and_(e.b.neg(e.b.ptrtoint(flat.outs[0], I64)), e.const(ALIGNMENT - 1))
+    head = e.share(missing, NBYTES[flat.dtype])
     head = e.b.select(e.b.icmp_signed("<", head, flat.n), head, flat.n)
     with first_only(e), e.b.if_then(e.b.icmp_signed(">", head, e.const(0))):
         e.loop(0, head, lambda i: flat.block(i, 1, 1))
@@ -140,22 +129,23 @@ def stream_map(
 
 
 class _Flat:
-    """The loop over elements; with `ahead`, full vectors are stored past the caches.
+    """The loop over elements; where it `is_past`, full vectors are stored past the caches.
 
-    Then so many elements ahead are asked for, and full vectors must lie in whole lines.
+    Then elements a page ahead are asked for, and full vectors must lie in whole lines.
     """
 
     def __init__(
         self,
         e: Emit,
+        is_past: bool,
         n_inputs: int,
         chain: Chain,
         stored: tuple[int, ...],
-        dtype: str,
-        numbers: tuple[str, ...],
-        ahead: int = 0,
+        dtype: str = "float32",
+        numbers: tuple[str, ...] = (),
     ) -> None:
-        self.e, self.chain, self.stored, self.dtype, self.ahead = e, chain, stored, dtype, ahead
+        self.e, self.is_past = e, is_past
+        self.chain, self.stored, self.dtype = chain, stored, dtype
         self.ins = [e.arg(i) for i in range(n_inputs)]
         self.outs = [e.arg(n_inputs + i) for i in range(len(stored))]
         self.n = e.b.ptrtoint(e.arg(n_inputs + len(stored)), I64)
@@ -187,9 +177,9 @@ class _Flat:
         made = side_by_side(e, self.chain, [[*inputs, *self.given] for inputs in loaded])
         for column, values in zip(columns, made, strict=True):
             for pointer, i in zip(self.outs, self.stored, strict=True):
-                if self.ahead and lanes == LANES:
+                if self.is_past and lanes == LANES:
                     store_past(e, dtype, values[i], pointer, column)
-                    self._ask(e.plus(column, self.ahead))
+                    self._ask(e.plus(column, _AHEAD // NBYTES[dtype]))
                 else:
                     store(e, dtype, values[i], pointer, column, 1, lanes)
 

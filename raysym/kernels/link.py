@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from raysym.convert import host_zeros
 from raysym.kernels import (  # noqa: F401  (makers and lowerings)
     convolutions,
     layers,
@@ -234,7 +235,7 @@ class _Linker:
         self.n_calls = 0
         used = found.planned()
         plan = plan_memory([buffer.lifetime for buffer in used])
-        self.arena = _aligned_memory(plan.nbytes)
+        self.arena = host_zeros((plan.nbytes,), np.uint8)
         self.worker = LinkedWorker({}, found, self.arena)
         self.offsets = dict(zip(used, plan.offsets, strict=True))
 
@@ -376,9 +377,3 @@ def _poison(memory: Any) -> Action:
         return True
 
     return poison
-
-
-def _aligned_memory(nbytes: int) -> Any:
-    raw = np.zeros(nbytes + 4096, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + nbytes]

@@ -19,9 +19,8 @@ from raysym.kernels.specs import Spec
 from raysym.kernels.typed import DTYPES, NBYTES
 from raysym.kernels.vector_ops import is_known
 from raysym.op import Op
+from raysym.passes.memory import aligned
 from raysym.types import Shape, TensorType
-
-_ALIGNED = 64
 
 
 class Traced(NamedTuple):
@@ -200,5 +199,5 @@ def _layout(recorder: Recorder, buffers: Sequence[int]) -> tuple[tuple[int | byt
     for i in buffers:
         size, dtype = recorder.buffers[i]
         starts.append(recorder.tables.get(i, end))
-        end += 0 if i in recorder.tables else -(-size * NBYTES[dtype] // _ALIGNED) * _ALIGNED
+        end += 0 if i in recorder.tables else aligned(size * NBYTES[dtype])
     return tuple(starts), end

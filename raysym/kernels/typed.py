@@ -9,6 +9,7 @@ from typing import Any
 
 from raysym.kernels.emit import F32, F64, I1, I32, I64, LANES, PTR, VOID, Emit, Index, Value
 from raysym.kernels.llvm import ir
+from raysym.passes.memory import ALIGNMENT
 
 HALF = ir.HalfType()
 _MEMORY = {
@@ -20,7 +21,6 @@ _REGISTER = {
     "float16": F32, "float32": F32, "float64": F64, "int64": I64, "int32": I32, "int8": I32,
     "uint8": I32, "bool": I1,
 }  # fmt: skip
-LINE = 64  # bytes of a line of the caches
 DTYPES = frozenset(_MEMORY)
 NBYTES = {"float16": 2, "float32": 4, "float64": 8, "int64": 8, "int32": 4, "int8": 1, "uint8": 1,
           "bool": 1}  # fmt: skip
@@ -67,7 +67,7 @@ def constants_of(e: Emit, numbers: bytes) -> Value:
     """The address of bytes that are part of the kernel."""
     kind = ir.ArrayType(ir.IntType(8), len(numbers))
     made = ir.GlobalVariable(e.module, kind, f"table{len(e.module.globals)}")
-    made.initializer, made.align = ir.Constant(kind, bytearray(numbers)), 64
+    made.initializer, made.align = ir.Constant(kind, bytearray(numbers)), ALIGNMENT
     made.global_constant, made.linkage = True, "private"
     return e.b.inttoptr(e.b.ptrtoint(made, I64), PTR)  # without the array's type
 
@@ -131,9 +131,9 @@ def store(
 
 
 def store_past(e: Emit, dtype: str, value: Value, pointer: Value, offset: Index) -> None:
-    """Write a full vector past the caches; its address is a multiple of its size or of `LINE`."""
+    """Write a full vector past the caches; its address is a multiple of its size or of a line."""
     at = place(e, pointer, offset, dtype)
-    made = e.b.store(_encoded(e, dtype, value), at, align=min(LINE, LANES * NBYTES[dtype]))
+    made = e.b.store(_encoded(e, dtype, value), at, align=min(ALIGNMENT, LANES * NBYTES[dtype]))
     made.set_metadata("nontemporal", e.module.add_metadata([ir.Constant(I32, 1)]))
 
 
