@@ -13,13 +13,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from raysym.chunk import Chunk
 from raysym.context import cpu, of_worker
-from raysym.convert import host_row
 from raysym.device import place, to_numpy
 from raysym.errors import MXNetError, StallError, WorkerError
 from raysym.graph import Node
-from raysym.nd.creation import zeros
+from raysym.nd.creation import zeros_in_a_row
 from raysym.ndarray import NDArray
 from raysym.planning.compile import compile_plan
 from raysym.planning.lean import Budget
@@ -85,38 +83,41 @@ class Session:
 
     def _load(self, plan: Plan) -> None:
         fresh = [entry for entry in plan.homes if entry not in self._shares]
-        states = [entry for entry in fresh if entry.startswith("state:")]
-        row = host_row([plan.types[entry] for entry in states])
-        rows = dict(zip(states, row, strict=True))
         for entry in fresh:
-            share, kind = Share.of(entry), plan.types[entry]
-            self._shares[entry] = share, kind.shape
+            share = Share.of(entry)
+            self._shares[entry] = share, plan.types[entry].shape
             if share.is_part:
                 before = self._entries.get(share.home, ())
                 self._entries[share.home] = (*before, entry)
             elif not share.is_copy:
                 self._entries[share.home] = (entry,)
-            if share.home not in self.arrays:  # head gradients and the optimizer's states
-                memory = rows.get(entry)
-                self.arrays[share.home] = self._internal(share, kind, plan.homes[entry], memory)
+        self._make_missing(plan, fresh)
         self.runtime.load(plan, {e: self._first(e, plan.homes[e]) for e in fresh})
         self._pushed.update({entry: self._array(entry).chunk.version for entry in fresh})
 
-    def _internal(self, share: Share, kind: TensorType, worker: str, memory: Any) -> NDArray:
-        """An array that nobody gave; in `memory` if there is some, unless it is for a GPU."""
-        if share.is_part:
-            head = int(share.home.removeprefix("head_grad:"))
-            kind = self.bound.types[self.bound.graph.outputs[head]]
-        ctx = of_worker(worker) if self.runtime.shares_memory else cpu()
-        if memory is None or ctx.device_type == "gpu":
-            array = zeros(kind.shape, ctx, kind.dtype)
-        else:
-            array = NDArray(Chunk(memory, ctx))
-        if share.home.startswith("state:"):
-            array[:] = first_state(share.home, self.arrays)
-        if share.home.startswith(f"state:{MASTER}:"):
-            self._masters[share.home] = share.home.removeprefix(f"state:{MASTER}:")
-        return array
+    def _make_missing(self, plan: Plan, fresh: Sequence[str]) -> None:
+        """Arrays that nobody gave, in a row: head gradients and the optimizer's states."""
+        shares = {entry: self._shares[entry][0] for entry in fresh}
+        missing: dict[str, str] = {}  # home -> the first of its entries
+        for entry, share in shares.items():
+            if share.home not in self.arrays:
+                missing.setdefault(share.home, entry)
+        kinds = [self._kind(shares[entry], plan.types[entry]) for entry in missing.values()]
+        is_here = self.runtime.shares_memory
+        contexts = [of_worker(plan.homes[e]) if is_here else cpu() for e in missing.values()]
+        for home, make in zip(missing, zeros_in_a_row(kinds, contexts), strict=True):
+            self.arrays[home] = make()
+            if home.startswith("state:"):
+                self.arrays[home][:] = first_state(home, self.arrays)
+            if home.startswith(f"state:{MASTER}:"):
+                self._masters[home] = home.removeprefix(f"state:{MASTER}:")
+
+    def _kind(self, share: Share, kind: TensorType) -> TensorType:
+        """The type of the whole array that an entry of some type is a share of."""
+        if not share.is_part:
+            return kind
+        head = int(share.home.removeprefix("head_grad:"))
+        return self.bound.types[self.bound.graph.outputs[head]]
 
     def set_optimizer(self, optimizer: Optimizer | None) -> None:
         """Update by this from the next step on; states of the same name go on."""

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from raysym.bind import requests_of
-from raysym.binding import Arrays, Where, make_executor, where
-from raysym.chunk import Chunk
+from raysym.binding import Arrays, Where, make_executor, type_of, where
 from raysym.context import Context, cpu
-from raysym.convert import host_row
 from raysym.errors import MXNetError, did_you_mean, sentence
 from raysym.executor import Executor
 from raysym.graph import Entry, Graph, Node, split_variables
 from raysym.names import GROUP
-from raysym.nd.creation import zeros
+from raysym.nd.creation import zeros_in_a_row
 from raysym.ndarray import NDArray
 from raysym.passes.infer import infer_dtypes, infer_shapes, undecided_error
 from raysym.rebind import first_elements, known_shapes, rebinder
@@ -65,7 +62,7 @@ def simple_bind(
 
 
 class _New(NamedTuple):
-    """An array that may have to be made: in a row with its like, or on a GPU."""
+    """An array that may have to be made, in a row with its like."""
 
     name: str
     kind: TensorType
@@ -74,13 +71,8 @@ class _New(NamedTuple):
 
 def _news(nodes: Sequence[Node], types: Mapping[Entry, TensorType], place: Where) -> list[_New]:
     kinds = [types[Entry(node)] for node in nodes]
-    found = []
-    for node, kind, memory in zip(nodes, kinds, host_row(kinds), strict=True):
-        ctx = _context(node, place)
-        on_gpu = partial(zeros, kind.shape, ctx, kind.dtype)
-        here = partial(NDArray, Chunk(memory, ctx))
-        found.append(_New(node.name, kind, on_gpu if ctx.device_type == "gpu" else here))
-    return found
+    makers = zeros_in_a_row(kinds, [_context(node, place) for node in nodes])
+    return list(map(_New, [node.name for node in nodes], kinds, makers))
 
 
 def _context(node: Node, place: Where) -> Context:
@@ -212,8 +204,7 @@ class _Pool:
 
 
 def _fitting(array: NDArray, new: _New) -> NDArray:
-    got = TensorType(array.shape, np.dtype(array.dtype).name)
-    if got != new.kind:
+    if type_of(array) != new.kind:
         what = f"simple_bind: shared array '{new.name}' does not fit"
-        raise MXNetError(sentence(what, got, new.kind))
+        raise MXNetError(sentence(what, type_of(array), new.kind))
     return array

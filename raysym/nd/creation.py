@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from raysym.chunk import Chunk
 from raysym.context import Context, cpu, current_context
-from raysym.convert import checked_dtype, host_zeros
+from raysym.convert import checked_dtype, host_row, host_zeros
 from raysym.device import import_dlpack, place
 from raysym.errors import MXNetError, sentence
 from raysym.ndarray import NDArray, array, invoke
+from raysym.types import TensorType
 
 
 def zeros(
@@ -80,6 +82,19 @@ def _filled(
         return NDArray(Chunk(host, where))
     made: NDArray = invoke(op, [], {"shape": dims, "dtype": kind}, out=out, ctx=ctx)
     return made
+
+
+def zeros_in_a_row(
+    kinds: Sequence[TensorType], contexts: Sequence[Context]
+) -> list[Callable[[], NDArray]]:
+    """What makes zeros of each type: side by side in host memory, those on GPUs each by itself."""
+
+    def maker(kind: TensorType, memory: Any, ctx: Context) -> Callable[[], NDArray]:
+        if _is_host(ctx):
+            return partial(NDArray, Chunk(memory, ctx))
+        return partial(zeros, kind.shape, ctx, kind.dtype)
+
+    return list(map(maker, kinds, host_row(kinds), contexts))
 
 
 def _is_whole(dim: Any) -> bool:
