@@ -67,9 +67,14 @@ def exp(e: Emit, x: Value) -> Value:
     """e^x; infinity above 709.8, 0 below -745.2."""
     n, r = _reduced(e, bounded(e, x, -746.0, 710.0))
     value = e.b.fadd(_exp_less_one(e, r), like(e, x, 1.0))
-    half = e.b.ashr(n, _whole(e, 1))  # 2^n itself may be out of range where the product is not
-    value = e.b.fmul(value, _power_of_two(e, half))
-    return e.b.fmul(value, _power_of_two(e, e.b.sub(n, half)))
+    return times_power(e, value, n)
+
+
+def times_power(e: Emit, x: Value, n: Value) -> Value:
+    """``x 2^n`` for an integer n; 2^n itself may be out of range where the product is not."""
+    half = e.b.ashr(n, _whole(e, 1))
+    x = e.b.fmul(x, _power_of_two(e, half))
+    return e.b.fmul(x, _power_of_two(e, e.b.sub(n, half)))
 
 
 def expm1(e: Emit, x: Value) -> Value:
@@ -82,8 +87,8 @@ def expm1(e: Emit, x: Value) -> Value:
     return b.select(b.fcmp_ordered(">", x, like(e, x, 709.0)), exp(e, x), value)
 
 
-def log(e: Emit, x: Value) -> Value:
-    """The natural logarithm; -inf at 0, NaN below."""
+def parted(e: Emit, x: Value) -> tuple[Value, Value]:
+    """``m, k`` with ``x = m 2^k`` and m around 1, k a whole number (as float); x is above 0."""
     b = e.b
     tiny = b.fcmp_ordered("<", x, like(e, x, 2.0**-1022))
     scaled = b.select(tiny, b.fmul(x, like(e, x, 2.0**54)), x)
@@ -91,8 +96,14 @@ def log(e: Emit, x: Value) -> Value:
     k = b.sitofp(b.ashr(bits, _whole(e, 52)), x.type)
     k = b.fsub(k, b.select(tiny, like(e, x, 54.0), like(e, x, 0.0)))
     mantissa = b.add(b.and_(bits, _whole(e, (1 << 52) - 1)), _whole(e, _SQRT_HALF_BITS))
-    f = b.fsub(b.bitcast(mantissa, x.type), like(e, x, 1.0))
-    made = _near_one(e, f, k)
+    return b.bitcast(mantissa, x.type), k
+
+
+def log(e: Emit, x: Value) -> Value:
+    """The natural logarithm; -inf at 0, NaN below."""
+    b = e.b
+    mantissa, k = parted(e, x)
+    made = _near_one(e, b.fsub(mantissa, like(e, x, 1.0)), k)
     made = b.select(b.fcmp_ordered("==", x, like(e, x, math.inf)), x, made)
     made = b.select(b.fcmp_ordered("==", x, like(e, x, 0.0)), like(e, x, -math.inf), made)
     return b.select(b.fcmp_unordered("<", x, like(e, x, 0.0)), like(e, x, math.nan), made)

@@ -10,10 +10,7 @@ import math
 
 from raysym.kernels import double_math as dm
 from raysym.kernels import vector_math as vm
-from raysym.kernels.emit import F32, IVEC, VEC, Emit, Value
-
-_ONE_BITS = 0x3F800000
-_MANTISSA = 23
+from raysym.kernels.emit import F32, Emit, Value
 
 
 def sigmoid(e: Emit, x: Value) -> Value:
@@ -24,7 +21,7 @@ def sigmoid(e: Emit, x: Value) -> Value:
     x = vm.at_most(e, vm.at_least(e, x, -87.0), 87.0)
     shifted, n = vm.rounded(e, x, -math.log2(math.e))
     r = vm.less_ln2(e, n, e.b.fneg(x))
-    one, scale = e.number(1.0), _power_of_two(e, shifted)
+    one, scale = e.number(1.0), vm.power_of_rounded(e, shifted)
     # From 2^24 on the sum drops the one: r makes up for it there, where it is felt.
     is_lost = e.b.fcmp_ordered("==", scale, e.number(2.0**24))
     r = e.b.select(is_lost, e.b.fadd(r, e.number(2.0**-24)), r)
@@ -38,14 +35,7 @@ def tanh(e: Emit, x: Value) -> Value:
     size = vm.at_most(e, vm.absolute(e, x), 10.0)  # beyond 9.02 it is 1
     shifted, n = vm.rounded(e, size, -2 * math.log2(math.e))
     r = vm.less_ln2(e, n, e.b.fmul(size, e.number(-2.0)))
-    scale = _power_of_two(e, shifted)
+    scale = vm.power_of_rounded(e, shifted)
     one, m = e.number(1.0), vm.exp_less_one(e, r)
     above = e.fma(scale, m, e.b.fsub(scale, one))
     return vm.copysign(e, e.b.fdiv(above, e.fma(scale, m, e.b.fadd(scale, one))), x)
-
-
-def _power_of_two(e: Emit, shifted: Value) -> Value:
-    """2 to an integer that lies in the low bits; those above it are shifted out."""
-    b = e.b
-    high = b.shl(b.bitcast(shifted, IVEC), e.integer(_MANTISSA))
-    return b.bitcast(b.add(high, e.integer(_ONE_BITS)), VEC)

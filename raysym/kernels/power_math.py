@@ -10,11 +10,18 @@ from __future__ import annotations
 
 import math
 
-from raysym.kernels.double_math import absolute, bounded, polynomial, signed
-from raysym.kernels.emit import F64, I64, IVEC, VEC, Emit, Value
-from raysym.kernels.typed import constant, intrinsic, like, vector_of
+from raysym.kernels import vector_math as vm
+from raysym.kernels.double_math import (
+    absolute,
+    bounded,
+    parted,
+    polynomial,
+    signed,
+    times_power,
+)
+from raysym.kernels.emit import F64, I64, VEC, Emit, Value
+from raysym.kernels.typed import intrinsic, like, vector_of
 
-_SQRT_HALF_BITS = 0x3F3504F3
 # log2((1 + s) / (1 - s)) / s in s^2, up to 0.0295; 2^x up to 0.5.
 _LOG = (0.34073272185704984, 0.4116727034897545, 0.5770835827017434, 0.9617966733701385,
         2.885390081790047)  # fmt: skip
@@ -38,7 +45,6 @@ _EXP_TAIL = (
     0.009618129107628468, 0.055504108664821625, 0.24022650695910072, 0.6931471805599453,
 )  # fmt: skip
 _SCALE, _SCALE_LOW = 2.8853900817779268, 4.0766001685454967e-17  # 2 / ln 2
-_WIDE_SQRT_HALF_BITS = 0x3FE6A09E << 32
 
 
 def power(e: Emit, x: Value, y: Value) -> Value:
@@ -57,12 +63,7 @@ def power(e: Emit, x: Value, y: Value) -> Value:
 def _log2(e: Emit, size: Value) -> Value:
     """The logarithm of what is neither 0 nor infinite, as float64."""
     b = e.b
-    tiny = b.fcmp_ordered("<", size, e.number(2.0**-126))
-    scaled = b.select(tiny, b.fmul(size, e.number(2.0**23)), size)
-    bits = b.sub(b.bitcast(scaled, IVEC), e.integer(_SQRT_HALF_BITS))
-    exponent = b.sub(b.ashr(bits, e.integer(23)), b.select(tiny, e.integer(23), e.integer(0)))
-    mantissa = b.add(b.and_(bits, e.integer(0x7FFFFF)), e.integer(_SQRT_HALF_BITS))
-    narrow = b.bitcast(mantissa, VEC)
+    narrow, exponent = vm.parted(e, size)
     f = b.fpext(b.fsub(narrow, e.number(1.0)), _WIDE)
     s = _quotient(e, f, b.fadd(f, like(e, f, 2.0)), b.fadd(narrow, e.number(1.0)))
     series = polynomial(e, _LOG, b.fmul(s, s))
@@ -103,13 +104,7 @@ def _wide_power(e: Emit, size: Value, y: Value) -> Value:
 def _log2_pair(e: Emit, size: Value) -> tuple[Value, Value]:
     """The logarithm of what is neither 0 nor infinite: a number, and what it lacks."""
     b = e.b
-    tiny = b.fcmp_ordered("<", size, like(e, size, 2.0**-1022))
-    scaled = b.select(tiny, b.fmul(size, like(e, size, 2.0**54)), size)
-    least = constant(e, _WHOLE, _WIDE_SQRT_HALF_BITS)
-    bits = b.sub(b.bitcast(scaled, _WHOLE), least)
-    k = b.sitofp(b.ashr(bits, like(e, bits, 52)), _WIDE)
-    k = b.fsub(k, b.select(tiny, like(e, k, 54.0), like(e, k, 0.0)))
-    mantissa = b.bitcast(b.add(b.and_(bits, like(e, bits, (1 << 52) - 1)), least), _WIDE)
+    mantissa, k = parted(e, size)
     s, lost = _quotient_pair(e, mantissa)
     high, low = _series_pair(e, s, lost)
     made = b.fmul(high, like(e, high, _SCALE))
@@ -159,11 +154,7 @@ def _exp2_pair(e: Emit, x: Value, rest: Value) -> Value:
     near = b.fadd(b.fsub(x, b.fsub(shifted, like(e, x, _ROUND))), rest)
     value = intrinsic(e, "fma", near, polynomial(e, _EXP_TAIL, near), like(e, x, 1.0))
     n = b.sub(b.bitcast(shifted, _WHOLE), like(e, b.bitcast(shifted, _WHOLE), _ROUND_BITS))
-    half = b.ashr(n, like(e, n, 1))  # 2^n itself may be out of range where the product is not
-    for part in (half, b.sub(n, half)):
-        moved = b.shl(b.add(part, like(e, n, 1023)), like(e, n, 52))
-        value = b.fmul(value, b.bitcast(moved, _WIDE))
-    return value
+    return times_power(e, value, n)
 
 
 # ----- both

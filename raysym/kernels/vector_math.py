@@ -17,6 +17,7 @@ from raysym.kernels.emit import IVEC, VEC, Emit, Value
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4  # the high part has few bits: n times it is exact
 _ROUND = 12582912.0  # 1.5 * 2^23: adding it leaves the nearest integer in the low bits
 _ROUND_BITS = 0x4B400000
+_SQRT_HALF_BITS = 0x3F3504F3
 _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1,
         5.0000001201e-1)  # fmt: skip
 _LOG = (7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1,
@@ -78,6 +79,12 @@ def _power_of_two(e: Emit, n: Value) -> Value:
     return e.b.bitcast(e.b.shl(e.b.add(n, e.integer(127)), e.integer(23)), VEC)
 
 
+def power_of_rounded(e: Emit, shifted: Value, more: int = 0) -> Value:
+    """2 to an integer as `rounded` shifts it, and to `more`."""
+    exponent = e.b.shl(e.b.bitcast(shifted, IVEC), e.integer(23))  # of _ROUND nothing is left
+    return e.b.bitcast(e.b.add(exponent, e.integer(127 + more << 23)), VEC)
+
+
 def exp_less_one(e: Emit, r: Value) -> Value:
     """``e^r - 1`` for small r."""
     return e.fma(polynomial(e, _EXP, r), e.b.fmul(r, r), r)
@@ -98,9 +105,7 @@ def _exp_below_zero(e: Emit, x: Value) -> Value:
     x = at_least(e, x, -105.0)
     shifted, n = rounded(e, x, math.log2(math.e))
     value = e.b.fadd(exp_less_one(e, less_ln2(e, n, x)), e.number(1.0))
-    exponent = e.b.shl(e.b.bitcast(shifted, IVEC), e.integer(23))  # of _ROUND nothing is left
-    power = e.b.bitcast(e.b.add(exponent, e.integer(127 + 64 << 23)), VEC)
-    return e.b.fmul(e.b.fmul(value, power), e.number(2.0**-64))
+    return e.b.fmul(e.b.fmul(value, power_of_rounded(e, shifted, 64)), e.number(2.0**-64))
 
 
 def expm1(e: Emit, x: Value) -> Value:
@@ -112,16 +117,23 @@ def expm1(e: Emit, x: Value) -> Value:
     return e.b.select(e.b.fcmp_ordered(">", x, e.number(87.0)), exp(e, x), value)
 
 
-def log(e: Emit, x: Value) -> Value:
-    """The natural logarithm; -inf at 0, NaN below."""
+def parted(e: Emit, x: Value) -> tuple[Value, Value]:
+    """``m, n`` with ``x = m 2^n`` and m around 1, n an integer (as int32); x is above 0."""
     b = e.b
     tiny = b.fcmp_ordered("<", x, e.number(2.0**-126))
     scaled = b.select(tiny, b.fmul(x, e.number(2.0**23)), x)
-    bits = b.sub(b.bitcast(scaled, IVEC), e.integer(0x3F3504F3))  # of sqrt(1/2)
-    exponent = b.sitofp(b.ashr(bits, e.integer(23)), VEC)
-    exponent = b.fsub(exponent, b.select(tiny, e.number(23.0), e.zero))
-    mantissa = b.add(b.and_(bits, e.integer(0x7FFFFF)), e.integer(0x3F3504F3))
-    f = b.fsub(b.bitcast(mantissa, VEC), e.number(1.0))
+    bits = b.sub(b.bitcast(scaled, IVEC), e.integer(_SQRT_HALF_BITS))
+    n = b.sub(b.ashr(bits, e.integer(23)), b.select(tiny, e.integer(23), e.integer(0)))
+    mantissa = b.add(b.and_(bits, e.integer(0x7FFFFF)), e.integer(_SQRT_HALF_BITS))
+    return b.bitcast(mantissa, VEC), n
+
+
+def log(e: Emit, x: Value) -> Value:
+    """The natural logarithm; -inf at 0, NaN below."""
+    b = e.b
+    mantissa, n = parted(e, x)
+    exponent = b.sitofp(n, VEC)
+    f = b.fsub(mantissa, e.number(1.0))
     z = b.fmul(f, f)
     tail = b.fmul(b.fmul(polynomial(e, _LOG, f), f), z)
     tail = e.fma(exponent, e.number(_LN2_LOW), tail)
