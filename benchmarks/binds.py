@@ -13,21 +13,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
-from pathlib import Path
 
 import memory
-import numpy as np
 import train_nets
+from reports import report
 
 import raysym as mx
 
-RESULTS = Path(__file__).parent / "results" / "binds.json"
 NETS = ("resnet50", "resnet18", "vgg16", "inception_v3", "lstm", "transformer")
 
 
@@ -68,18 +64,9 @@ def main() -> None:
         train_nets.S = mx.sym
         print(json.dumps([bind(given.one) for _ in range(2)]))
         return
-    report = {
-        "date": datetime.now(UTC).isoformat(timespec="minutes"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}, NumPy {np.__version__}",
-        "command": f"python benchmarks/binds.py --nets {given.nets} --write",
-        "load_before": round(os.getloadavg()[0], 2),
-        "binds": {name: binds(name) for name in given.nets.split(",")},
-    }
-    text = json.dumps(report, indent=1)
-    print(text)
-    if given.write:
-        RESULTS.write_text(text + "\n", encoding="utf-8")
+    nets = given.nets.split(",")
+    parts = {"binds": lambda: {name: binds(name) for name in nets}}
+    report("binds", f"--nets {given.nets} --write", parts, given.write)
 
 
 if __name__ == "__main__":

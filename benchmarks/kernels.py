@@ -13,19 +13,16 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import json
-import os
-import platform
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from pathlib import Path
+from functools import partial
 from statistics import median
 from typing import Any
 
 import machine_peaks
 import numpy as np
 from machine_peaks import Call
+from reports import report
 
 import raysym as mx
 from raysym.kernels.link import shared_kernels
@@ -34,7 +31,6 @@ from raysym.op import make_op
 from raysym.runtime.linked import LinkedRuntime
 from raysym.types import TensorType
 
-RESULTS = Path(__file__).parent / "results" / "kernels.json"
 NODES, SIZE, NEAR = 1000, 1 << 24, 1 << 16
 WINDOW = {"kernel": (3, 3), "pad": (1, 1)}
 LAYERS = {  # batch, channels, filters, side
@@ -189,21 +185,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--write", action="store_true", help="keep the results")
     given = parser.parse_args()
-    load = os.getloadavg()[0]
-    report = {
-        "date": datetime.now(UTC).isoformat(timespec="minutes"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}, NumPy {np.__version__}",
-        "command": f"python benchmarks/kernels.py --rounds {given.rounds} --write",
-        "load_before": round(load, 2),
-        "nodes": nodes(given.rounds),
-        "maps": bandwidth(given.rounds),
-        "convolutions": convolutions(given.rounds),
-    }
-    text = json.dumps(report, indent=1)
-    print(text)
-    if given.write:
-        RESULTS.write_text(text + "\n", encoding="utf-8")
+    parts = {"nodes": nodes, "maps": bandwidth, "convolutions": convolutions}
+    measures = {name: partial(measure, given.rounds) for name, measure in parts.items()}
+    report("kernels", f"--rounds {given.rounds} --write", measures, given.write)
 
 
 if __name__ == "__main__":

@@ -12,19 +12,19 @@ import argparse
 import importlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import image_nets
 import numpy as np
 import train_nets
+from reports import report
 
-RESULTS = Path(__file__).parent / "results" / "memory.json"
 NETS = {
     "resnet50_v1": (image_nets, (8, 3, 224, 224)),
     "resnet50": (train_nets, (8, 3, 224, 224)),
@@ -150,29 +150,25 @@ def main() -> None:
     given = parser.parse_args()
     if given.plan_of_mxnet:
         mxnet_plan()
-    plans: dict[str, Any] = {
+    parts: dict[str, Callable[[], object]] = {"planned_MB": partial(plans, given.mxnet)}
+    if given.peaks:
+        parts["peaks_MB"] = lambda: {name: peaks(name) for name in TIMED}
+    if given.times:
+        parts["times"] = lambda: {name: timed(name) for name in TIMED}
+    report("memory", " ".join(_options()), parts, given.write)
+
+
+def plans(mxnet: str) -> dict[str, Any]:
+    """By net: MB that are planned by default, at the least, and by MXNet if it is given."""
+    found: dict[str, Any] = {
         name: {"default": planned(name, None), "minimal": planned(name, "minimal")} for name in NETS
     }
-    if given.mxnet:
-        for name, (train, infer) in plans_of_mxnet(given.mxnet).items():
-            plans[name]["mxnet"] = {"training": train, "inference": infer}
+    if mxnet:
+        for name, (train, infer) in plans_of_mxnet(mxnet).items():
+            found[name]["mxnet"] = {"training": train, "inference": infer}
     else:
         print("MXNet's plans are left out: no --mxnet", file=sys.stderr)
-    report = {
-        "date": datetime.now(UTC).isoformat(timespec="minutes"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}, NumPy {np.__version__}",
-        "command": " ".join(["python benchmarks/memory.py", *_options()]),
-        "planned_MB": plans,
-    }
-    if given.peaks:
-        report["peaks_MB"] = {name: peaks(name) for name in TIMED}
-    if given.times:
-        report["times"] = {name: timed(name) for name in TIMED}
-    text = json.dumps(report, indent=1)
-    print(text)
-    if given.write:
-        RESULTS.write_text(text + "\n", encoding="utf-8")
+    return found
 
 
 def _options() -> list[str]:

@@ -1,0 +1,30 @@
+"""What is kept of a measurement: when, where and by which command, and the numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def report(name: str, options: str, parts: Mapping[str, Callable[[], object]], keeps: bool) -> None:
+    """Measure `parts` in turn and print them as JSON; into the results of script `name` if kept."""
+    found: dict[str, object] = {
+        "date": datetime.now(UTC).isoformat(timespec="minutes"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python "
+        f"{platform.python_version()}, NumPy {np.__version__}",
+        "command": f"python benchmarks/{name}.py {options}".rstrip(),
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+    found |= {key: measure() for key, measure in parts.items()}
+    text = json.dumps(found, indent=1)
+    print(text)
+    if keeps:
+        (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
