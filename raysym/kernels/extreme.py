@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from raysym.kernels.constants import lanes_constant, whole
 from raysym.kernels.emit import IVEC, LANES, MASK, Emit, Index, Value, lanes_of
-from raysym.kernels.llvm import ir
 from raysym.kernels.shared import shared_nest
 from raysym.kernels.specs import shared_maker
 from raysym.kernels.typed import splat
@@ -32,7 +32,7 @@ def place_of_extreme(e: Emit, rows: int, count: int, largest: bool) -> None:
 
     def row(i: Index) -> None:
         best = _along(e, e.at(source, e.times(i, count)), count, largest)
-        place = e.b.extract_element(best.place, ir.Constant(IVEC.element, 0))
+        place = e.b.extract_element(best.place, whole(IVEC.element, 0))
         e.store1(e.b.sitofp(place, e.kind), target, i)
 
     shared_nest(e, (rows,), row)
@@ -46,7 +46,7 @@ def _along(e: Emit, row: Value, count: int, largest: bool) -> _Best:
         value = value if largest else e.b.fneg(value)
         found = _wins(e, value, best.value)
         if lanes < LANES:
-            found = e.b.and_(found, ir.Constant(MASK, [lane < lanes for lane in range(LANES)]))
+            found = e.b.and_(found, lanes_constant(MASK, *(lane < lanes for lane in range(LANES))))
         place = splat(e, e.b.trunc(e.const(i), IVEC.element))
         return _chosen(e, found, _Best(value, place), best)
 
@@ -65,7 +65,7 @@ def _along(e: Emit, row: Value, count: int, largest: bool) -> _Best:
 
 def _joined(e: Emit, ways: list[_Best]) -> _Best:
     """The best of all lanes, in every lane."""
-    offsets = [ir.Constant(IVEC, [j * LANES + lane for lane in range(LANES)]) for j in range(_WAYS)]
+    offsets = [lanes_constant(IVEC, *range(j * LANES, (j + 1) * LANES)) for j in range(_WAYS)]
     ways = [_Best(best.value, e.b.add(best.place, offset))
             for best, offset in zip(ways, offsets, strict=True)]  # fmt: skip
     best = ways[0]

@@ -48,7 +48,7 @@ def cumsum(x: Lazy, axis: int | None = None, dtype: Any = None) -> Lazy:
     if x.shape[axis] > _MOST_SUMS:
         raise Untraceable("long running sums")
     lead = (slice(None),) * axis
-    shape = (*x.shape[:axis], x.shape[axis], *x.shape[axis:])
+    shape = (*x.shape[: axis + 1], *x.shape[axis:])
     seen = broadcast(x[(*lead, None)], shape)
     ahead = call("less", places(seen, axis), places(seen, axis + 1))
     kind = summing(x, dtype)
@@ -74,6 +74,11 @@ def first(kind: str) -> Any:
     return run
 
 
+def _inside(index: Lazy, length: int) -> Lazy:
+    """Places along an axis; those outside of it are its ends."""
+    return call("minimum", call("maximum", index.astype("int64"), 0), length - 1)
+
+
 def _fetched(x: Lazy, axis: int, index: Lazy, shape: Shape, view: Any) -> Lazy:
     """Elements at `index` (broadcast to `shape`) along an axis; what lies outside is clipped.
 
@@ -84,8 +89,7 @@ def _fetched(x: Lazy, axis: int, index: Lazy, shape: Shape, view: Any) -> Lazy:
     rest = (*x.shape[:axis], *x.shape[axis + 1 :])
     strides = (*leaf.strides[:axis], *leaf.strides[axis + 1 :])
     inner = Leaf(leaf.buffer, leaf.dtype, leaf.offset, strides)
-    inside = call("minimum", call("maximum", index.astype("int64"), 0), length - 1)
-    places = (broadcast(inside, shape).node,)
+    places = (broadcast(_inside(index, length), shape).node,)
     node = Fetch(viewed(inner, rest, view), places, (leaf.strides[axis],))
     return Lazy(x.recorder, node, shape)
 
@@ -129,8 +133,7 @@ def fetched(x: Lazy, key: Any) -> Lazy:
     nodes = []
     for i, length in zip(index, x.shape, strict=False):
         i = i.astype("int64")
-        wrapped = select(i < 0, i + length, i)
-        inside = call("minimum", call("maximum", wrapped, 0), length - 1)
+        inside = _inside(select(i < 0, i + length, i), length)
         spread = inside.reshape((1,) * (len(lead) - i.ndim) + i.shape + (1,) * len(tail))
         nodes.append(broadcast(spread, shape).node)
     rest = Leaf(leaf.buffer, leaf.dtype, leaf.offset, leaf.strides[count:])

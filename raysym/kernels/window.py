@@ -6,8 +6,8 @@ of up to 14 pixels and 32 channels stays in registers while a run is multiplied.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
 from raysym.kernels.emit import LANES, Emit, Index, Value, even_parts, runs_of
 from raysym.kernels.epilogue import Results, are_at
@@ -19,6 +19,9 @@ from raysym.kernels.shared import parts_here, shared, shared_nest, unevenness
 _DEPTH = 384
 _CACHE = 320 * 1024  # bytes of images that are kept near while all panels pass
 _SMALL_CELL = 64  # images of fewer pixels are tiled as a whole
+
+# Whether nothing is added to a sum any more: a truth, or an IR truth (see `Results.finish`).
+Ends: TypeAlias = Callable[[], Value]
 
 
 class Windows(NamedTuple):
@@ -107,7 +110,7 @@ def window_product(
             kept = [n for n in lanes if n]
             packed = e.at(panels, e.times(column, g.runs * g.length))
 
-            def cells(run: Index, k: Index, depth: int, starts: bool, ends: object) -> None:
+            def cells(run: Index, k: Index, depth: int, starts: bool, ends: Ends) -> None:
                 def one(i: Index, r: Index) -> None:
                     image, row = e.plus(first_image, i), e.plus(first_row, r)
                     sx, sy = g.x_steps, g.y_steps
@@ -129,19 +132,20 @@ def window_product(
     _each_block(e, g, (several, tall), block)
 
 
-def _each_block(e: Emit, g: Windows, size: tuple[int, int], body: object) -> None:
+def _each_block(
+    e: Emit, g: Windows, size: tuple[int, int], body: Callable[[Index, Index], None]
+) -> None:
     """``body(first image, first row)`` for blocks of so many images and rows, shared by threads."""
-    run: Value = body
     (images, rows, _), (several, tall) = g.pixels, size
     if not _shares_blocks((images // several, rows // tall), g.width, parts_here(e)):
-        _steps(e, images, several, lambda i: _steps(e, rows, tall, lambda r: run(i, r)))
+        _steps(e, images, several, lambda i: _steps(e, rows, tall, lambda r: body(i, r)))
     elif images == several:
-        shared(e, rows // tall, lambda r: run(0, r), step=tall)
+        shared(e, rows // tall, lambda r: body(0, r), step=tall)
     else:
         shared(
             e,
             images // several,
-            lambda i: _steps(e, rows, tall, lambda r: run(i, r)),
+            lambda i: _steps(e, rows, tall, lambda r: body(i, r)),
             step=several,
         )
 
@@ -153,26 +157,24 @@ def _shares_blocks(blocks: tuple[int, int], width: int, parts: int) -> bool:
     return parts > 1 and by_blocks <= by_panels
 
 
-def _steps(e: Emit, end: int, step: int, body: object) -> None:
-    run: Value = body
+def _steps(e: Emit, end: int, step: int, body: Callable[[Index], None]) -> None:
     if end == step:
-        run(0)
+        body(0)
     else:
-        e.loop(0, end, lambda i: run(i), step=step)
+        e.loop(0, end, body, step=step)
 
 
-def _each_part(e: Emit, g: Windows, cells: object) -> None:
+def _each_part(e: Emit, g: Windows, cells: Callable[[Index, Index, int, bool, Ends], None]) -> None:
     """``cells(run, first float, floats, is first, is last)`` for all parts of all runs."""
-    run: Value = cells
     parts = runs_of(even_parts(g.length, _DEPTH))
-    run(0, 0, parts[0][1], True, lambda: are_at(e, (0, g.runs - 1), (parts[0][1], g.length)))
+    cells(0, 0, parts[0][1], True, lambda: are_at(e, (0, g.runs - 1), (parts[0][1], g.length)))
 
     def rest(r: Index, skip: int) -> None:
         for start, depth, end in parts:
 
             def part(k: Index, depth: int = depth) -> None:
                 last = (r, g.runs - 1), (k, g.length - depth)
-                run(r, k, depth, False, lambda: are_at(e, *last))
+                cells(r, k, depth, False, lambda: are_at(e, *last))
 
             begin = start + depth if skip and start == 0 else start
             if begin < end:
@@ -193,10 +195,9 @@ def _tiles(
     depth: int,
     lanes: list[int],
     starts: bool,
-    ends: object,
+    ends: Ends,
     bias: Value | None,
 ) -> None:
-    is_last: Value = ends
     for pixels in cell.tiles:
         offsets = [sum(p * s for p, s in zip(pixel, g.x_steps, strict=True)) for pixel in pixels]
         targets = [sum(p * s for p, s in zip(pixel, g.y_steps, strict=True)) for pixel in pixels]
@@ -211,7 +212,7 @@ def _tiles(
                 sums = [e.zero] * len(cells)
             full, panel = [LANES] * len(group), e.at(right, skipped)
             sums = tile(e, source, offsets, 1, panel, PANEL, depth, sums, full)
-            place.finish(is_last, sums, cells, [j for j, _ in columns] * len(pixels))
+            place.finish(ends, sums, cells, [j for j, _ in columns] * len(pixels))
 
 
 class _Block(NamedTuple):
