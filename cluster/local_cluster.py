@@ -11,6 +11,7 @@ end, however it ends.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import secrets
@@ -21,14 +22,14 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S, STOP_S = 120.0, 3.0
-TAG = "RAYSYM_LOCAL_CLUSTER"  # in the environment of all that we start, so that we find it again
+_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of Linux
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,10 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @contextmanager
 def raylets(count: int) -> Iterator[tuple[str, Mapping[str, str]]]:
     """A head and `count - 1` more raylets: the dashboard's address and the environment to use."""
-    tag = uuid.uuid4().hex
+    adopt_orphans()
     # Ray would take the token of the user's home, or write one there.
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    environment = {**os.environ, **token, TAG: tag}
+    environment = {**os.environ, **token}
     for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH"):
         environment.pop(name, None)
     scratch = Path(tempfile.mkdtemp(prefix="raysym-"))  # short: sockets live below it
@@ -71,7 +72,7 @@ def raylets(count: int) -> Iterator[tuple[str, Mapping[str, str]]]:
         print(f"local cluster: {count} raylets, dashboard http://127.0.0.1:{dashboard}", flush=True)
         yield f"http://127.0.0.1:{dashboard}", environment
     finally:
-        stop_all(tag, {raylet.pid for raylet in started})
+        stop_all()
         for raylet in started:
             raylet.wait()
         shutil.rmtree(scratch, ignore_errors=True)
@@ -98,11 +99,6 @@ class Raylet:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-
-    @property
-    def pid(self) -> int:
-        """Its process, which leads a session of its own."""
-        return self._process.pid
 
     def start_again(self) -> None:
         """If it has given up: Ray waits 30 s for it, which is not enough on a busy machine."""
@@ -183,29 +179,33 @@ def wait_for_nodes(
 # ----- stopping
 
 
-def started_by_us(tag: str, sessions: set[int]) -> list[int]:
-    """Processes that carry the tag or are of these sessions, this one excepted.
+def adopt_orphans() -> None:
+    """From now on processes whose parent ends become our children: we find all that we started."""
+    ctypes.CDLL(None, use_errno=True).prctl(_SUBREAPER, 1, 0, 0, 0)
 
-    Processes of Ray that change their title may write over the tag.
-    """
-    mark, found = f"{TAG}={tag}".encode(), []
+
+def started_by_us() -> list[int]:
+    """Our children, theirs, and so on, but for those that have ended."""
+    children = defaultdict(list)
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with suppress(OSError):  # gone meanwhile, or another user's
-                carries = mark in (entry / "environ").read_bytes().split(b"\0")
-                if carries or os.getsid(int(entry.name)) in sessions:
-                    found.append(int(entry.name))
-    return found
+        with suppress(OSError):  # gone meanwhile
+            if entry.name.isdigit():
+                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+                children[int(parent)] += [int(entry.name)] if state != "Z" else []
+    found = [os.getpid()]
+    for pid in found:  # grows while it is walked
+        found += children[pid]
+    return found[1:]
 
 
-def stop_all(tag: str, sessions: set[int]) -> None:
-    """End everything that is ours: politely, then not; nothing here is worth keeping."""
+def stop_all() -> None:
+    """End everything that we started: politely, then not; nothing here is worth keeping."""
     for kind in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + STOP_S
-        for pid in started_by_us(tag, sessions):
+        for pid in started_by_us():
             with suppress(ProcessLookupError):
                 os.kill(pid, kind)
-        while started_by_us(tag, sessions) and time.monotonic() < deadline:
+        while started_by_us() and time.monotonic() < deadline:
             time.sleep(0.1)
 
 
