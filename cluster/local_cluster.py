@@ -49,8 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def raylets(count: int) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """A head and `count - 1` more raylets: the dashboard's address and the environment to use."""
+    """A head and `count - 1` more raylets: the dashboard's address and the environment to use.
+
+    At the end all children of this process are ended; one that has children already is refused.
+    """
     adopt_orphans()
+    if others := started_by_us():
+        raise RuntimeError(f"other children of this process would be ended with it: {others}")
     # Ray would take the token of the user's home, or write one there.
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     environment = {**os.environ, **token}

@@ -16,6 +16,25 @@ yaml = pytest.importorskip("yaml")
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "cluster" / "local_cluster.py"
 
+# In a process of its own: a cluster ends all children of the process that started it.
+LISTS_JOBS = """
+import json, local_cluster, subprocess
+
+answers = []
+with local_cluster.raylets(1) as (dashboard, environment):
+    assert environment["RAY_AUTH_MODE"] == "token"
+    for token in (environment["RAY_AUTH_TOKEN"], "0" * 64):
+        done = subprocess.run(
+            [local_cluster.ray_command(), "job", "list", "--address", dashboard],
+            env={**environment, "RAY_AUTH_TOKEN": token},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        answers.append((done.returncode, done.stdout + done.stderr))
+print(json.dumps(answers))
+"""
+
 
 def tagged(tag: str) -> dict[int, str]:
     """Command lines of all processes whose environment holds `tag`."""
@@ -71,27 +90,45 @@ def test_a_job_that_fails_makes_the_script_fail(tmp_path):
 @pytest.mark.ray
 @pytest.mark.cluster
 @pytest.mark.slow
-def test_a_job_without_the_token_is_refused(monkeypatch):
+def test_a_job_without_the_token_is_refused():
     pytest.importorskip("aiohttp", reason="ray job submit needs ray[default]")
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    import local_cluster
-
-    with local_cluster.raylets(1) as (dashboard, environment):
-        assert environment["RAY_AUTH_MODE"] == "token"
-        answers = {}
-        for token in (environment["RAY_AUTH_TOKEN"], "0" * 64):
-            done = subprocess.run(
-                [local_cluster.ray_command(), "job", "list", "--address", dashboard],
-                env={**environment, "RAY_AUTH_TOKEN": token},
-                capture_output=True,
-                text=True,
-                timeout=120,
-            )
-            answers[token] = done.returncode, done.stdout + done.stderr
-    allowed, refused = answers.values()
+    done = subprocess.run(
+        [sys.executable, "-c", LISTS_JOBS],
+        env={**os.environ, "PYTHONPATH": str(SCRIPT.parent)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    allowed, refused = json.loads(done.stdout.splitlines()[-1])
     assert allowed[0] == 0, allowed[1]
     assert refused[0] != 0
     assert "uthenticat" in refused[1]
+
+
+def test_a_process_that_has_children_is_refused_and_keeps_them():
+    code = """
+import local_cluster, subprocess
+other = subprocess.Popen(["sleep", "60"])
+try:
+    with local_cluster.raylets(1):
+        print("started")
+except RuntimeError as error:
+    print(error)
+print(other.poll(), other.pid)
+other.kill()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(SCRIPT.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    refusal, kept = done.stdout.splitlines()
+    alive, pid = kept.split()
+    assert alive == "None"
+    assert refusal.endswith(f"would be ended with it: [{pid}]")
 
 
 @pytest.mark.ray
