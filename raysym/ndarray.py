@@ -274,8 +274,11 @@ class NDArray(Arithmetic, InPlace, Fluent):
         """`value` as an array of this dtype on this context."""
         if isinstance(value, NDArray):
             return value._on(self.context)
+        is_here = array_module(self.context) is np
+        if is_here and isinstance(value, np.ndarray) and value.dtype == self._view.dtype:
+            return value
         host = host_array(value, self.dtype, "NDArray[...] = value: value")
-        return host if array_module(self.context) is np else place(host, self.context)
+        return host if is_here else place(host, self.context)
 
     def _write(self, key: tuple[Any, ...], value: Any) -> None:
         with on_device(self.context), np.errstate(all="ignore"):

@@ -8,6 +8,7 @@ defaults below. A page with nothing to add inherits the default.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias, TypeVar
@@ -59,6 +60,7 @@ class Op:
     work: ClassVar[str] = "elementwise"  # kernel class, by which a cluster file gives flop/s
 
     values: tuple[Any, ...]
+    _identity: tuple[Any, ...]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -72,6 +74,7 @@ class Op:
     def __init__(self, given: Mapping[str, Any]) -> None:
         values = [self._value(param, given) for param in self.params.values()]
         self.__dict__.update(zip(self.params, values, strict=True), values=tuple(values))
+        self.__dict__["_identity"] = tuple(map(_told_apart, values))
         self.check()
 
     def _value(self, param: Param, given: Mapping[str, Any]) -> Any:
@@ -204,10 +207,10 @@ class Op:
     # ----- identity
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.values == other.values
+        return type(self) is type(other) and self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash((self.name, self.values))
+        return hash((self.name, self._identity))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return make_op, (self.name, self.given())
@@ -266,6 +269,13 @@ def call_kernel(op: Op, xp: Any, arrays: Sequence[Any], rng: Any = None) -> tupl
 
 REGISTRY: dict[str, type[Op]] = {"null": Variable}
 CANONICAL: dict[str, type[Op]] = {}  # by canonical name only, in order of definition
+
+
+def _told_apart(value: Any) -> Any:
+    """A parameter for comparison: 0 and -0 are equal numbers, but not for who divides by them."""
+    is_minus_zero = isinstance(value, float) and value == 0 and math.copysign(1.0, value) < 0
+    return "-0" if is_minus_zero else value
+
 
 _Page = TypeVar("_Page", bound=type[Op])
 

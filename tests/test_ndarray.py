@@ -631,3 +631,16 @@ def test_arrays_begin_with_a_line_of_the_cache(made):
     assert [array.data.ctypes.data % 64 for array in several] == [0] * 4
     assert all(array.data.flags.c_contiguous for array in several)
     assert all(array.data.flags.writeable for array in several)
+
+
+def test_zero_and_minus_zero_are_two_numbers():
+    one = nd.array([1.0])
+    signs = [bool(np.signbit((one * zero).asnumpy()[0])) for zero in (0.0, -0.0, 0.0, -0.0)]
+    assert signs == [False, True, False, True]
+
+
+def test_what_was_written_is_no_longer_the_source(x):
+    source = np.zeros((2, 3), np.float32)
+    x[:] = source
+    source[:] = 7
+    same(x, np.zeros((2, 3)))

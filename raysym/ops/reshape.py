@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from raysym.errors import RuleError
@@ -75,7 +76,7 @@ class Reshape(_NewShape):
     def _target(self, data: Sequence[int]) -> tuple[int, ...]:
         if self.shape:
             step = -1 if self.reverse else 1
-            return decode(self.shape[::step], data[::step])[::step]
+            return decode(self.shape[::step], tuple(data)[::step])[::step]
         return (*data[:1], *self.target_shape[1:]) if self.keep_highest else self.target_shape
 
     def forward(self, xp: Any, data: Any) -> Any:
@@ -85,7 +86,8 @@ class Reshape(_NewShape):
 _NEEDED = {0: 1, -3: 2, -4: 1}  # input dimensions that a code reads
 
 
-def decode(codes: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
+@lru_cache(1 << 12)
+def decode(codes: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that Reshape's codes describe for an input; what is to be inferred is 0."""
     left, dims, made = deque(codes), deque(shape), list[int]()
     while left:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from raysym.graph import Entry, apply
@@ -29,6 +30,12 @@ class Scalar(Unary):
     is_int: bool = param(True, doc="Whether the number was written as an integer; not used.")
 
 
+@lru_cache(1 << 12)
+def _number(dtype: Any, value: float, sign: float) -> Any:
+    """As `scalar_of`, made once; 0 and -0 are equal, so the sign is part of what is looked up."""
+    return scalar_of(dtype, value)
+
+
 def scalar_op(
     name: str,
     kernel: Kernel,
@@ -43,7 +50,7 @@ def scalar_op(
     """Register an op with a number; `real`: integers are computed in floating point."""
 
     def forward(self: Any, xp: Any, data: Any) -> Any:
-        s = scalar_of(data.dtype, self.scalar)
+        s = _number(data.dtype, self.scalar, math.copysign(1.0, self.scalar))
         y = kernel(xp, widen(data), widen(s)) if real else kernel(xp, data, s)
         return y.astype(data.dtype, copy=False)
 
