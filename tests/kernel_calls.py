@@ -42,5 +42,5 @@ def linked_op(
     program = (Run(tuple(made), op, tuple(names)),)
     used = used or kernels()
     worker = link({"forward": program}, types, homes, kernels=used, poison=poison, team=team)
-    worker.phases["forward"].advance(None, StepKey(0, 1), 0)
+    worker.phases["forward"].advance(StepKey(0, 1), 0)
     return results, worker

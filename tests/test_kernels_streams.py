@@ -40,7 +40,7 @@ def linked(names: Sequence[str], arrays: Sequence[np.ndarray], team: Team | None
         Run((names[2],), make_op("sigmoid", {}), ("sum",)),
     )
     worker = link({"forward": program}, types, homes, kernels=kernels(), team=team)
-    worker.phases["forward"].advance(None, StepKey(0, 1), 0)
+    worker.phases["forward"].advance(StepKey(0, 1), 0)
     return worker
 
 

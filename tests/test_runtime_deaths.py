@@ -55,7 +55,7 @@ def die_at(host: Any, position: int) -> None:
 
 def die_in_receive(host: Any, n: int) -> None:
     """Die while waiting for the `n`-th message."""
-    _after(host._mailbox, "recv", n)
+    _after(host._exchange, "recv", n)
 
 
 def die_in_send(host: Any, n: int) -> None:

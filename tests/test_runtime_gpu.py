@@ -18,6 +18,7 @@ from raysym import device
 from raysym.context import gpu
 from raysym.runtime import host
 from raysym.runtime.host import Mailbox
+from raysym.runtime.interpreter import Clock
 from raysym.runtime.orders import pickled, unpickled
 from raysym.runtime.resident import ResidentRuntime
 from raysym.runtime.transport import TRANSPORTS
@@ -77,8 +78,8 @@ def test_workers_on_gpus_give_the_bits_of_one_process(transport: str) -> None:
 def test_what_a_gpu_has_received_is_its_own() -> None:
     """The slot of a ring is written again as soon as its view is gone."""
     slot = np.arange(6, dtype=np.float32)
-    box = Mailbox(SimpleNamespace(name="gpu:0", recv=lambda *_: slot), 1.0, gpu(0))
-    array = box.recv("cpu:0", "x")
+    exchange = SimpleNamespace(name="gpu:0", recv=lambda *_: slot)
+    array = Mailbox(exchange, 1.0, gpu(0), Clock()).receiver("cpu:0", "x")()
     slot[:] = -1
     assert isinstance(array, DeviceArray)
     assert np.array_equal(array.get(), np.arange(6))
@@ -90,7 +91,7 @@ def test_what_a_gpu_sends_is_no_longer_its_own() -> None:
     sent: list[np.ndarray] = []
     exchange = SimpleNamespace(name="gpu:0", send=lambda to, key, array, s: sent.append(array))
     array = StandIn().array(np.arange(6, dtype=np.float32))
-    Mailbox(exchange, 1.0, gpu(0)).send("cpu:0", "x", array)
+    Mailbox(exchange, 1.0, gpu(0), Clock()).sender("cpu:0", "x")(array)
     array[...] = -1
     assert np.array_equal(sent[0], np.arange(6))
 

@@ -36,12 +36,12 @@ from raysym.kernels.team import Team, table_runner
 from raysym.kernels.tracing import Trace, trace
 from raysym.op import Op, call_kernel
 from raysym.passes.memory import plan_memory
-from raysym.planning.plan import Program, Run
+from raysym.planning.plan import Instruction, Program, Recv, Run, Send
 from raysym.random_state import generator
 from raysym.types import TensorType
 
-# An action gets the worker's mailbox and the step's key (see runtime/); False: no message yet.
-Action: TypeAlias = Callable[[Any, Any], bool]
+# An action gets the step's key (see runtime/); False: no message yet.
+Action: TypeAlias = Callable[[Any], bool]
 # Names node and worker in the error of a reference kernel: (error, run, its arguments by name).
 Explain: TypeAlias = Callable[[Exception, Run, Mapping[str, Any]], Exception]
 POISON = 0xFF  # as bytes of a float: NaN
@@ -71,25 +71,26 @@ class LinkedPhase:
     def __len__(self) -> int:
         return len(self.actions)
 
-    def advance(self, mailbox: Any, key: Any, start: int) -> int:
+    def advance(self, key: Any, start: int) -> int:
         """Run from action `start`; the position where it stopped: the end, or a missing message."""
         with np.errstate(all="ignore"):
             if start == 0:
-                self.refresh(mailbox, key)
-            reached = self._run(mailbox, key, start)
+                self.owner.reached = None
+                self.refresh(key)
+            reached = self._run(key, start)
         if reached > 0:
             self.owner.is_spent = bool(self.again)
         return reached
 
-    def refresh(self, mailbox: Any, key: Any) -> None:
+    def refresh(self, key: Any) -> None:
         """Make again what this phase has used up, if it has."""
         for action in self.again if self.owner.is_spent else ():
-            action(mailbox, key)
+            action(key)
         self.owner.is_spent = False
 
-    def _run(self, mailbox: Any, key: Any, start: int) -> int:
+    def _run(self, key: Any, start: int) -> int:
         for position in range(start, len(self.actions)):
-            if not self.actions[position](mailbox, key):
+            if not self.actions[position](key):
                 return position
         return len(self.actions)
 
@@ -103,7 +104,8 @@ class LinkedWorker:
     arena: Any
     n_calls: int = 0
     is_spent: bool = False  # a phase has used up what another had made for it
-    running: Run | None = None  # the reference kernel that runs, for the diagnosis
+    reached: Instruction | None = None  # the last message or reference kernel, for the diagnosis
+    is_inside: bool = False  # it runs still
 
     def retune(self, phase: str, old: Op, new: Op) -> int:
         """Let the loops of a phase compute with the numbers of `new` in place of those of `old`.
@@ -157,18 +159,19 @@ def link(
     poison: bool = False,
     fused: bool = True,
     team: Team | None = None,
+    mailbox: Any = None,
 ) -> LinkedWorker:
     """Link the phases of one worker whose resident entries are `arrays`.
 
     The arrays must stay where they are. `poison` fills buffers with NaN before they are first
     written, and `fused` off gives every op a loop of its own: both for tests, as no bit may change.
-    With a `team`, its threads share the kernels.
+    With a `team`, its threads share the kernels. Messages go through the `mailbox`.
     """
     found = trace(programs, types, list(arrays), fused, team.threads if team else 1)
     kernels = kernels or shared_kernels()
     steps = [step for steps in found.phases.values() for step in steps]
     compile_all(kernels, [step.spec for step in steps if isinstance(step, Native)])
-    linker = _Linker(found, arrays, kernels, explain, poison, team)
+    linker = _Linker(found, arrays, kernels, explain, poison, team, mailbox)
     worker = linker.worker
     every = list(enumerate(steps))
     for phase, own in found.phases.items():
@@ -229,9 +232,10 @@ class _Linker:
         explain: Explain,
         poison: bool,
         team: Team | None,
+        mailbox: Any,
     ) -> None:
         self.arrays, self.kernels, self.explain, self.poison = arrays, kernels, explain, poison
-        self.team = team
+        self.team, self.mailbox = team, mailbox
         self.n_calls = 0
         used = found.planned()
         plan = plan_memory([buffer.lifetime for buffer in used])
@@ -259,15 +263,11 @@ class _Linker:
             case Reference():
                 return self._reference(step)
             case Outgoing(send, place):
-                array = self._view(place)
-
-                def outgoing(mailbox: Any, key: Any) -> bool:
-                    mailbox.send(send.to, send.entry, array)
-                    return True
-
-                return outgoing
+                post = self.mailbox.sender(send.to, send.entry)
+                return _outgoing(self.worker, send, post, self._view(place))
             case Incoming(recv, place):
-                return _incoming(recv.source, recv.entry, self._view(place))
+                take = self.mailbox.receiver(recv.source, recv.entry)
+                return _incoming(self.worker, recv, take, self._view(place))
         raise TypeError(step)
 
     def _reference(self, step: Reference) -> Action:
@@ -275,16 +275,16 @@ class _Linker:
         args = [self._view(place) for place in step.args]
         outs = [None if place is None else self._view(place) for place in step.outs]
 
-        def reference(mailbox: Any, key: Any) -> bool:
+        def reference(key: Any) -> bool:
             op = run.op
             rng = generator(key.seed, run.outs[0], key.step) if op.random else None
-            worker.running = run
+            worker.reached, worker.is_inside = run, True
             try:
                 made = call_kernel(op, np, args, rng)
             except Exception as error:
                 raise explain(error, run, dict(zip(run.args, args, strict=True))) from error
             finally:
-                worker.running = None
+                worker.is_inside = False
             for out, value in zip(outs, made, strict=True):
                 if out is not None:
                     out[...] = value
@@ -352,7 +352,7 @@ def _native(table: Any, pointers: Any, team: Team | None) -> Action:
     run = team.run if team else table_runner()
     address, count = table.ctypes.data, len(table)
 
-    def native(mailbox: Any, key: Any) -> bool:
+    def native(key: Any) -> bool:
         run(address, count)
         return True
 
@@ -360,9 +360,19 @@ def _native(table: Any, pointers: Any, team: Team | None) -> Action:
     return native
 
 
-def _incoming(source: str, entry: str, target: Any) -> Action:
-    def incoming(mailbox: Any, key: Any) -> bool:
-        array = mailbox.recv(source, entry)
+def _outgoing(worker: LinkedWorker, send: Send, post: Callable[[Any], None], array: Any) -> Action:
+    def outgoing(key: Any) -> bool:
+        worker.reached = send
+        post(array)
+        return True
+
+    return outgoing
+
+
+def _incoming(worker: LinkedWorker, recv: Recv, take: Callable[[], Any], target: Any) -> Action:
+    def incoming(key: Any) -> bool:
+        worker.reached = recv
+        array = take()
         if array is None:
             return False
         target[...] = array
@@ -372,7 +382,7 @@ def _incoming(source: str, entry: str, target: Any) -> Action:
 
 
 def _poison(memory: Any) -> Action:
-    def poison(mailbox: Any, key: Any) -> bool:
+    def poison(key: Any) -> bool:
         memory.fill(POISON)
         return True
 

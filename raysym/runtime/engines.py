@@ -15,7 +15,7 @@ from raysym.kernels.room import MOST_BYTES
 from raysym.op import Op
 from raysym.planning.plan import Plan, Program
 from raysym.runtime.compiling import Code, Needs
-from raysym.runtime.interpreter import INTERPRETED, Mailbox, Where, Worker
+from raysym.runtime.interpreter import INTERPRETED, Where, Worker
 from raysym.runtime.protocol import Linkage, StepKey, Tap
 from raysym.types import TensorType
 
@@ -30,7 +30,7 @@ class Engine(Protocol):
         """Add phases; their resident entries are in the worker's values and stay there."""
 
     def advance(
-        self, phase: str, mailbox: Mailbox, key: StepKey, start: int = 0, tap: Tap | None = None
+        self, phase: str, key: StepKey, start: int = 0, tap: Tap | None = None
     ) -> int | None:
         """Run a phase from `start`; where a message was missing, None at the end."""
 

@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from functools import lru_cache
+from time import perf_counter
 from typing import Any, NamedTuple
 
 from raysym.context import Context, of_worker
@@ -19,7 +19,7 @@ from raysym.device import array_module, on_device, place, place_row, to_numpy
 from raysym.planning.plan import Program, split_entry
 from raysym.runtime.compiling import Code, Needs
 from raysym.runtime.engines import Engines
-from raysym.runtime.interpreter import INTERPRETED, Where, Worker
+from raysym.runtime.interpreter import INTERPRETED, Clock, Where, Worker
 from raysym.runtime.orders import (
     DRIVER,
     ORDER,
@@ -33,7 +33,7 @@ from raysym.runtime.orders import (
 )
 from raysym.runtime.protocol import DEADLINE_S, Arrays, Linkage, StepKey, Tap
 from raysym.runtime.threads import pinned
-from raysym.runtime.transport import Address, ChannelClosed, Exchange, Key, Port, Store
+from raysym.runtime.transport import Address, ChannelClosed, Exchange, Key, PlainKey, Port, Store
 from raysym.runtime.transport.mail import MailChannel
 from raysym.runtime.transport.ring import RingChannel
 from raysym.types import TensorType
@@ -42,6 +42,7 @@ from raysym.types import TensorType
 # what is wrong, and comes first.
 LONGER_S = 60.0
 ACCEPT_S = 60.0  # how long peers may take to connect: on a busy machine they start late
+_NEXT = DRIVER, Key(0, 0, ORDER)  # what a worker waits for that has nothing to do
 
 
 class Site(NamedTuple):
@@ -55,7 +56,7 @@ class Site(NamedTuple):
 class Health(NamedTuple):
     """What a worker is doing: it waits for a peer and an entry, or it computes.
 
-    ``moves`` counts messages, whole or in part, and so shows whether anything moves.
+    ``moves`` counts what has arrived, whole or in part, and so shows whether anything moves.
     """
 
     turn: int
@@ -89,13 +90,14 @@ class Host:
         self._wait_s = deadline_s + LONGER_S
         self._on = on or of_worker(name)
         self._worker = Worker(name, array_module(self._on))
-        self._engine = engines.open(self._worker)
         self._threads = threads
         self._site = site()
         self._port = Port(name, secret, self._site.node, self._site.host)
         self._exchange = Exchange(name, self._control)
         self._orders: deque[Order] = deque()
-        self._mailbox = Mailbox(self._exchange, self._wait_s, self._on)
+        self._mailbox = Mailbox(self._exchange, self._wait_s, self._on, self._worker.clock)
+        self._worker.mailbox = self._mailbox
+        self._engine = engines.open(self._worker)
         self._aborted = -1
         self._blocks: list[Any] = []
         self._phase = ""
@@ -167,14 +169,10 @@ class Host:
 
     def health(self) -> Health:
         """What the loop is doing right now."""
-        box = self._mailbox
-        return Health(
-            box.turn,
-            self._phase,
-            self._engine.where(self._phase),
-            self._exchange.waits_for,
-            box.moves + self._exchange.events,
-        )
+        exchange, where = self._exchange, self._engine.where(self._phase)
+        what = exchange.waits_for
+        waits_for = None if what is None else (what[0], what[1][2])
+        return Health(self._mailbox.turn, self._phase, where, waits_for, exchange.events)
 
     def linked(self, phase: str) -> Linkage | None:
         """How the phase was linked, None when it is interpreted."""
@@ -202,7 +200,7 @@ class Host:
 
     def _next_order(self) -> Order:
         while not self._orders:
-            self._exchange.waits_for = DRIVER, ORDER
+            self._exchange.waits_for = _NEXT
             try:
                 self._exchange.wait(-1.0)
             except ChannelClosed as closed:
@@ -213,7 +211,7 @@ class Host:
         self._exchange.waits_for = None
         return self._orders.popleft()
 
-    def _control(self, peer: str, key: Key, array: Any) -> None:
+    def _control(self, peer: str, key: PlainKey, array: Any) -> None:
         order = unpack(array)
         if isinstance(order, Order):
             self._orders.append(order)
@@ -236,7 +234,7 @@ class Host:
             lost = closed.peer
         except Exception as error:
             failure = pickled(error)
-        report = Report(failure, lost, seen, dict(self._worker.clock.spent), arrays)
+        report = Report(failure, lost, seen, self._worker.clock.spent(), arrays)
         self._send(Key(order.turn, 0, ""), pack(report))
 
     def _run(self, order: Order, seen: list[Any]) -> None:
@@ -255,7 +253,7 @@ class Host:
         for phase in order.phases:
             if phase in self._engine.programs:
                 self._phase = phase
-                self._engine.advance(phase, self._mailbox, key, tap=tap)
+                self._engine.advance(phase, key, tap=tap)
 
     def _results(self, order: Order) -> dict[str, Any]:
         arrays = {name: to_numpy(self._worker.values[name]) for name in order.wanted}
@@ -289,32 +287,44 @@ class Host:
 class Mailbox:
     """The messages of one worker's programs: entries become keys of the step that runs."""
 
-    def __init__(self, exchange: Exchange, wait_s: float, on: Context) -> None:
-        self._exchange, self._wait_s, self._on = exchange, wait_s, on
+    def __init__(self, exchange: Exchange, wait_s: float, on: Context, clock: Clock) -> None:
+        self._exchange, self._wait_s, self._on, self._clock = exchange, wait_s, on, clock
         self._copies = on.device_type == "gpu"
-        self._split = lru_cache(maxsize=None)(split_entry)
         self.turn = -1
-        self.moves = 0
 
     def begin(self, turn: int) -> None:
         """Messages belong to `turn` from now on; older ones are dropped."""
         self.turn = turn
         self._exchange.forget_before(turn)
 
-    def send(self, to: str, entry: str, array: Any) -> None:
-        """Hand an array to a peer; waits only while credit is missing."""
-        self.moves += 1
-        host = self._copied(f"{entry} to {to}", to_numpy, array) if self._copies else array
-        self._exchange.send(to, self._key(entry), host, self._wait_s)
+    def sender(self, to: str, entry: str) -> Callable[[Any], None]:
+        """What hands an array to a peer; it waits only while credit is missing."""
+        exchange, wait_s, clock = self._exchange, self._wait_s, self._clock
+        base, micro = split_entry(entry)
+        copies, what = self._copies, f"{entry} to {to}"
 
-    def recv(self, source: str, entry: str) -> Any:
-        """The array from the peer: perhaps a read-only view, held until its last use."""
-        self.moves += 1
-        array = self._exchange.recv(source, self._key(entry), self._wait_s)
-        if not self._copies:
-            return array
-        # What comes from a ring is read before this returns: the slot may be written again.
-        return self._copied(f"{entry} from {source}", place, array, self._on)
+        def send(array: Any) -> None:
+            begun = perf_counter()
+            host = self._copied(what, to_numpy, array) if copies else array
+            exchange.send(to, (self.turn, micro, base, 0), host, wait_s)
+            clock.communicate += perf_counter() - begun
+
+        return send
+
+    def receiver(self, source: str, entry: str) -> Callable[[], Any]:
+        """What returns an array of a peer: perhaps a read-only view, held until its last use."""
+        exchange, wait_s, clock = self._exchange, self._wait_s, self._clock
+        base, micro = split_entry(entry)
+        copies, what = self._copies, f"{entry} from {source}"
+
+        def recv() -> Any:
+            begun = perf_counter()
+            array = exchange.recv(source, (self.turn, micro, base, 0), wait_s)
+            clock.wait += perf_counter() - begun
+            # What comes from a ring is read before this returns: the slot may be written again.
+            return self._copied(what, place, array, self._on) if copies else array
+
+        return recv
 
     def _copied(self, what: str, copy: Callable[..., Any], *args: Any) -> Any:
         """A copy between host and device; what goes wrong there is told with the message's name."""
@@ -323,10 +333,6 @@ class Mailbox:
         except Exception as error:
             error.add_note(f"worker {self._exchange.name}: {what} was copied at {self._on}")
             raise
-
-    def _key(self, entry: str) -> Key:
-        base, micro = self._split(entry)
-        return Key(self.turn, micro, base)
 
 
 def alike(arrays: Arrays) -> list[Arrays]:

@@ -12,7 +12,7 @@ import numpy as np
 from raysym.errors import MXNetError, RuleError, node_message
 from raysym.op import Op, call_kernel
 from raysym.planning.footprint import interpreted_bytes
-from raysym.planning.plan import Free, Instruction, Plan, Program, Recv, Run, Send
+from raysym.planning.plan import Free, Plan, Program, Recv, Run, Send
 from raysym.planning.update import with_op
 from raysym.random_state import generator
 from raysym.runtime.compiling import Code, Needs
@@ -21,49 +21,47 @@ from raysym.types import TensorType
 
 
 class Mailbox(Protocol):
-    """The ways of a worker to its peers within one phase."""
+    """The ways of a worker to its peers; books what they take on its clock."""
 
-    def send(self, to: str, entry: str, array: Any) -> None:
-        """Hand an array to the worker `to`; its memory may be written again afterwards."""
+    def sender(self, to: str, entry: str) -> Callable[[Any], None]:
+        """What hands an array to the worker `to`; its memory may be written again afterwards."""
 
-    def recv(self, source: str, entry: str) -> Any:
-        """The array that `source` sent, owned by the receiver; None when it is not here yet
-        and the mailbox cannot wait."""
-
-
-COMPUTE, COMMUNICATE, WAIT = "compute", "communicate", "wait"
+    def receiver(self, source: str, entry: str) -> Callable[[], Any]:
+        """What returns the array that `source` has sent, owned by who calls; None when it is not
+        here yet and the mailbox cannot wait."""
 
 
+@dataclass(slots=True)
 class Clock:
-    """Seconds spent computing, communicating and waiting."""
+    """Seconds spent on phases in all, and those of them that went by sending and waiting."""
 
-    __slots__ = ("spent",)
+    total: float = 0.0
+    communicate: float = 0.0
+    wait: float = 0.0
 
-    def __init__(self) -> None:
-        self.spent = {COMPUTE: 0.0, COMMUNICATE: 0.0, WAIT: 0.0}
-
-    def move(self, seconds: float, doing: str) -> None:
-        """What was booked as computing was something else."""
-        self.spent[doing] += seconds
-        self.spent[COMPUTE] -= seconds
+    def spent(self) -> dict[str, float]:
+        """Seconds spent computing, communicating and waiting."""
+        compute = self.total - self.communicate - self.wait
+        return {"compute": compute, "communicate": self.communicate, "wait": self.wait}
 
 
 @dataclass
 class Worker:
-    """A worker as the interpreter sees it: its name, array library, values and homes."""
+    """A worker as the interpreter sees it: its name, array library, values, homes and peers."""
 
     name: str
     xp: Any
     values: dict[str, Any] = field(default_factory=dict)
     homes: set[str] = field(default_factory=set)
     clock: Clock = field(default_factory=Clock)
+    mailbox: Any = None  # a Mailbox; without one it sends and receives nothing
     position: int = 0  # the instruction that runs, for the diagnosis
 
 
 # An instruction with all that it works on filled in; False: its message is not here yet.
-Action: TypeAlias = Callable[[Mailbox, StepKey], bool]
-
-_SPENT_ON = {Run: COMPUTE, Free: COMPUTE, Send: COMMUNICATE, Recv: WAIT}
+Action: TypeAlias = Callable[[StepKey], bool]
+# Where an instruction stands, what it does, and the entries that die with it.
+Step: TypeAlias = tuple[int, Action, tuple[str, ...]]
 
 
 class Where(NamedTuple):
@@ -81,46 +79,35 @@ class Phase:
     """
 
     def __init__(self, worker: Worker, program: Program) -> None:
-        self._worker, self.program = worker, program
-        self._actions = [_bound(worker, instruction) for instruction in program]
-        self._spent_on = [_SPENT_ON[type(instruction)] for instruction in program]
-
-    def change(self, program: Program) -> None:
-        """Run a program of the same length and kinds of instructions from now on."""
-        for at, (before, now) in enumerate(zip(self.program, program, strict=True)):
-            if before is not now:
-                self._actions[at] = _bound(self._worker, now)
-        self.program = program
+        self._worker, self._program = worker, program
+        self._steps = _steps(worker, program)
 
     def __len__(self) -> int:
-        return len(self.program)
+        return len(self._steps)
 
-    def advance(
-        self, mailbox: Mailbox, key: StepKey, start: int = 0, tap: Tap | None = None
-    ) -> int:
-        """Run from instruction `start`; where it stopped: the end, or a missing message."""
-        worker, spent, spent_on = self._worker, self._worker.clock.spent, self._spent_on
-        actions, now = self._actions if tap is None else self._watched(tap), time.perf_counter
-        reached, begun = len(actions), now()
-        doing = spent_on[start] if start < reached else COMPUTE
+    def advance(self, key: StepKey, start: int = 0, tap: Tap | None = None) -> int:
+        """Run from step `start`; where it stopped: the end, or a missing message."""
+        worker, values = self._worker, self._worker.values
+        steps = self._steps if tap is None else self._watched(tap)
+        begun = time.perf_counter()
         with np.errstate(all="ignore"):
-            for position in range(start, reached):
-                if spent_on[position] is not doing:
-                    ended = now()
-                    spent[doing] += ended - begun
-                    doing, begun = spent_on[position], ended
+            for position, action, dead in steps[start:]:
                 worker.position = position
-                if not actions[position](mailbox, key):
-                    reached = position
+                if not action(key):
                     break
-        spent[doing] += now() - begun
-        return reached
+                for entry in dead:
+                    del values[entry]
+                start += 1
+        worker.clock.total += time.perf_counter() - begun
+        return start
 
-    def _watched(self, tap: Tap) -> list[Action]:
-        return [
-            _watched(self._worker, instruction, tap) if type(instruction) is Run else action
-            for instruction, action in zip(self.program, self._actions, strict=True)
-        ]
+    def _watched(self, tap: Tap) -> list[Step]:
+        found = []
+        for at, action, dead in self._steps:
+            run = self._program[at]
+            watched = _watched(self._worker, run, tap) if type(run) is Run else action
+            found.append((at, watched, dead))
+        return found
 
 
 class Interpreter:
@@ -137,11 +124,11 @@ class Interpreter:
         self.phases = {phase: Phase(self.worker, p) for phase, p in self.programs.items()}
 
     def advance(
-        self, phase: str, mailbox: Mailbox, key: StepKey, start: int = 0, tap: Tap | None = None
+        self, phase: str, key: StepKey, start: int = 0, tap: Tap | None = None
     ) -> int | None:
         """Run a phase from `start`; where a message was missing, None at the end."""
         found = self.phases[phase]
-        reached = found.advance(mailbox, key, start, tap)
+        reached = found.advance(key, start, tap)
         return reached if reached < len(found) else None
 
     def needs(
@@ -160,7 +147,7 @@ class Interpreter:
     def retune(self, phase: str, old: Op, new: Op) -> None:
         """Run `new` wherever the phase runs `old`."""
         self.programs[phase] = with_op(self.programs[phase], old, new)
-        self.phases[phase].change(self.programs[phase])
+        self.phases[phase] = Phase(self.worker, self.programs[phase])
 
     def where(self, phase: str) -> Where:
         """Which instruction of the phase runs."""
@@ -194,27 +181,40 @@ class Interpreters:
 INTERPRETED = Interpreters()
 
 
-def _bound(worker: Worker, instruction: Instruction) -> Action:
+def _steps(worker: Worker, program: Program) -> list[Step]:
+    steps: list[Step] = []
+    for at, instruction in enumerate(program):
+        if isinstance(instruction, Free):
+            before, action, dead = steps.pop() if steps else (at, _nothing, ())
+            steps.append((before, action, (*dead, instruction.entry)))
+        else:
+            steps.append((at, _bound(worker, instruction), ()))
+    return steps
+
+
+def _nothing(key: StepKey) -> bool:
+    return True
+
+
+def _bound(worker: Worker, instruction: Run | Send | Recv) -> Action:
     match instruction:
         case Run(outs, op):
             is_plain = len(outs) == 1 and not op.random
             return (_plain if is_plain else _general)(worker, instruction)
-        case Free(entry):
-            return _free(worker.values, entry)
         case Send(entry, to):
-            return _send(worker.values, entry, to)
+            return _send(worker.values, entry, worker.mailbox.sender(to, entry))
         case Recv(entry, source):
-            return _recv(worker.values, entry, source)
+            return _recv(worker.values, entry, worker.mailbox.receiver(source, entry))
 
 
 def _plain(worker: Worker, run: Run) -> Action:
     """The usual case, with as few steps as can be: small kernels cost less than what is around."""
     forward, xp, values, out = run.op.forward, worker.xp, worker.values, run.outs[0]
-    is_home, kept, args = out in worker.homes, out != "_", run.args
+    is_home, kept, args, get = out in worker.homes, out != "_", run.args, values.__getitem__
 
-    def action(mailbox: Mailbox, key: StepKey) -> bool:
+    def action(key: StepKey) -> bool:
         try:
-            made = forward(xp, *[values[arg] for arg in args])
+            made = forward(xp, *map(get, args))
         except Exception as error:
             raise explain(error, run.op, run, worker) from error
         value = made[0] if type(made) is tuple else made
@@ -230,7 +230,7 @@ def _plain(worker: Worker, run: Run) -> Action:
 def _general(worker: Worker, run: Run) -> Action:
     """Any number of results, random numbers."""
 
-    def action(mailbox: Mailbox, key: StepKey) -> bool:
+    def action(key: StepKey) -> bool:
         _run(worker, run, key)
         return True
 
@@ -238,7 +238,7 @@ def _general(worker: Worker, run: Run) -> Action:
 
 
 def _watched(worker: Worker, run: Run, tap: Tap) -> Action:
-    def action(mailbox: Mailbox, key: StepKey) -> bool:
+    def action(key: StepKey) -> bool:
         tap(run, *_run(worker, run, key))
         return True
 
@@ -262,25 +262,17 @@ def _run(worker: Worker, run: Run, key: StepKey) -> tuple[list[Any], tuple[Any, 
     return args, made
 
 
-def _free(values: dict[str, Any], entry: str) -> Action:
-    def action(mailbox: Mailbox, key: StepKey) -> bool:
-        del values[entry]
+def _send(values: dict[str, Any], entry: str, send: Callable[[Any], None]) -> Action:
+    def action(key: StepKey) -> bool:
+        send(values[entry])
         return True
 
     return action
 
 
-def _send(values: dict[str, Any], entry: str, to: str) -> Action:
-    def action(mailbox: Mailbox, key: StepKey) -> bool:
-        mailbox.send(to, entry, values[entry])
-        return True
-
-    return action
-
-
-def _recv(values: dict[str, Any], entry: str, source: str) -> Action:
-    def action(mailbox: Mailbox, key: StepKey) -> bool:
-        array = mailbox.recv(source, entry)
+def _recv(values: dict[str, Any], entry: str, recv: Callable[[], Any]) -> Action:
+    def action(key: StepKey) -> bool:
+        array = recv()
         if array is None:
             return False
         values[entry] = array

@@ -32,14 +32,10 @@ from raysym.kernels.team import Team
 from raysym.op import Op
 from raysym.planning.footprint import interpreted_bytes
 from raysym.planning.lifetimes import uses
-from raysym.planning.plan import Instruction, Plan, Program, Recv, Run, Send
+from raysym.planning.plan import Plan, Program, Run
 from raysym.runtime.compiling import Code, Needs
 from raysym.runtime.interpreter import (
-    COMMUNICATE,
-    COMPUTE,
-    WAIT,
     Interpreter,
-    Mailbox,
     Where,
     Worker,
     explain,
@@ -71,7 +67,6 @@ class Linked(Interpreter):
         self._poison, self._fused, self._threads = poison, fused, threads
         self._background = background
         self._phases: dict[str, LinkedPhase] = {}
-        self._messages: dict[str, dict[Instruction, int]] = {}  # by phase: where each one stands
         self._types: dict[str, TensorType] = {}
         self._now: LinkedPhase | None = None  # what runs, None while interpreted
         self._interpreted: set[str] = set()  # phases whose values lie with the interpreter
@@ -82,11 +77,8 @@ class Linked(Interpreter):
         """Add the phases, linked."""
         super().load(programs, types)
         self._types.update(types)
-        for phase, program in programs.items():
+        for phase in programs:
             self._phases.pop(phase, None)
-            self._messages[phase] = {
-                i: at for at, i in enumerate(program) if type(i) in (Send, Recv)
-            }
         values = self.worker.values
         resident = {entry: values[entry] for entry in self.worker.homes if entry in types}
         if self.worker.xp is not np or not can_link(resident):
@@ -159,6 +151,7 @@ class Linked(Interpreter):
             poison=self._poison,
             fused=self._fused,
             team=self._team,
+            mailbox=worker.mailbox,
         )
         for phase, found in made.phases.items():
             if self.programs[phase] is programs[phase]:  # not loaded anew meanwhile
@@ -193,28 +186,26 @@ class Linked(Interpreter):
         now = self._now
         if now is None:
             return super().where(phase)
-        running, body = now.owner.running, self.programs.get(phase, ())
-        at = next((i for i, one in enumerate(body) if one is running), None)
-        return Where(self.worker.position, False) if at is None else Where(at, True)
+        reached, body = now.owner.reached, self.programs.get(phase, ())
+        at = next((i for i, one in enumerate(body) if one is reached), 0)
+        return Where(at, now.owner.is_inside)
 
     # ----- running
 
     def advance(
-        self, phase: str, mailbox: Mailbox, key: StepKey, start: int = 0, tap: Tap | None = None
+        self, phase: str, key: StepKey, start: int = 0, tap: Tap | None = None
     ) -> int | None:
         """Run a phase from `start`; where a message was missing, None at the end."""
         if start == 0:
-            self.worker.position = 0
-            self._begin(phase, mailbox, key, tap)
+            self._begin(phase, key, tap)
         if self._now is None:
-            return super().advance(phase, mailbox, key, start, tap)
-        clock, begun = self.worker.clock, time.perf_counter()
-        timed = _Timed(mailbox, self.worker, self._messages[phase])
-        reached = self._now.advance(timed, key, start)
-        clock.spent[COMPUTE] += time.perf_counter() - begun
+            return super().advance(phase, key, start, tap)
+        begun = time.perf_counter()
+        reached = self._now.advance(key, start)
+        self.worker.clock.total += time.perf_counter() - begun
         return reached if reached < len(self._now) else None
 
-    def _begin(self, phase: str, mailbox: Mailbox, key: StepKey, tap: Tap | None) -> None:
+    def _begin(self, phase: str, key: StepKey, tap: Tap | None) -> None:
         """Choose how the phase runs, and hand it what earlier phases have made."""
         if self._failure is not None:
             raise self._failure
@@ -226,7 +217,7 @@ class Linked(Interpreter):
                 self._hand_in(found.carried)
                 found.owner.is_spent = False
             elif self._now is None and not is_theirs:
-                found.refresh(mailbox, key)
+                found.refresh(key)
                 self._hand_out(phase, found.carried)
         (self._interpreted.add if self._now is None else self._interpreted.discard)(phase)
 
@@ -239,28 +230,6 @@ class Linked(Interpreter):
     def _hand_out(self, phase: str, carried: Mapping[str, list[Any]]) -> None:
         for name in uses(self.programs[phase]) & set(carried):
             self.worker.values[name] = np.array(carried[name][0], order="C")
-
-
-class _Timed:
-    """A mailbox whose time is booked apart from that of the kernels; notes where the worker is."""
-
-    def __init__(
-        self, mailbox: Mailbox, worker: Worker, messages: Mapping[Instruction, int]
-    ) -> None:
-        self._mailbox, self._worker, self._messages = mailbox, worker, messages
-
-    def send(self, to: str, entry: str, array: Any) -> None:
-        self._worker.position = self._messages[Send(entry, to)]
-        begun = time.perf_counter()
-        self._mailbox.send(to, entry, array)
-        self._worker.clock.move(time.perf_counter() - begun, COMMUNICATE)
-
-    def recv(self, source: str, entry: str) -> Any:
-        self._worker.position = self._messages[Recv(entry, source)]
-        begun = time.perf_counter()
-        array = self._mailbox.recv(source, entry)
-        self._worker.clock.move(time.perf_counter() - begun, WAIT)
-        return array
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from time import perf_counter
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,11 +16,11 @@ from raysym.errors import PlanError
 from raysym.op import Op
 from raysym.planning.plan import Plan
 from raysym.runtime.engines import Engine, Engines
-from raysym.runtime.interpreter import INTERPRETED, Worker
+from raysym.runtime.interpreter import INTERPRETED, Clock, Worker
 from raysym.runtime.protocol import Arrays, Linkage, StepKey, Tap
 from raysym.runtime.threads import pinned
 
-Mail: TypeAlias = dict[tuple[str, str, str], deque[Any]]  # by source, target and entry
+Mail: TypeAlias = dict[tuple[str, ...], deque[Any]]  # by source, target and entry
 
 
 class LocalRuntime:
@@ -28,6 +29,7 @@ class LocalRuntime:
     def __init__(self, threads: int = 1, engines: Engines = INTERPRETED) -> None:
         self._threads, self._engines = threads, engines
         self.engines: dict[str, Engine] = {}
+        self._mail: Mail = {}
         self._home_of: dict[str, str] = {}
         self._results: dict[int, dict[str, Any]] = {}
         self._ticket = 0
@@ -42,6 +44,7 @@ class LocalRuntime:
         for name in plan.workers:
             if name not in self.engines:
                 worker = Worker(name, array_module(of_worker(name)))
+                worker.mailbox = Box(name, self._mail, worker.clock)
                 self.engines[name] = self._engines.open(worker)
         self._home_of.update(plan.homes)
         for entry, array in arrays.items():
@@ -60,15 +63,15 @@ class LocalRuntime:
 
     def run(self, phase: str, key: StepKey, tap: Tap | None = None) -> None:
         """Let each worker run until it waits for a message, round after round."""
-        mail: Mail = {}
+        for queue in self._mail.values():  # a step that failed may have left something
+            queue.clear()
         at = {name: 0 for name, engine in self.engines.items() if engine.programs.get(phase)}
         with self._pinned(phase, at, tap):
             while at:
                 before = dict(at)
                 for name in before:
                     with on_device(of_worker(name)):
-                        box = Box(name, mail)
-                        reached = self.engines[name].advance(phase, box, key, at[name], tap)
+                        reached = self.engines[name].advance(phase, key, at[name], tap)
                     if reached is None:
                         del at[name]
                     else:
@@ -117,7 +120,7 @@ class LocalRuntime:
 
     def timings(self) -> dict[str, dict[str, float]]:
         """Seconds by worker; a waiting worker gives way to another, so nobody waits long."""
-        return {name: dict(engine.worker.clock.spent) for name, engine in self.engines.items()}
+        return {name: engine.worker.clock.spent() for name, engine in self.engines.items()}
 
     def linked(self, phase: str) -> dict[str, Linkage]:
         """How each worker linked the phase."""
@@ -137,13 +140,22 @@ class LocalRuntime:
 class Box:
     """Messages between workers of one process: a queue for each (source, target, entry)."""
 
-    def __init__(self, name: str, mail: Mail) -> None:
-        self._name, self._mail = name, mail
+    def __init__(self, name: str, mail: Mail, clock: Clock) -> None:
+        self._name, self._mail, self._clock = name, mail, clock
 
-    def send(self, to: str, entry: str, array: Any) -> None:
-        copy = place(array, of_worker(to))
-        self._mail.setdefault((self._name, to, entry), deque()).append(copy)
+    def sender(self, to: str, entry: str) -> Callable[[Any], None]:
+        queue, clock, there = self._queue(self._name, to, entry), self._clock, of_worker(to)
 
-    def recv(self, source: str, entry: str) -> Any:
-        queue = self._mail.get((source, self._name, entry))
-        return queue.popleft() if queue else None
+        def send(array: Any) -> None:
+            begun = perf_counter()
+            queue.append(place(array, there))
+            clock.communicate += perf_counter() - begun
+
+        return send
+
+    def receiver(self, source: str, entry: str) -> Callable[[], Any]:
+        queue = self._queue(source, self._name, entry)
+        return lambda: queue.popleft() if queue else None
+
+    def _queue(self, *edge: str) -> deque[Any]:
+        return self._mail.setdefault(edge, deque())

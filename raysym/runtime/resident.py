@@ -33,7 +33,7 @@ from raysym.runtime.orders import DRIVER, REPORT, Order, Report, Tuned, is_small
 from raysym.runtime.parcel import Parcel, types_for
 from raysym.runtime.patience import CLOSED, Patience
 from raysym.runtime.protocol import DEADLINE_S, IN_FLIGHT, Arrays, Linkage, StepKey, Tap
-from raysym.runtime.transport import Address, ChannelClosed, Exchange, Key, Port
+from raysym.runtime.transport import Address, ChannelClosed, Exchange, Key, PlainKey, Port
 from raysym.runtime.turn import Turn, first_failure
 
 START_S = 300.0  # how long processes may take to start: the machine may be busy
@@ -287,11 +287,11 @@ class ResidentRuntime:
         assert self._plan is not None
         return Watch(self._fleet, self._programs, self._plan, awaited, ordered)
 
-    def _report(self, peer: str, key: Key, array: Any) -> None:
+    def _report(self, peer: str, key: PlainKey, array: Any) -> None:
         """A worker has finished an order; a failure makes the others give theirs up."""
         report: Report = unpack(array)
         for turn in self._turns:
-            if turn.number == key.step:
+            if turn.number == key[0]:
                 turn.waiting.discard(peer)
                 turn.reports[peer] = report
         if report.failure is not None or report.lost not in ("", DRIVER):

@@ -10,7 +10,7 @@ from raysym.runtime.transport.port import (
     Port,
     choose,
 )
-from raysym.runtime.transport.protocol import Channel, ChannelClosed, Key, Store
+from raysym.runtime.transport.protocol import Channel, ChannelClosed, Key, PlainKey, Store
 
 __all__ = [
     "OBJECT_REF",
@@ -22,6 +22,7 @@ __all__ = [
     "ChannelClosed",
     "Exchange",
     "Key",
+    "PlainKey",
     "Port",
     "Store",
     "choose",

@@ -13,12 +13,14 @@ from collections.abc import Callable
 from typing import Any
 
 from raysym.errors import StallError
-from raysym.runtime.transport.protocol import CONTROL, Channel, ChannelClosed, Key
+from raysym.runtime.transport.protocol import CONTROL, Channel, ChannelClosed, Key, PlainKey
 
+ROOM = Key(0, 0, "room")  # what a sender waits for whose peer gives no credit
+_HAS_ROOM = select.EPOLLOUT
 _RETRY_S = 0.2  # how often postponed credits are tried again while nothing arrives
 
 # Called with (peer, key, array) for a message that belongs to no program; may raise.
-OnControl = Callable[[str, Key, Any], None]
+OnControl = Callable[[str, PlainKey, Any], None]
 
 
 class Exchange:
@@ -27,14 +29,14 @@ class Exchange:
     def __init__(self, name: str, on_control: OnControl) -> None:
         self.name = name
         self.channels: dict[str, Channel] = {}
-        self.waits_for: tuple[str, str] | None = None  # peer and entry, for the diagnosis
+        self.waits_for: tuple[str, PlainKey] | None = None  # peer and message, for the diagnosis
         self.events = 0  # how often something has arrived
         self._on_control = on_control
         self._by_fd: dict[int, Channel] = {}
-        self._arrived: dict[tuple[str, Key], Any] = {}
+        self._arrived: dict[tuple[str, PlainKey], Any] = {}
         self._epoll = select.epoll()
         self._oldest = 0
-        self._control: deque[tuple[str, Key, Any]] = deque()
+        self._control: deque[tuple[str, PlainKey, Any]] = deque()
 
     def add(self, channel: Channel) -> None:
         """Take a channel in; it is known by its peer's name."""
@@ -42,37 +44,45 @@ class Exchange:
         self._by_fd[channel.fileno()] = channel
         self._epoll.register(channel.fileno(), select.EPOLLIN)
 
-    def send(self, to: str, key: Key, array: Any, timeout_s: float) -> None:
+    def send(self, to: str, key: PlainKey, array: Any, timeout_s: float) -> None:
         """Send a host array; waits only while credit is missing.
 
         ChannelClosed when the peer is gone; StallError when it gives no credit in time.
         """
-        if not self._channel(to).send(key, array):
+        channel = self.channels.get(to)
+        if channel is None:
+            raise ChannelClosed(to)
+        if not channel.send(key, array):
             self.finish(to, timeout_s)
 
     def finish(self, to: str, timeout_s: float) -> None:
         """Send what is left to send to a peer; errors as for `send`."""
-        deadline = time.monotonic() + timeout_s
+        self.waits_for, deadline = (to, ROOM), time.monotonic() + timeout_s
         while not (channel := self._channel(to)).flush():
             fd, kernel_is_full = channel.fileno(), channel.needs_room
             if kernel_is_full:  # otherwise it is the peer who must give credit
                 self._epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT)
             try:
-                self._wait(to, "room", deadline)
+                self._wait(deadline)
             finally:
                 if kernel_is_full and to in self.channels:
                     self._epoll.modify(fd, select.EPOLLIN)
+        self.waits_for = None
 
-    def recv(self, source: str, key: Key, timeout_s: float) -> Any:
+    def recv(self, source: str, key: PlainKey, timeout_s: float) -> Any:
         """The array under `key` from `source`; errors as for `send`."""
         wanted, arrived = (source, key), self._arrived
-        array = arrived.pop(wanted, None)
-        if array is None:
+        if wanted not in arrived:
             self._channel(source)
-            deadline = time.monotonic() + timeout_s
-            while (array := arrived.pop(wanted, None)) is None:
-                self._wait(source, key.entry, deadline)
-        return array
+            self.waits_for = wanted
+            # Usually the first thing to come is what is wanted: no clock is read for that.
+            self.wait(timeout_s if timeout_s < _RETRY_S else _RETRY_S)
+            if wanted not in arrived:
+                deadline = time.monotonic() + timeout_s
+                while wanted not in arrived:
+                    self._wait(deadline)
+            self.waits_for = None
+        return arrived.pop(wanted)
 
     def wait(self, timeout_s: float) -> bool:
         """Take in what arrives; False when nothing came in time."""
@@ -82,14 +92,17 @@ class Exchange:
             raise ChannelClosed(self.name) from None
         self.events += len(ready)
         for fd, event in ready:
-            if event != select.EPOLLOUT:
+            if event != _HAS_ROOM:
                 self._take(self._by_fd[fd])
+        if not ready:
+            for channel in self.channels.values():
+                channel.flush()
         return bool(ready)
 
     def forget_before(self, step: int) -> None:
         """Messages of earlier steps are dropped, those here and those still to come."""
         self._oldest = step
-        for wanted in [w for w in self._arrived if w[1].step < step]:
+        for wanted in [w for w in self._arrived if w[1][0] < step]:
             del self._arrived[wanted]
 
     def close(self) -> None:
@@ -105,15 +118,14 @@ class Exchange:
             raise ChannelClosed(peer)
         return channel
 
-    def _wait(self, peer: str, what: str, deadline: float) -> None:
-        self.waits_for = peer, what
+    def _wait(self, deadline: float) -> None:
         left = deadline - time.monotonic()
         if left <= 0:
-            raise StallError(f"worker {self.name} waits for {what} from {peer} past its deadline")
-        if not self.wait(min(left, _RETRY_S)):
-            for channel in self.channels.values():
-                channel.flush()
-        self.waits_for = None
+            assert self.waits_for is not None
+            peer, key = self.waits_for
+            late = f"waits for {key[2]} from {peer} past its deadline"
+            raise StallError(f"worker {self.name} {late}")
+        self.wait(left if left < _RETRY_S else _RETRY_S)
 
     def _take(self, channel: Channel) -> None:
         try:
@@ -121,17 +133,15 @@ class Exchange:
         except ChannelClosed:
             self._drop(channel)
             raise
-        control = None
+        peer, control = channel.peer, self._control
         for key, array in arrived:
-            if key.entry == CONTROL:
-                control = control or deque[Any]()
-                control.append((channel.peer, key, array))
-            elif key.step >= self._oldest:
-                self._arrived[channel.peer, key] = array
-        if control:  # last, since it may raise, and nothing that has arrived may be lost
-            self._control.extend(control)
-            while self._control:
-                self._on_control(*self._control.popleft())
+            step, _, entry, _ = key
+            if entry == CONTROL:
+                control.append((peer, key, array))
+            elif step >= self._oldest:
+                self._arrived[peer, key] = array
+        while control:  # last, since it may raise, and nothing that has arrived may be lost
+            self._on_control(*control.popleft())
 
     def _drop(self, channel: Channel) -> None:
         """Forget a dead channel: its descriptor would stay readable for ever."""

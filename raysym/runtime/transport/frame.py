@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from raysym.runtime.transport.protocol import Key
+from raysym.runtime.transport.protocol import PlainKey
 
 INLINE, SLOT, PART, CREDIT = range(4)  # payload follows; lies in a slot; piece of one; no payload
 
-# What changes with every message: the step, and how long the rest of the header is.
-_PREFIX = struct.Struct("<qH")
+# What changes with every message: the step, how many messages of the other direction are given
+# back, and how long the rest of the header is.
+_PREFIX = struct.Struct("<qHH")
 # kind, dims, micro-batch, attempt, slot, offset, dtype, bytes of payload; then dims and the name
 _REST = struct.Struct("<BBiiiq8sq")
 PREFIX_NBYTES = _PREFIX.size
@@ -25,28 +26,27 @@ class Frame(NamedTuple):
     """A header as read, without its step: where the payload is and which array it belongs to."""
 
     kind: int
-    entry: str
-    micro: int
-    attempt: int
+    label: tuple[int, str, int]  # its key but for the step
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     slot: int
     offset: int
     nbytes: int
 
-    def key(self, step: int) -> Key:
-        """Which array it is in a step."""
-        return Key(step, self.micro, self.entry, self.attempt)
-
 
 def pack(
-    kind: int, key: Key, array: Any, slot: int = 0, offset: int = 0, nbytes: int = -1
+    kind: int,
+    key: PlainKey,
+    array: Any,
+    nbytes: int,
+    credits: int = 0,
+    slot: int = 0,
+    offset: int = 0,
 ) -> bytes:
-    """The header of a message with the payload `array`, or with `nbytes` of it at `offset`."""
+    """The header of a message with `nbytes` of the `array`, those at `offset`."""
     step, micro, entry, attempt = key
-    nbytes = array.nbytes if nbytes < 0 else nbytes
     rest = _rest(kind, entry, micro, attempt, array.dtype, array.shape, slot, offset, nbytes)
-    return _PREFIX.pack(step, len(rest)) + rest
+    return _PREFIX.pack(step, credits, len(rest)) + rest
 
 
 @lru_cache(_CACHED)
@@ -68,8 +68,8 @@ def _rest(
 
 def pack_credit(count: int, slots: list[int]) -> bytes:
     """A message that gives back room for `count` messages and the named slots."""
-    rest = _rest(CREDIT, "", 0, 0, _BYTES, tuple(slots), count, 0, 0)
-    return _PREFIX.pack(0, len(rest)) + rest
+    rest = _rest(CREDIT, "", 0, 0, _BYTES, tuple(slots), 0, 0, 0)
+    return _PREFIX.pack(0, count, len(rest)) + rest
 
 
 _BYTES = np.dtype(np.uint8)
@@ -82,14 +82,18 @@ def bytes_of(array: Any) -> memoryview:
 
 def header_nbytes(start: memoryview) -> int:
     """How long the whole header is that starts with these `PREFIX_NBYTES`."""
-    return int(_PREFIX.unpack_from(start)[1]) + PREFIX_NBYTES
+    return int(_PREFIX.unpack_from(start)[2]) + PREFIX_NBYTES
 
 
-def unpack(header: memoryview) -> tuple[Frame, int, int]:
-    """The frame, its step, and where its payload begins. A credit's slots stand as its shape."""
-    step, nbytes = _PREFIX.unpack_from(header)
+def unpack(header: memoryview) -> tuple[Frame, PlainKey, int, int]:
+    """The frame, its key, where its payload begins, and credits.
+
+    The slots that a message of credits gives back stand as its shape.
+    """
+    step, credits, nbytes = _PREFIX.unpack_from(header)
     end = PREFIX_NBYTES + nbytes
-    return _read(header[PREFIX_NBYTES:end].tobytes()), step, end
+    frame = _read(header[PREFIX_NBYTES:end].tobytes())
+    return frame, (step, *frame.label), end, credits
 
 
 @lru_cache(_CACHED)
@@ -98,7 +102,7 @@ def _read(rest: bytes) -> Frame:
     shape = _dims(dims).unpack_from(rest, _REST.size)
     entry = rest[_REST.size + 8 * dims :].decode()
     dtype = np.dtype(code.rstrip(b"\0").decode())
-    return Frame(kind, entry, micro, attempt, dtype, shape, slot, offset, nbytes)
+    return Frame(kind, (micro, entry, attempt), dtype, shape, slot, offset, nbytes)
 
 
 @lru_cache(maxsize=256)

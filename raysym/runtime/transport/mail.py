@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from raysym.runtime.transport.credit import Credit
-from raysym.runtime.transport.protocol import WINDOW, ChannelClosed, Key
+from raysym.runtime.transport.protocol import WINDOW, ChannelClosed, PlainKey
 
 # Hands (key, array) or (number of credits, None) to the peer's `deliver`.
 Post = Callable[[Any, Any], None]
@@ -26,7 +26,7 @@ class MailChannel:
         self.peer, self._post = peer, post
         self.needs_room = False
         self._credit = Credit(WINDOW)
-        self._outbox: deque[tuple[Key, Any]] = deque()
+        self._outbox: deque[tuple[PlainKey, Any]] = deque()
         self._inbox: deque[tuple[Any, Any]] = deque()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK)
         self._lost = False
@@ -35,7 +35,7 @@ class MailChannel:
         """An event counter that rings when something was delivered."""
         return self._bell
 
-    def send(self, key: Key, array: Any) -> bool:
+    def send(self, key: PlainKey, array: Any) -> bool:
         """Start to send; the array is copied, since Ray may read it after this returns."""
         self._outbox.append((key, np.array(array, order="C")))
         return self.flush()
@@ -63,7 +63,7 @@ class MailChannel:
         if self._bell >= 0:
             os.eventfd_write(self._bell, 1)
 
-    def receive(self) -> list[tuple[Key, Any]]:
+    def receive(self) -> list[tuple[PlainKey, Any]]:
         """All messages that are here."""
         try:
             os.eventfd_read(self._bell)
@@ -73,10 +73,10 @@ class MailChannel:
         while self._inbox:
             what, array = self._inbox.popleft()
             if array is None:
-                self._credit.take_back(what, ())
+                self._credit.left += what
             else:
                 self._credit.owed += 1
-                found.append((Key(*what), array))
+                found.append((what, array))
         if self._lost and not found:
             raise ChannelClosed(self.peer)
         if self._lost:

@@ -16,7 +16,6 @@ import numpy as np
 
 from raysym.runtime.transport.credit import Credit
 from raysym.runtime.transport.frame import (
-    CREDIT,
     INLINE,
     MAX_HEADER_NBYTES,
     PART,
@@ -27,7 +26,7 @@ from raysym.runtime.transport.frame import (
     pack_credit,
     unpack,
 )
-from raysym.runtime.transport.protocol import INLINE_NBYTES, WINDOW, ChannelClosed, Key
+from raysym.runtime.transport.protocol import INLINE_NBYTES, WINDOW, ChannelClosed, PlainKey
 
 _INLINE_SLOT = -1
 
@@ -54,7 +53,7 @@ class RingChannel:
         self._out: list[memoryview] = []  # the slots of our ring
         self._in: list[_Slot] = []  # the peer's, read-only
         self._held: dict[int, Any] = {}  # slots that somebody here still looks at
-        self._partial: dict[Key, Any] = {}
+        self._partial: dict[PlainKey, Any] = {}
 
     def fileno(self) -> int:
         """The socket."""
@@ -76,13 +75,14 @@ class RingChannel:
 
     # ----- sending
 
-    def send(self, key: Key, array: Any) -> bool:
+    def send(self, key: PlainKey, array: Any) -> bool:
         """Start to send; True when all of it is in the slot or the socket."""
         array = np.asarray(array, order="C")
-        if not self._work and self._at_once(key, array):
-            return not self._work
-        self._work.append(self._pieces(key, array))
-        return self.flush()
+        at_once = self._small if array.nbytes <= INLINE_NBYTES else self._large
+        if self._work or not at_once(key, array):
+            self._work.append(self._pieces(key, array))
+            return self.flush()
+        return not self._work
 
     def flush(self) -> bool:
         """Go on sending; False while credit or room is missing."""
@@ -94,26 +94,28 @@ class RingChannel:
             self._work.popleft()
         return True
 
-    def _at_once(self, key: Key, array: Any) -> bool:
-        """Send what takes one message, unless credit or room is missing: the usual case."""
-        if array.nbytes <= INLINE_NBYTES:
-            return self._small(key, array)
+    def _large(self, key: PlainKey, array: Any) -> bool:
+        """Send what fits a slot, unless credit or a slot is missing."""
         if not self._fits(array) or (header := self._fill(SLOT, key, array)) is None:
             return False
         if not self._put(header):
             self._work.append(self._announce(header))
         return True
 
-    def _small(self, key: Key, array: Any) -> bool:
-        if not self._credit.left or not self._put(pack(INLINE, key, array), array):
+    def _small(self, key: PlainKey, array: Any) -> bool:
+        """Send what goes with its header, unless credit or room is missing."""
+        credit = self._credit
+        given = credit.owed
+        if not credit.left or not self._put(pack(INLINE, key, array, array.nbytes, given), array):
             return False
-        self._credit.left -= 1
+        credit.owed -= given
+        credit.left -= 1
         return True
 
     def _fits(self, array: Any) -> bool:
         return bool(self._out) and array.nbytes <= len(self._out[0])
 
-    def _pieces(self, key: Key, array: Any) -> Iterator[bool]:
+    def _pieces(self, key: PlainKey, array: Any) -> Iterator[bool]:
         """Send; yields True whenever it must wait."""
         if array.nbytes <= INLINE_NBYTES:
             while not self._small(key, array):
@@ -128,7 +130,7 @@ class RingChannel:
             for offset in range(0, array.nbytes, INLINE_NBYTES):
                 yield from self._inline_part(key, array, offset)
 
-    def _fill(self, kind: int, key: Key, array: Any, offset: int = 0) -> bytes | None:
+    def _fill(self, kind: int, key: PlainKey, array: Any, offset: int = 0) -> bytes | None:
         """Write what a free slot takes; the header that tells of it, None while credit lacks."""
         credit = self._credit
         if not (credit.free and credit.left):
@@ -138,15 +140,15 @@ class RingChannel:
         room = self._out[slot]
         body = bytes_of(array)[offset : offset + len(room)]
         room[: len(body)] = body
-        return pack(kind, key, array, slot, offset, len(body))
+        return pack(kind, key, array, len(body), credit.give(), slot, offset)
 
     def _announce(self, header: bytes) -> Iterator[bool]:
         while not self._put(header):
             yield True
 
-    def _inline_part(self, key: Key, array: Any, offset: int) -> Iterator[bool]:
+    def _inline_part(self, key: PlainKey, array: Any, offset: int) -> Iterator[bool]:
         body = bytes_of(array)[offset : offset + INLINE_NBYTES]
-        header = pack(PART, key, array, _INLINE_SLOT, offset, len(body))
+        header = pack(PART, key, array, len(body), 0, _INLINE_SLOT, offset)
         while not (self._credit.left and self._put(header, body)):
             yield True
         self._credit.left -= 1
@@ -166,7 +168,7 @@ class RingChannel:
 
     # ----- receiving
 
-    def receive(self) -> list[tuple[Key, Any]]:
+    def receive(self) -> list[tuple[PlainKey, Any]]:
         """The next message, if it is complete."""
         try:
             nbytes = self._sock.recv_into(self._buffer)
@@ -176,21 +178,24 @@ class RingChannel:
             nbytes = 0
         if not nbytes:
             raise ChannelClosed(self.peer)
-        frame, step, at = unpack(self._view)
-        if frame.kind == CREDIT:
-            self._credit.take_back(frame.slot, frame.shape)
+        frame, key, at, credits = unpack(self._view)
+        kind, dtype, shape, credit = frame.kind, frame.dtype, frame.shape, self._credit
+        credit.left += credits
+        if kind == INLINE:
+            own = self._buffer[at:nbytes]  # of a bytearray: a copy
+            found = [(key, np.ndarray(shape, dtype, own))]
+        elif kind == SLOT:
+            found = [(key, self._look(frame))]
+        elif kind == PART:
+            found = self._add_part(frame, key, at)
+        else:
+            credit.free.extend(shape)
             self.flush()
             return []
-        credit = self._credit
         credit.owed += 1
-        if frame.kind == INLINE:
-            own = self._buffer[at : at + frame.nbytes]  # of a bytearray: a copy
-            found = [(frame.key(step), np.ndarray(frame.shape, frame.dtype, own))]
-        elif frame.kind == SLOT:
-            found = [(frame.key(step), self._look(frame))]
-        else:
-            found = self._add_part(frame, frame.key(step), at)
-        if credit.is_due():
+        if self._work:
+            self.flush()
+        elif credit.owed >= credit.many or credit.owed_slots:
             self._settle()
         return found
 
@@ -214,7 +219,7 @@ class RingChannel:
         if self._sock.fileno() >= 0:
             self._settle()
 
-    def _add_part(self, frame: Frame, key: Key, at: int) -> list[tuple[Key, Any]]:
+    def _add_part(self, frame: Frame, key: PlainKey, at: int) -> list[tuple[PlainKey, Any]]:
         if frame.offset == 0:
             self._partial[key] = np.empty(frame.shape, frame.dtype)
         array = self._partial[key]

@@ -22,7 +22,7 @@ from raysym.runtime.transport.frame import (
     pack_credit,
     unpack,
 )
-from raysym.runtime.transport.protocol import INLINE_NBYTES, SLOTS, WINDOW, ChannelClosed, Key
+from raysym.runtime.transport.protocol import INLINE_NBYTES, SLOTS, WINDOW, ChannelClosed, PlainKey
 
 _SOCKET_NBYTES = 4 << 20  # what the kernel holds for us in each direction
 
@@ -42,7 +42,7 @@ class StreamChannel:
         self._give_back: deque[bytes] = deque()  # credits; sent between messages, not within one
         self._buffer = bytearray(MAX_HEADER_NBYTES + INLINE_NBYTES)
         self._end = 0
-        self._body: tuple[Key, Any, memoryview] | None = None  # what is half here, and its rest
+        self._body: tuple[PlainKey, Any, memoryview] | None = None  # half here
         self._blocks = _Blocks()
 
     def fileno(self) -> int:
@@ -51,7 +51,7 @@ class StreamChannel:
 
     # ----- sending
 
-    def send(self, key: Key, array: Any) -> bool:
+    def send(self, key: PlainKey, array: Any) -> bool:
         """Start to send; True when the kernel has all of it."""
         self._work.append(self._message(key, np.asarray(array, order="C")))
         return self.flush()
@@ -67,14 +67,14 @@ class StreamChannel:
             self._work.popleft()
         return True
 
-    def _message(self, key: Key, array: Any) -> Iterator[bool]:
+    def _message(self, key: PlainKey, array: Any) -> Iterator[bool]:
         # While we wait for credit the peer may wait for ours: that must not queue up behind us.
         yield from self._push_credits()
         while not self._credit.left:
             yield True
             yield from self._push_credits()
         self._credit.left -= 1
-        header, body = pack(INLINE, key, array), bytes_of(array)
+        header, body = pack(INLINE, key, array, array.nbytes, self._credit.give()), bytes_of(array)
         if array.nbytes <= INLINE_NBYTES:
             yield from self._push(memoryview(header + body.tobytes()))
         else:
@@ -97,9 +97,9 @@ class StreamChannel:
 
     # ----- receiving
 
-    def receive(self) -> list[tuple[Key, Any]]:
+    def receive(self) -> list[tuple[PlainKey, Any]]:
         """All messages that are complete now."""
-        found: list[tuple[Key, Any]] = []
+        found: list[tuple[PlainKey, Any]] = []
         if self._body is not None:
             self._fill_body(found)
         else:
@@ -124,29 +124,29 @@ class StreamChannel:
             raise ChannelClosed(self.peer)
         return nbytes
 
-    def _parse(self, start: int, found: list[tuple[Key, Any]]) -> int:
+    def _parse(self, start: int, found: list[tuple[PlainKey, Any]]) -> int:
         """Take one message out of the buffer; how many bytes it used there, 0 for none."""
         view = memoryview(self._buffer)[start : self._end]
         if len(view) < PREFIX_NBYTES or len(view) < header_nbytes(view):
             return 0
-        frame, step, at = unpack(view)
+        frame, key, at, credits = unpack(view)
+        self._credit.left += credits
         if frame.kind == CREDIT:
-            self._credit.take_back(frame.slot, ())
             return at
         array: Any = self._blocks.array(frame.shape, frame.dtype, frame.nbytes)
         target, here = memoryview(bytes_of(array)), view[at : at + frame.nbytes]
         target[: len(here)] = here
-        self._body = frame.key(step), array, target[len(here) :]
+        self._body = key, array, target[len(here) :]
         self._finish_body(found)
         return at + len(here)
 
-    def _fill_body(self, found: list[tuple[Key, Any]]) -> None:
+    def _fill_body(self, found: list[tuple[PlainKey, Any]]) -> None:
         assert self._body is not None
         key, array, rest = self._body
         self._body = key, array, rest[self._read(rest) :]
         self._finish_body(found)
 
-    def _finish_body(self, found: list[tuple[Key, Any]]) -> None:
+    def _finish_body(self, found: list[tuple[PlainKey, Any]]) -> None:
         assert self._body is not None
         key, array, rest = self._body
         if not rest:
