@@ -53,9 +53,9 @@ def raylets(count: int) -> Iterator[tuple[str, Mapping[str, str]]]:
 
     At the end all children of this process are ended; one that has children already is refused.
     """
-    adopt_orphans()
-    if others := started_by_us():
+    if others := descendants():
         raise RuntimeError(f"other children of this process would be ended with it: {others}")
+    adopt_orphans()
     # Ray would take the token of the user's home, or write one there.
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     environment = {**os.environ, **token}
@@ -189,7 +189,7 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_SUBREAPER, 1, 0, 0, 0)
 
 
-def started_by_us() -> list[int]:
+def descendants() -> list[int]:
     """Our children, theirs, and so on, but for those that have ended."""
     children = defaultdict(list)
     for entry in Path("/proc").iterdir():
@@ -207,10 +207,10 @@ def stop_all() -> None:
     """End everything that we started: politely, then not; nothing here is worth keeping."""
     for kind in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + STOP_S
-        for pid in started_by_us():
+        for pid in descendants():
             with suppress(ProcessLookupError):
                 os.kill(pid, kind)
-        while started_by_us() and time.monotonic() < deadline:
+        while descendants() and time.monotonic() < deadline:
             time.sleep(0.1)
 
 

@@ -221,10 +221,18 @@ class Op:
     def given(self) -> dict[str, Any]:
         """Parameters that differ from their defaults."""
         pairs = zip(self.params.values(), self.values, strict=True)
-        return {param.name: value for param, value in pairs if value != param.default}
+        return {p.name: v for p, v in pairs if _told_apart(v) != _told_apart(p.default)}
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.given().items())})"
+
+
+def _told_apart(value: Any) -> Any:
+    """A parameter for comparison: 0 and -0 are equal numbers, but not for who divides by them."""
+    if isinstance(value, tuple):
+        return tuple(map(_told_apart, value))
+    is_minus_zero = isinstance(value, float) and value == 0 and math.copysign(1.0, value) < 0
+    return "-0" if is_minus_zero else value
 
 
 _KINDS = {"f": "float16, float32 or float64", "fiu": "a number type"}
@@ -269,12 +277,6 @@ def call_kernel(op: Op, xp: Any, arrays: Sequence[Any], rng: Any = None) -> tupl
 
 REGISTRY: dict[str, type[Op]] = {"null": Variable}
 CANONICAL: dict[str, type[Op]] = {}  # by canonical name only, in order of definition
-
-
-def _told_apart(value: Any) -> Any:
-    """A parameter for comparison: 0 and -0 are equal numbers, but not for who divides by them."""
-    is_minus_zero = isinstance(value, float) and value == 0 and math.copysign(1.0, value) < 0
-    return "-0" if is_minus_zero else value
 
 
 _Page = TypeVar("_Page", bound=type[Op])

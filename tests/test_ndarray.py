@@ -14,6 +14,7 @@ from raysym.chunk import Chunk
 from raysym.context import Context, cpu, gpu
 from raysym.errors import MXNetError
 from raysym.ndarray import NDArray, invoke
+from raysym.op import make_op
 
 
 @pytest.fixture
@@ -637,6 +638,13 @@ def test_zero_and_minus_zero_are_two_numbers():
     one = nd.array([1.0])
     signs = [bool(np.signbit((one * zero).asnumpy()[0])) for zero in (0.0, -0.0, 0.0, -0.0)]
     assert signs == [False, True, False, True]
+
+
+def test_an_operator_travels_with_its_minus_zero():
+    op = make_op("one_hot", {"depth": 3, "off_value": -0.0})
+    there = pickle.loads(pickle.dumps(op))
+    assert there == op != make_op("one_hot", {"depth": 3})
+    assert np.signbit(there.off_value)
 
 
 def test_what_was_written_is_no_longer_the_source(x):

@@ -52,6 +52,21 @@ def test_a_kernel_error_names_node_and_worker() -> None:
         executor.backward(mx.nd.ones((2, 3)))
 
 
+def test_time_is_booked_once_although_an_op_fails() -> None:
+    a = mx.sym.Variable("a")
+    with mx.AttrScope(ctx_group="g0"):
+        a = a * 2
+    with mx.AttrScope(ctx_group="g1"):
+        net = mx.sym.Embedding(a, input_dim=5, output_dim=3, name="embed")
+    options = {"group2ctx": groups(2), "runtime": "local"}
+    executor = net.simple_bind(mx.cpu(), a=(2,), embed_weight=(5, 3), **options)
+    executor.forward(is_train=True)
+    with pytest.raises(mx.MXNetError, match="_no_gradient"):
+        executor.backward(mx.nd.ones((2, 3)))
+    assert all(s >= 0 for spent in executor.timings().values() for s in spent.values())
+    assert all(spent["compute"] > 0 for spent in executor.timings().values())
+
+
 def test_a_gpu_without_a_gpu_is_refused() -> None:
     if mx.nd.zeros((1,)).context.device_type == "cpu":
         with pytest.raises(mx.MXNetError, match=r"gpu\(9\)"):

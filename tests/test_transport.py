@@ -24,7 +24,8 @@ from raysym.errors import WorkerError
 from raysym.runtime.links import Links
 from raysym.runtime.orders import DRIVER
 from raysym.runtime.transport import OBJECT_STORE, TRANSPORTS, ChannelClosed, Exchange, Key, Port
-from raysym.runtime.transport.protocol import SLOTS, WINDOW
+from raysym.runtime.transport.credit import Credit
+from raysym.runtime.transport.protocol import CONTROL, SLOTS, WINDOW
 from raysym.runtime.transport.ring import RingChannel
 from raysym.runtime.transport.stream import StreamChannel
 
@@ -274,6 +275,84 @@ def test_any_sequence_of_arrays_arrives(make: Any, seed: int, sizes: list[int]) 
     with pytest.raises(ChannelClosed, match="left"):
         right.receive()
     right.close()
+
+
+@pytest.mark.parametrize("n", [10, 8000])
+def test_credit_rides_on_what_goes_the_other_way(n: int) -> None:
+    left, right = ring_pair()
+    back = np.zeros((SLOTS, 64 * 1024), np.uint8)
+    right.set_rings(own=back)
+    left.set_rings(peers=back)
+    array = np.arange(n, dtype=np.float64)
+    for i in range(3 * WINDOW):
+        for one, other in ((left, right), (right, left)):
+            assert one.send(Key(0, i, "x"), array)
+            (found,) = other.receive()  # one message, and no other in between
+            assert found[1].tobytes() == array.tobytes()
+            del found
+    assert left.receive() == right.receive() == []
+    left.close()
+    right.close()
+
+
+@pytest.mark.parametrize("make", [unix_pair, tcp_pair])
+def test_the_last_words_of_a_peer_arrive_although_nothing_can_be_sent_to_it(make: Any) -> None:
+    left, right = make()
+    large, n = np.zeros(2 * MIB, np.uint8), 0
+    while left.send(Key(0, n, "x"), large):
+        n += 1
+    for _ in range(200 * WINDOW):  # all that the kernel holds
+        right.receive()
+    assert right.send(Key(1, 0, "last"), np.ones(3))
+    right.close()
+    found = [key for _ in range(WINDOW) for key, _ in _received(left)]
+    assert found == [Key(1, 0, "last")]
+    with pytest.raises(ChannelClosed):
+        left.receive()
+    left.close()
+
+
+def _received(channel: Any) -> list[Any]:
+    try:
+        return list(channel.receive())
+    except ChannelClosed:
+        return []
+
+
+def test_what_cannot_be_given_back_is_owed_still() -> None:
+    credit = Credit(WINDOW)
+    credit.owed = 3
+    credit.owed_slots.extend([2, 0])
+    given = credit.give()
+    assert (credit.owed, list(credit.owed_slots)) == (0, [])
+    credit.keep(*given)
+    assert (credit.owed, sorted(credit.owed_slots)) == (3, [0, 2])
+    peer = Credit(WINDOW)
+    peer.left = 0
+    peer.take(*credit.give())
+    assert (peer.left, sorted(peer.free)) == (3, [0, 2])
+
+
+def test_an_order_behind_an_abort_is_handed_out() -> None:
+    heard: list[int] = []
+
+    def on_control(peer: str, key: Any, array: Any) -> None:
+        heard.append(int(array[0]))
+        if heard[-1] == 0:
+            raise KeyError("aborted")
+
+    left, right = tcp_pair()
+    exchange = Exchange("right", on_control)
+    exchange.add(right)
+    for i in range(2):
+        left.send(Key(i, 0, CONTROL), np.array([i]))
+    with pytest.raises(KeyError, match="aborted"):
+        exchange.wait(S)
+    while len(heard) < 2:
+        assert exchange.wait(S)
+    assert heard == [0, 1]
+    left.close()
+    exchange.close()
 
 
 @pytest.mark.parametrize("transport", ["object_store", "socket"])

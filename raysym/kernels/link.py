@@ -105,7 +105,7 @@ class LinkedWorker:
     n_calls: int = 0
     is_spent: bool = False  # a phase has used up what another had made for it
     reached: Instruction | None = None  # the last message or reference kernel, for the diagnosis
-    is_inside: bool = False  # it runs still
+    is_inside: bool = False  # the reference kernel `reached` runs now
 
     def retune(self, phase: str, old: Op, new: Op) -> int:
         """Let the loops of a phase compute with the numbers of `new` in place of those of `old`.

@@ -56,7 +56,7 @@ class Site(NamedTuple):
 class Health(NamedTuple):
     """What a worker is doing: it waits for a peer and an entry, or it computes.
 
-    ``moves`` counts what has arrived, whole or in part, and so shows whether anything moves.
+    ``moves`` counts wake-ups by messages and credits, and so shows whether anything moves.
     """
 
     turn: int
@@ -169,9 +169,11 @@ class Host:
 
     def health(self) -> Health:
         """What the loop is doing right now."""
-        exchange, where = self._exchange, self._engine.where(self._phase)
-        what = exchange.waits_for
-        waits_for = None if what is None else (what[0], what[1][2])
+        exchange, waits_for = self._exchange, None
+        if exchange.waits_for is not None:
+            peer, (_, _, entry, _) = exchange.waits_for
+            waits_for = peer, entry
+        where = self._engine.where(self._phase)
         return Health(self._mailbox.turn, self._phase, where, waits_for, exchange.events)
 
     def linked(self, phase: str) -> Linkage | None:
@@ -234,6 +236,7 @@ class Host:
             lost = closed.peer
         except Exception as error:
             failure = pickled(error)
+        self._exchange.waits_for = None
         report = Report(failure, lost, seen, self._worker.clock.spent(), arrays)
         self._send(Key(order.turn, 0, ""), pack(report))
 
@@ -304,10 +307,12 @@ class Mailbox:
         copies, what = self._copies, f"{entry} to {to}"
 
         def send(array: Any) -> None:
-            begun = perf_counter()
             host = self._copied(what, to_numpy, array) if copies else array
-            exchange.send(to, (self.turn, micro, base, 0), host, wait_s)
-            clock.communicate += perf_counter() - begun
+            begun = perf_counter()
+            try:
+                exchange.send(to, (self.turn, micro, base, 0), host, wait_s)
+            finally:
+                clock.communicate += perf_counter() - begun
 
         return send
 
@@ -319,8 +324,10 @@ class Mailbox:
 
         def recv() -> Any:
             begun = perf_counter()
-            array = exchange.recv(source, (self.turn, micro, base, 0), wait_s)
-            clock.wait += perf_counter() - begun
+            try:
+                array = exchange.recv(source, (self.turn, micro, base, 0), wait_s)
+            finally:
+                clock.wait += perf_counter() - begun
             # What comes from a ring is read before this returns: the slot may be written again.
             return self._copied(what, place, array, self._on) if copies else array
 
@@ -328,11 +335,14 @@ class Mailbox:
 
     def _copied(self, what: str, copy: Callable[..., Any], *args: Any) -> Any:
         """A copy between host and device; what goes wrong there is told with the message's name."""
+        begun = perf_counter()
         try:
             return copy(*args)
         except Exception as error:
             error.add_note(f"worker {self._exchange.name}: {what} was copied at {self._on}")
             raise
+        finally:
+            self._clock.communicate += perf_counter() - begun
 
 
 def alike(arrays: Arrays) -> list[Arrays]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -21,7 +22,7 @@ from raysym.types import TensorType
 
 
 class Mailbox(Protocol):
-    """The ways of a worker to its peers; books what they take on its clock."""
+    """The ways of a worker to its peers; books on its clock what they take, if anything."""
 
     def sender(self, to: str, entry: str) -> Callable[[Any], None]:
         """What hands an array to the worker `to`; its memory may be written again afterwards."""
@@ -54,7 +55,7 @@ class Worker:
     values: dict[str, Any] = field(default_factory=dict)
     homes: set[str] = field(default_factory=set)
     clock: Clock = field(default_factory=Clock)
-    mailbox: Any = None  # a Mailbox; without one it sends and receives nothing
+    mailbox: Any = None  # a Mailbox, for who has peers
     position: int = 0  # the instruction that runs, for the diagnosis
 
 
@@ -82,6 +83,14 @@ class Phase:
         self._worker, self._program = worker, program
         self._steps = _steps(worker, program)
 
+    def change(self, program: Program) -> None:
+        """Run a program of the same length and kinds of instructions from now on."""
+        worker, before, self._program = self._worker, self._program, program
+        for i, (at, _, dead) in enumerate(self._steps):
+            one = program[at]
+            if one is not before[at] and not isinstance(one, Free):
+                self._steps[i] = at, _bound(worker, one), dead
+
     def __len__(self) -> int:
         return len(self._steps)
 
@@ -90,22 +99,24 @@ class Phase:
         worker, values = self._worker, self._worker.values
         steps = self._steps if tap is None else self._watched(tap)
         begun = time.perf_counter()
-        with np.errstate(all="ignore"):
-            for position, action, dead in steps[start:]:
-                worker.position = position
-                if not action(key):
-                    break
-                for entry in dead:
-                    del values[entry]
-                start += 1
-        worker.clock.total += time.perf_counter() - begun
+        try:
+            with np.errstate(all="ignore"):
+                for position, action, dead in islice(steps, start, None):
+                    worker.position = position
+                    if not action(key):
+                        break
+                    for entry in dead:
+                        del values[entry]
+                    start += 1
+        finally:
+            worker.clock.total += time.perf_counter() - begun
         return start
 
     def _watched(self, tap: Tap) -> list[Step]:
         found = []
         for at, action, dead in self._steps:
-            run = self._program[at]
-            watched = _watched(self._worker, run, tap) if type(run) is Run else action
+            one = self._program[at]
+            watched = _watched(self._worker, one, tap) if type(one) is Run else action
             found.append((at, watched, dead))
         return found
 
@@ -147,7 +158,7 @@ class Interpreter:
     def retune(self, phase: str, old: Op, new: Op) -> None:
         """Run `new` wherever the phase runs `old`."""
         self.programs[phase] = with_op(self.programs[phase], old, new)
-        self.phases[phase] = Phase(self.worker, self.programs[phase])
+        self.phases[phase].change(self.programs[phase])
 
     def where(self, phase: str) -> Where:
         """Which instruction of the phase runs."""

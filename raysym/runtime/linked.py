@@ -187,8 +187,8 @@ class Linked(Interpreter):
         if now is None:
             return super().where(phase)
         reached, body = now.owner.reached, self.programs.get(phase, ())
-        at = next((i for i, one in enumerate(body) if one is reached), 0)
-        return Where(at, now.owner.is_inside)
+        at = next((i for i, one in enumerate(body) if one is reached), None)
+        return Where(0, False) if at is None else Where(at, now.owner.is_inside)
 
     # ----- running
 
@@ -201,8 +201,10 @@ class Linked(Interpreter):
         if self._now is None:
             return super().advance(phase, key, start, tap)
         begun = time.perf_counter()
-        reached = self._now.advance(key, start)
-        self.worker.clock.total += time.perf_counter() - begun
+        try:
+            reached = self._now.advance(key, start)
+        finally:
+            self.worker.clock.total += time.perf_counter() - begun
         return reached if reached < len(self._now) else None
 
     def _begin(self, phase: str, key: StepKey, tap: Tap | None) -> None:

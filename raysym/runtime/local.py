@@ -20,7 +20,7 @@ from raysym.runtime.interpreter import INTERPRETED, Clock, Worker
 from raysym.runtime.protocol import Arrays, Linkage, StepKey, Tap
 from raysym.runtime.threads import pinned
 
-Mail: TypeAlias = dict[tuple[str, ...], deque[Any]]  # by source, target and entry
+Mail: TypeAlias = dict[tuple[str, str, str], deque[Any]]  # by source, target and entry
 
 
 class LocalRuntime:
@@ -135,6 +135,7 @@ class LocalRuntime:
         for engine in self.engines.values():
             engine.close()
         self.engines.clear()
+        self._mail.clear()
 
 
 class Box:
@@ -157,5 +158,5 @@ class Box:
         queue = self._queue(source, self._name, entry)
         return lambda: queue.popleft() if queue else None
 
-    def _queue(self, *edge: str) -> deque[Any]:
-        return self._mail.setdefault(edge, deque())
+    def _queue(self, source: str, to: str, entry: str) -> deque[Any]:
+        return self._mail.setdefault((source, to, entry), deque())

@@ -49,10 +49,7 @@ class Exchange:
 
         ChannelClosed when the peer is gone; StallError when it gives no credit in time.
         """
-        channel = self.channels.get(to)
-        if channel is None:
-            raise ChannelClosed(to)
-        if not channel.send(key, array):
+        if not self._channel(to).send(key, array):
             self.finish(to, timeout_s)
 
     def finish(self, to: str, timeout_s: float) -> None:
@@ -75,17 +72,20 @@ class Exchange:
         if wanted not in arrived:
             self._channel(source)
             self.waits_for = wanted
-            # Usually the first thing to come is what is wanted: no clock is read for that.
-            self.wait(timeout_s if timeout_s < _RETRY_S else _RETRY_S)
-            if wanted not in arrived:
-                deadline = time.monotonic() + timeout_s
-                while wanted not in arrived:
-                    self._wait(deadline)
+            deadline = time.monotonic() + timeout_s
+            while wanted not in arrived:
+                self._wait(deadline)
             self.waits_for = None
         return arrived.pop(wanted)
 
     def wait(self, timeout_s: float) -> bool:
-        """Take in what arrives; False when nothing came in time."""
+        """Take in what arrives; False when nothing came in time.
+
+        ChannelClosed names any peer that is gone. What could not be sent is tried again in silence.
+        """
+        if self._control:
+            self._hand_out()
+            return True
         try:
             ready = self._epoll.poll(timeout_s)
         except ValueError:  # another thread has closed it
@@ -140,8 +140,12 @@ class Exchange:
                 control.append((peer, key, array))
             elif step >= self._oldest:
                 self._arrived[peer, key] = array
-        while control:  # last, since it may raise, and nothing that has arrived may be lost
-            self._on_control(*control.popleft())
+        if control:  # last, since it may raise, and nothing that has arrived may be lost
+            self._hand_out()
+
+    def _hand_out(self) -> None:
+        while self._control:
+            self._on_control(*self._control.popleft())
 
     def _drop(self, channel: Channel) -> None:
         """Forget a dead channel: its descriptor would stay readable for ever."""

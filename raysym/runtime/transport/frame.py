@@ -12,9 +12,10 @@ from raysym.runtime.transport.protocol import PlainKey
 
 INLINE, SLOT, PART, CREDIT = range(4)  # payload follows; lies in a slot; piece of one; no payload
 
-# What changes with every message: the step, how many messages of the other direction are given
-# back, and how long the rest of the header is.
-_PREFIX = struct.Struct("<qHH")
+# What changes with every message: the step, which messages and slots of the other direction are
+# given back (see `credit`), and how long the rest of the header is.
+_PREFIX = struct.Struct("<qHBH")
+NO_CREDITS = 0, 0
 # kind, dims, micro-batch, attempt, slot, offset, dtype, bytes of payload; then dims and the name
 _REST = struct.Struct("<BBiiiq8sq")
 PREFIX_NBYTES = _PREFIX.size
@@ -39,14 +40,14 @@ def pack(
     key: PlainKey,
     array: Any,
     nbytes: int,
-    credits: int = 0,
+    credits: tuple[int, int] = NO_CREDITS,
     slot: int = 0,
     offset: int = 0,
 ) -> bytes:
     """The header of a message with `nbytes` of the `array`, those at `offset`."""
     step, micro, entry, attempt = key
     rest = _rest(kind, entry, micro, attempt, array.dtype, array.shape, slot, offset, nbytes)
-    return _PREFIX.pack(step, credits, len(rest)) + rest
+    return _PREFIX.pack(step, *credits, len(rest)) + rest
 
 
 @lru_cache(_CACHED)
@@ -66,10 +67,10 @@ def _rest(
     return fixed + _dims(len(shape)).pack(*shape) + entry.encode()
 
 
-def pack_credit(count: int, slots: list[int]) -> bytes:
-    """A message that gives back room for `count` messages and the named slots."""
-    rest = _rest(CREDIT, "", 0, 0, _BYTES, tuple(slots), 0, 0, 0)
-    return _PREFIX.pack(0, count, len(rest)) + rest
+def pack_credits(credits: tuple[int, int]) -> bytes:
+    """A message that gives back messages and slots, and does nothing else."""
+    rest = _rest(CREDIT, "", 0, 0, _BYTES, (), 0, 0, 0)
+    return _PREFIX.pack(0, *credits, len(rest)) + rest
 
 
 _BYTES = np.dtype(np.uint8)
@@ -82,18 +83,15 @@ def bytes_of(array: Any) -> memoryview:
 
 def header_nbytes(start: memoryview) -> int:
     """How long the whole header is that starts with these `PREFIX_NBYTES`."""
-    return int(_PREFIX.unpack_from(start)[2]) + PREFIX_NBYTES
+    return int(_PREFIX.unpack_from(start)[3]) + PREFIX_NBYTES
 
 
-def unpack(header: memoryview) -> tuple[Frame, PlainKey, int, int]:
-    """The frame, its key, where its payload begins, and credits.
-
-    The slots that a message of credits gives back stand as its shape.
-    """
-    step, credits, nbytes = _PREFIX.unpack_from(header)
+def unpack(header: memoryview) -> tuple[Frame, PlainKey, int, int, int]:
+    """The frame, its key, where its payload begins; the messages and slots that come back."""
+    step, count, slots, nbytes = _PREFIX.unpack_from(header)
     end = PREFIX_NBYTES + nbytes
     frame = _read(header[PREFIX_NBYTES:end].tobytes())
-    return frame, (step, *frame.label), end, credits
+    return frame, (step, *frame.label), end, count, slots
 
 
 @lru_cache(_CACHED)

@@ -73,7 +73,7 @@ class MailChannel:
         while self._inbox:
             what, array = self._inbox.popleft()
             if array is None:
-                self._credit.left += what
+                self._credit.take(what, 0)
             else:
                 self._credit.owed += 1
                 found.append((what, array))
@@ -82,7 +82,7 @@ class MailChannel:
         if self._lost:
             self._ring()  # what has arrived is handed out first, the loss is told next
         elif self._credit.is_due():
-            self._post(self._credit.settle()[0], None)
+            self._post(self._credit.give()[0], None)
         return found
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ import socket
 import weakref
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,13 @@ from raysym.runtime.transport.credit import Credit
 from raysym.runtime.transport.frame import (
     INLINE,
     MAX_HEADER_NBYTES,
+    NO_CREDITS,
     PART,
     SLOT,
     Frame,
     bytes_of,
     pack,
-    pack_credit,
+    pack_credits,
     unpack,
 )
 from raysym.runtime.transport.protocol import INLINE_NBYTES, WINDOW, ChannelClosed, PlainKey
@@ -105,10 +107,12 @@ class RingChannel:
     def _small(self, key: PlainKey, array: Any) -> bool:
         """Send what goes with its header, unless credit or room is missing."""
         credit = self._credit
-        given = credit.owed
-        if not credit.left or not self._put(pack(INLINE, key, array, array.nbytes, given), array):
+        if not credit.left:
             return False
-        credit.owed -= given
+        given = credit.give()
+        if not self._put(pack(INLINE, key, array, array.nbytes, given), array):
+            credit.keep(*given)
+            return False
         credit.left -= 1
         return True
 
@@ -148,7 +152,7 @@ class RingChannel:
 
     def _inline_part(self, key: PlainKey, array: Any, offset: int) -> Iterator[bool]:
         body = bytes_of(array)[offset : offset + INLINE_NBYTES]
-        header = pack(PART, key, array, len(body), 0, _INLINE_SLOT, offset)
+        header = pack(PART, key, array, len(body), NO_CREDITS, _INLINE_SLOT, offset)
         while not (self._credit.left and self._put(header, body)):
             yield True
         self._credit.left -= 1
@@ -178,24 +182,24 @@ class RingChannel:
             nbytes = 0
         if not nbytes:
             raise ChannelClosed(self.peer)
-        frame, key, at, credits = unpack(self._view)
-        kind, dtype, shape, credit = frame.kind, frame.dtype, frame.shape, self._credit
-        credit.left += credits
+        frame, key, at, count, slots = unpack(self._view)
+        kind, credit = frame.kind, self._credit
+        credit.take(count, slots)
         if kind == INLINE:
             own = self._buffer[at:nbytes]  # of a bytearray: a copy
-            found = [(key, np.ndarray(shape, dtype, own))]
+            found = [(key, np.ndarray(frame.shape, frame.dtype, own))]
         elif kind == SLOT:
             found = [(key, self._look(frame))]
         elif kind == PART:
             found = self._add_part(frame, key, at)
         else:
-            credit.free.extend(shape)
             self.flush()
             return []
         credit.owed += 1
         if self._work:
-            self.flush()
-        elif credit.owed >= credit.many or credit.owed_slots:
+            with suppress(ChannelClosed):  # told by the next receive: this message has arrived
+                self.flush()
+        elif credit.owed >= credit.batch or credit.owed_slots:  # most often not even half of it
             self._settle()
         return found
 
@@ -207,8 +211,9 @@ class RingChannel:
         slot = frame.slot
         view = np.ndarray(frame.shape, frame.dtype, self._in[slot])
         if 2 * (len(self._held) + 1) > len(self._in):
+            own = view.copy()
             self._credit.owed_slots.append(slot)
-            return view.copy()
+            return own
         # All views of this one keep it alive: when it goes, nobody looks at the slot any more.
         self._held[slot] = weakref.ref(view, lambda _: self._release(slot))
         return view
@@ -223,24 +228,22 @@ class RingChannel:
         if frame.offset == 0:
             self._partial[key] = np.empty(frame.shape, frame.dtype)
         array = self._partial[key]
-        source: Any = self._buffer[at : at + frame.nbytes]
-        if frame.slot != _INLINE_SLOT:
-            source = self._in[frame.slot][: frame.nbytes]
+        in_slot, end = frame.slot != _INLINE_SLOT, frame.offset + frame.nbytes
+        source: Any = self._in[frame.slot] if in_slot else self._buffer[at:]
+        bytes_of(array)[frame.offset : end] = source[: frame.nbytes]
+        if in_slot:
             self._credit.owed_slots.append(frame.slot)
-        end = frame.offset + frame.nbytes
-        bytes_of(array)[frame.offset : end] = source
         return [(key, self._partial.pop(key))] if end == array.nbytes else []
 
     def _settle(self) -> None:
         """Give credit back once enough is owed; if there is no room now, then later."""
         if not self._credit.is_due():
             return
-        count, slots = self._credit.settle()
+        given = self._credit.give()
         try:
-            self._sock.send(pack_credit(count, slots))
+            self._sock.send(pack_credits(given))
         except BlockingIOError:
-            self._credit.owed += count
-            self._credit.owed_slots.extend(slots)
+            self._credit.keep(*given)
         except OSError:  # the peer is gone: whoever receives or sends next is told
             return
 

@@ -6,6 +6,7 @@ import socket
 import weakref
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from raysym.runtime.transport.frame import (
     bytes_of,
     header_nbytes,
     pack,
-    pack_credit,
+    pack_credits,
     unpack,
 )
 from raysym.runtime.transport.protocol import INLINE_NBYTES, SLOTS, WINDOW, ChannelClosed, PlainKey
@@ -110,7 +111,8 @@ class StreamChannel:
             left = self._end - start
             self._buffer[:left] = self._buffer[start : self._end]
             self._end = left
-        self._settle()
+        with suppress(ChannelClosed):  # told by the next receive: these messages have arrived
+            self._settle()
         return found
 
     def _read(self, room: memoryview) -> int:
@@ -129,8 +131,8 @@ class StreamChannel:
         view = memoryview(self._buffer)[start : self._end]
         if len(view) < PREFIX_NBYTES or len(view) < header_nbytes(view):
             return 0
-        frame, key, at, credits = unpack(view)
-        self._credit.left += credits
+        frame, key, at, count, slots = unpack(view)
+        self._credit.take(count, slots)
         if frame.kind == CREDIT:
             return at
         array: Any = self._blocks.array(frame.shape, frame.dtype, frame.nbytes)
@@ -157,8 +159,7 @@ class StreamChannel:
 
     def _settle(self) -> None:
         if self._credit.is_due():
-            count, _ = self._credit.settle()
-            self._give_back.append(pack_credit(count, []))
+            self._give_back.append(pack_credits(self._credit.give()))
         self.flush()
 
     def close(self) -> None:
