@@ -34,6 +34,12 @@ def host_array(source: Any, dtype: Any, what: str) -> np.ndarray[Any, Any]:
         raise TypeError(f"{what} must be array like: got {kind} {short(source)}") from None
 
 
+def host_view(source: Any, dtype: Any, what: str) -> np.ndarray[Any, Any]:
+    """`source` itself if it is an array of that dtype, else a copy; errors as for `host_array`."""
+    is_such = isinstance(source, np.ndarray) and source.dtype == dtype
+    return source if is_such else host_array(source, dtype, what)
+
+
 def host_zeros(shape: Sequence[int], dtype: Any) -> np.ndarray[Any, Any]:
     """Zeros from the start of a line of the cache on: kernels' vectors lie in one line each."""
     kind = np.dtype(dtype)

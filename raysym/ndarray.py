@@ -12,7 +12,7 @@ from raysym.arithmetic import Arithmetic
 from raysym.calls import sort_call, split_v2_params
 from raysym.chunk import Chunk
 from raysym.context import Context, cpu, current_context
-from raysym.convert import checked_dtype, host_array
+from raysym.convert import checked_dtype, host_array, host_view
 from raysym.device import array_module, has_device, on_device, place, to_numpy
 from raysym.errors import MXNetError, RuleError, sentence
 from raysym.fluent import Fluent
@@ -274,11 +274,8 @@ class NDArray(Arithmetic, InPlace, Fluent):
         """`value` as an array of this dtype on this context."""
         if isinstance(value, NDArray):
             return value._on(self.context)
-        is_here = array_module(self.context) is np
-        if is_here and isinstance(value, np.ndarray) and value.dtype == self._view.dtype:
-            return value
-        host = host_array(value, self.dtype, "NDArray[...] = value: value")
-        return host if is_here else place(host, self.context)
+        host = host_view(value, self._view.dtype, "NDArray[...] = value: value")
+        return host if array_module(self.context) is np else place(host, self.context)
 
     def _write(self, key: tuple[Any, ...], value: Any) -> None:
         with on_device(self.context), np.errstate(all="ignore"):

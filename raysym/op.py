@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 from raysym.errors import MXNetError, RuleError, did_you_mean
@@ -60,7 +60,6 @@ class Op:
     work: ClassVar[str] = "elementwise"  # kernel class, by which a cluster file gives flop/s
 
     values: tuple[Any, ...]
-    _identity: tuple[Any, ...]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -74,7 +73,6 @@ class Op:
     def __init__(self, given: Mapping[str, Any]) -> None:
         values = [self._value(param, given) for param in self.params.values()]
         self.__dict__.update(zip(self.params, values, strict=True), values=tuple(values))
-        self.__dict__["_identity"] = tuple(map(_told_apart, values))
         self.check()
 
     def _value(self, param: Param, given: Mapping[str, Any]) -> Any:
@@ -205,6 +203,10 @@ class Op:
         return Cost(sum(t.size for t in outs), total_bytes(ins, outs))
 
     # ----- identity
+
+    @cached_property
+    def _identity(self) -> Any:
+        return _told_apart(self.values)
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self._identity == other._identity
