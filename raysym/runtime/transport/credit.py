@@ -52,11 +52,9 @@ class Credit:
         self.owed += count
         self.owed_slots.extend(_numbers(slots))
 
-    def take(self, count: int, slots: int) -> None:
-        """The peer gives back what we had spent."""
-        self.left += count
-        if slots:
-            self.free.extend(_numbers(slots))
+    def take_slots(self, slots: int) -> None:
+        """The peer gives slots back that we had spent."""
+        self.free.extend(_numbers(slots))
 
 
 @lru_cache(1 << MAX_SLOTS)

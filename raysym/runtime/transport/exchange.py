@@ -49,7 +49,8 @@ class Exchange:
 
         ChannelClosed when the peer is gone; StallError when it gives no credit in time.
         """
-        if not self._channel(to).send(key, array):
+        channel = self.channels.get(to)
+        if channel is None or not channel.send(key, array):
             self.finish(to, timeout_s)
 
     def finish(self, to: str, timeout_s: float) -> None:
@@ -72,9 +73,12 @@ class Exchange:
         if wanted not in arrived:
             self._channel(source)
             self.waits_for = wanted
-            deadline = time.monotonic() + timeout_s
-            while wanted not in arrived:
-                self._wait(deadline)
+            patience_s = timeout_s if timeout_s < _RETRY_S else _RETRY_S
+            left_s = timeout_s if self.wait(patience_s) else timeout_s - patience_s
+            if wanted not in arrived:  # most often it is: no clock is read for that
+                deadline = time.monotonic() + left_s
+                while wanted not in arrived:
+                    self._wait(deadline)
             self.waits_for = None
         return arrived.pop(wanted)
 

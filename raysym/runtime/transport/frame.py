@@ -15,7 +15,6 @@ INLINE, SLOT, PART, CREDIT = range(4)  # payload follows; lies in a slot; piece 
 # What changes with every message: the step, which messages and slots of the other direction are
 # given back (see `credit`), and how long the rest of the header is.
 _PREFIX = struct.Struct("<qHBH")
-NO_CREDITS = 0, 0
 # kind, dims, micro-batch, attempt, slot, offset, dtype, bytes of payload; then dims and the name
 _REST = struct.Struct("<BBiiiq8sq")
 PREFIX_NBYTES = _PREFIX.size
@@ -40,14 +39,18 @@ def pack(
     key: PlainKey,
     array: Any,
     nbytes: int,
-    credits: tuple[int, int] = NO_CREDITS,
+    count: int = 0,
+    slots: int = 0,
     slot: int = 0,
     offset: int = 0,
 ) -> bytes:
-    """The header of a message with `nbytes` of the `array`, those at `offset`."""
+    """The header of a message with `nbytes` of the `array`, those at `offset`.
+
+    It gives `count` messages back, and `slots`.
+    """
     step, micro, entry, attempt = key
     rest = _rest(kind, entry, micro, attempt, array.dtype, array.shape, slot, offset, nbytes)
-    return _PREFIX.pack(step, *credits, len(rest)) + rest
+    return _PREFIX.pack(step, count, slots, len(rest)) + rest
 
 
 @lru_cache(_CACHED)
@@ -67,10 +70,10 @@ def _rest(
     return fixed + _dims(len(shape)).pack(*shape) + entry.encode()
 
 
-def pack_credits(credits: tuple[int, int]) -> bytes:
+def pack_credits(count: int, slots: int) -> bytes:
     """A message that gives back messages and slots, and does nothing else."""
     rest = _rest(CREDIT, "", 0, 0, _BYTES, (), 0, 0, 0)
-    return _PREFIX.pack(0, *credits, len(rest)) + rest
+    return _PREFIX.pack(0, count, slots, len(rest)) + rest
 
 
 _BYTES = np.dtype(np.uint8)

@@ -73,7 +73,7 @@ class MailChannel:
         while self._inbox:
             what, array = self._inbox.popleft()
             if array is None:
-                self._credit.take(what, 0)
+                self._credit.left += what
             else:
                 self._credit.owed += 1
                 found.append((what, array))

@@ -19,7 +19,6 @@ from raysym.runtime.transport.credit import Credit
 from raysym.runtime.transport.frame import (
     INLINE,
     MAX_HEADER_NBYTES,
-    NO_CREDITS,
     PART,
     SLOT,
     Frame,
@@ -109,9 +108,9 @@ class RingChannel:
         credit = self._credit
         if not credit.left:
             return False
-        given = credit.give()
-        if not self._put(pack(INLINE, key, array, array.nbytes, given), array):
-            credit.keep(*given)
+        count, slots = credit.give()
+        if not self._put(pack(INLINE, key, array, array.nbytes, count, slots), array):
+            credit.keep(count, slots)
             return False
         credit.left -= 1
         return True
@@ -144,7 +143,7 @@ class RingChannel:
         room = self._out[slot]
         body = bytes_of(array)[offset : offset + len(room)]
         room[: len(body)] = body
-        return pack(kind, key, array, len(body), credit.give(), slot, offset)
+        return pack(kind, key, array, len(body), *credit.give(), slot, offset)
 
     def _announce(self, header: bytes) -> Iterator[bool]:
         while not self._put(header):
@@ -152,7 +151,7 @@ class RingChannel:
 
     def _inline_part(self, key: PlainKey, array: Any, offset: int) -> Iterator[bool]:
         body = bytes_of(array)[offset : offset + INLINE_NBYTES]
-        header = pack(PART, key, array, len(body), NO_CREDITS, _INLINE_SLOT, offset)
+        header = pack(PART, key, array, len(body), 0, 0, _INLINE_SLOT, offset)
         while not (self._credit.left and self._put(header, body)):
             yield True
         self._credit.left -= 1
@@ -184,7 +183,9 @@ class RingChannel:
             raise ChannelClosed(self.peer)
         frame, key, at, count, slots = unpack(self._view)
         kind, credit = frame.kind, self._credit
-        credit.take(count, slots)
+        credit.left += count
+        if slots:
+            credit.take_slots(slots)
         if kind == INLINE:
             own = self._buffer[at:nbytes]  # of a bytearray: a copy
             found = [(key, np.ndarray(frame.shape, frame.dtype, own))]
@@ -241,7 +242,7 @@ class RingChannel:
             return
         given = self._credit.give()
         try:
-            self._sock.send(pack_credits(given))
+            self._sock.send(pack_credits(*given))
         except BlockingIOError:
             self._credit.keep(*given)
         except OSError:  # the peer is gone: whoever receives or sends next is told

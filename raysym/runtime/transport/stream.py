@@ -75,7 +75,7 @@ class StreamChannel:
             yield True
             yield from self._push_credits()
         self._credit.left -= 1
-        header, body = pack(INLINE, key, array, array.nbytes, self._credit.give()), bytes_of(array)
+        header, body = pack(INLINE, key, array, array.nbytes, *self._credit.give()), bytes_of(array)
         if array.nbytes <= INLINE_NBYTES:
             yield from self._push(memoryview(header + body.tobytes()))
         else:
@@ -131,8 +131,8 @@ class StreamChannel:
         view = memoryview(self._buffer)[start : self._end]
         if len(view) < PREFIX_NBYTES or len(view) < header_nbytes(view):
             return 0
-        frame, key, at, count, slots = unpack(view)
-        self._credit.take(count, slots)
+        frame, key, at, count, _ = unpack(view)
+        self._credit.left += count
         if frame.kind == CREDIT:
             return at
         array: Any = self._blocks.array(frame.shape, frame.dtype, frame.nbytes)
@@ -159,7 +159,7 @@ class StreamChannel:
 
     def _settle(self) -> None:
         if self._credit.is_due():
-            self._give_back.append(pack_credits(self._credit.give()))
+            self._give_back.append(pack_credits(*self._credit.give()))
         self.flush()
 
     def close(self) -> None:
