@@ -51,6 +51,19 @@ def to_numpy(array: Any) -> np.ndarray[Any, Any]:
     return array if isinstance(array, np.ndarray) else np.asarray(array.get())
 
 
+def to_pinned(array: Any) -> np.ndarray[Any, Any]:
+    """A copy of a cupy array in page-locked memory, which the device fills without the processor.
+
+    The memory comes from CuPy's pool and goes back when the copy is gone. (The way in needs no
+    such thing: `cupy.array` stages in page-locked memory by itself.)
+    """
+    memory = _cupy().cuda.alloc_pinned_memory(max(array.nbytes, 1))
+    made = np.frombuffer(memory, array.dtype, array.size).reshape(array.shape)
+    if array.size:
+        array.get(out=made)
+    return made
+
+
 def place(array: Any, ctx: Context) -> Any:
     """A C-contiguous copy of a numpy or cupy array in the memory of `ctx`, owned by it."""
     xp = array_module(ctx)

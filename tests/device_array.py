@@ -55,8 +55,11 @@ class DeviceArray:
     def __array__(self, *args, **kwargs):
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Use .get()")
 
-    def get(self):
-        return self.host.copy()
+    def get(self, out=None):
+        if out is None:
+            return self.host.copy()
+        out[...] = self.host
+        return out
 
     def set(self, content):
         assert isinstance(content, np.ndarray)
@@ -135,6 +138,10 @@ for _name in ("eq", "ne", "lt", "le", "gt", "ge", "neg", "pos", "abs", "invert")
     setattr(DeviceArray, f"__{_name}__", _operator(_name))
 
 
+class PinnedMemory(bytearray):
+    """Page-locked memory of the host, in pretence."""
+
+
 class Proxy:
     """A function or module of numpy on device arrays."""
 
@@ -158,7 +165,10 @@ class StandIn(Proxy):
     """The module itself."""
 
     ndarray = DeviceArray
-    cuda = SimpleNamespace(Device=lambda number: contextlib.nullcontext())
+    cuda = SimpleNamespace(
+        Device=lambda number: contextlib.nullcontext(),
+        alloc_pinned_memory=lambda nbytes: PinnedMemory(bytes(nbytes)),
+    )
 
     def __init__(self):
         super().__init__(np)

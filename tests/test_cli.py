@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from rich.console import Console
+from test_pipeline_forecast import FAST, products
 
 import raysym
 from raysym import cli, demo, tutorial
@@ -113,3 +114,21 @@ def test_the_module_runs_as_a_program():
         [sys.executable, "-m", "raysym.cli", "--version"], capture_output=True, text=True
     )
     assert done.stdout == f"raysym {raysym.__version__}\n"
+
+
+def test_the_command_takes_a_schedule(tmp_path):
+    products(4).save(str(tmp_path / "net.json"))
+    FAST.save(tmp_path / "two.toml")
+    options = ["--cluster", str(tmp_path / "two.toml"), "--shapes", "data:64,64"]
+    options += ["--policy", "contiguous", "--micro-batches", "4"]
+    status, text = run("plan", str(tmp_path / "net.json"), *options, "--schedule", "zero_bubble_h1")
+    assert status == 0
+    assert "(step " in text
+    assert "cpu:1 |" in text
+    assert "cpu:2" not in text
+    status, text = run("plan", str(tmp_path / "net.json"), *options, "--data-parallel", "2")
+    assert status == 0
+    assert "cpu:2, cpu:3: replicas" in text
+    status, text = run("plan", str(tmp_path / "net.json"), *options, "--schedule", "1f2b")
+    assert status == 1
+    assert "schedule: got '1f2b'" in text

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli import run
 from test_pipeline import chain
 
 import raysym as mx
@@ -106,24 +104,6 @@ def test_pieces_dealt_out_in_turn_refuse_pins() -> None:
     graph = scheduler.TaskGraph((scheduler.Task("a", flops=1.0, pin="cpu:0"),), ())
     with pytest.raises(scheduler.ScheduleError, match="in_turn: task a is pinned to cpu:0"):
         scheduler.in_turn(graph, FAST)
-
-
-def test_the_command_takes_a_schedule(tmp_path: Path) -> None:
-    products(4).save(str(tmp_path / "net.json"))
-    FAST.save(tmp_path / "two.toml")
-    options = ["--cluster", str(tmp_path / "two.toml"), "--shapes", "data:64,64"]
-    options += ["--policy", "contiguous", "--micro-batches", "4"]
-    status, text = run("plan", str(tmp_path / "net.json"), *options, "--schedule", "zero_bubble_h1")
-    assert status == 0
-    assert "(step " in text
-    assert "cpu:1 |" in text
-    assert "cpu:2" not in text
-    status, text = run("plan", str(tmp_path / "net.json"), *options, "--data-parallel", "2")
-    assert status == 0
-    assert "cpu:2, cpu:3: replicas" in text
-    status, text = run("plan", str(tmp_path / "net.json"), *options, "--schedule", "1f2b")
-    assert status == 1
-    assert "schedule: got '1f2b'" in text
 
 
 # ----- the options of bind

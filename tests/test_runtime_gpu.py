@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from device_array import DeviceArray, StandIn
+from device_array import DeviceArray, PinnedMemory, StandIn
 from random_graphs import assert_same_bits
 from test_pipeline import everything
 from thread_fleet import ThreadFleet
@@ -94,6 +94,22 @@ def test_what_a_gpu_sends_is_no_longer_its_own() -> None:
     Mailbox(exchange, 1.0, gpu(0), Clock()).sender("cpu:0", "x")(array)
     array[...] = -1
     assert np.array_equal(sent[0], np.arange(6))
+    base = sent[0]
+    while isinstance(base, np.ndarray):
+        base = base.base
+    assert isinstance(getattr(base, "obj", base), PinnedMemory)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("shape", [(), (0, 3), (5, 7)])
+def test_a_copy_in_pinned_memory_is_a_copy(shape: tuple[int, ...]) -> None:
+    with device.on_device(gpu(0)):
+        array = device.array_module(gpu(0)).arange(35.0)[: int(np.prod(shape))].reshape(shape)
+        found = device.to_pinned(array)
+        wanted = array.get()
+        array += 1
+    assert found.shape == shape
+    assert np.array_equal(found, wanted)
 
 
 @pytest.mark.usefixtures("pretended_gpu")

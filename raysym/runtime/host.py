@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from raysym.context import Context, of_worker
-from raysym.device import array_module, on_device, place, place_row, to_numpy
+from raysym.device import array_module, on_device, place, place_row, to_numpy, to_pinned
 from raysym.planning.plan import Program, split_entry
 from raysym.runtime.compiling import Code, Needs
 from raysym.runtime.engines import Engines
@@ -307,7 +307,7 @@ class Mailbox:
         copies, what = self._copies, f"{entry} to {to}"
 
         def send(array: Any) -> None:
-            host = self._copied(what, to_numpy, array) if copies else array
+            host = self._copied(what, to_pinned, array) if copies else array
             begun = perf_counter()
             try:
                 exchange.send(to, (self.turn, micro, base, 0), host, wait_s)
