@@ -2,7 +2,8 @@
 
 Run by train_step.py in each library's own environment:
 ``python train_nets.py LIBRARY THREADS MODE NET,NET``, MODE "train" or "infer". Prints one line of
-JSON: net -> seconds of every step (by the clock, of processor), and those of binding.
+JSON: the library's version, and net -> seconds of every step (by the clock, of processor) and those
+of binding.
 """
 
 from __future__ import annotations
@@ -120,13 +121,18 @@ def transformer() -> Any:
     return x
 
 
-def bound(library: Any, name: str, options: dict[str, Any]) -> tuple[Any, list[Any] | None]:
-    """The executor with random arrays, and head gradients where the net is no loss."""
+def bound(
+    library: Any, name: str, options: dict[str, Any], train: bool
+) -> tuple[Any, list[Any] | None]:
+    """The executor with random arrays, and head gradients where the net is no loss.
+
+    For inference no gradient is bound: MXNet fuses layers only then.
+    """
     net = globals()[name]()
     arguments = net.list_arguments()
     fixed = {"softmax_label", "rnn_state", "rnn_state_cell"}
     fixed |= set() if name in TRAINED_DATA else {"data"}
-    requests = {a: "null" if a in fixed else "write" for a in arguments}
+    requests = {a: "write" if train and a not in fixed else "null" for a in arguments}
     executor = net.simple_bind(library.cpu(), grad_req=requests, data=SHAPES[name], **options)
     rng = np.random.default_rng(0)
     for argument, array in executor.arg_dict.items():
@@ -134,8 +140,8 @@ def bound(library: Any, name: str, options: dict[str, Any]) -> tuple[Any, list[A
         array[:] = rng.integers(0, 10, array.shape) if argument.endswith("label") else drawn
     for array in executor.aux_dict.values():
         array[:] = 1
-    heads = [library.nd.ones(o.shape) for o in executor.outputs] if name in TRAINED_DATA else None
-    return executor, heads
+    with_heads = train and name in TRAINED_DATA
+    return executor, [library.nd.ones(o.shape) for o in executor.outputs] if with_heads else None
 
 
 def stepper(library: Any, executor: Any, heads: Any, train: bool) -> Any:
@@ -173,13 +179,14 @@ def main() -> None:
     options: dict[str, Any] = {}
     if name != "mxnet":
         options = {"kernels": name.split("-")[1], "threads": int(threads)}
-    found = {}
+    found: dict[str, Any] = {"version": library.__version__}
+    train = mode == "train"
     for net in nets.split(","):
         begun = time.perf_counter()
-        executor, heads = bound(library, net, options)
+        executor, heads = bound(library, net, options, train)
         bind_s = time.perf_counter() - begun
-        found[net] = {"bind_s": bind_s, "steps_s": timed(stepper(library, executor, heads,
-                                                                 mode == "train"))}  # fmt: skip
+        steps_s = timed(stepper(library, executor, heads, train))
+        found[net] = {"bind_s": bind_s, "steps_s": steps_s}
     print(json.dumps(found), flush=True)
     os._exit(0)  # MXNet's engine may hang at exit
 

@@ -145,7 +145,7 @@ def main() -> None:
     _, threads, mode, names = sys.argv[1:5]
     torch.set_num_threads(int(threads))
     torch.manual_seed(0)
-    found = {}
+    found: dict[str, Any] = {"version": torch.__version__}
     for name in names.split(","):
         begun = time.perf_counter()
         make, shape, classes = nets()[name]

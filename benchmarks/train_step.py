@@ -4,10 +4,10 @@
         [--torch PYTHON] [--mxnet PYTHON] [--reference] [--rounds 2] [--out benchmarks/results]
 
 PyTorch and MXNet run in environments of their own, given as paths of their interpreters; a peer
-that is not given or does not start is left out with a word. Libraries take turns, round after
-round, so that a busy moment of the machine hits all of them. Times are medians of all steps, by
-the clock and of processor time: on a machine that others use, only the second says much about one
-thread. Load averages before and after are kept with the results.
+that is not given, does not start or does not end is left out with a word. Libraries take turns,
+round after round, so that a busy moment of the machine hits all of them. Times are medians of all
+steps, by the clock and of processor time: on a machine that others use, only the second says much
+about one thread. The results of the newest run are kept, with the load averages before and after.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ HERE = Path(__file__).parent
 NETS = ("mlp", "lenet", "resnet18", "resnet50", "lstm", "transformer")
 OURS = "raysym-generated"
 PEERS = ("torch", "mxnet")
+LONGEST_S = 600.0  # one net in one library
 
 
 def run(library: str, python: str, args: argparse.Namespace, net: str) -> dict[str, Any] | None:
@@ -42,21 +43,34 @@ def run(library: str, python: str, args: argparse.Namespace, net: str) -> dict[s
     threads = str(args.threads)
     env = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
     env["PYTHONPATH"] = str(HERE.parent) if library.startswith("raysym") else ""
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=1200)
-    if done.returncode:
-        Console(stderr=True).print(f"{library} {net}: {done.stderr.strip()[-300:]}")
+    try:
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=LONGEST_S)
+        why = done.stderr.strip()[-300:] if done.returncode else ""
+    except (OSError, subprocess.TimeoutExpired) as error:
+        why = str(error)
+    if why:
+        left_out(f"{library} {net}", why)
         return None
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])[net]
-    return found
+    made: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return {"version": made["version"], **made[net]}
 
 
-def measure(args: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
+def left_out(what: str, why: str) -> None:
+    """Say so on the terminal."""
+    Console(stderr=True).print(f"left out: {what}: {why}", markup=False)
+
+
+def measure(args: argparse.Namespace) -> dict[str, dict[str, dict[str, Any]]]:
     """net -> library -> median and best step in ms, seconds of the first and a later bind."""
     pythons = {OURS: sys.executable}
     if args.reference:
         pythons["raysym-reference"] = sys.executable
-    pythons |= {name: vars(args)[name] for name in PEERS if vars(args)[name]}
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    for name in PEERS:
+        if vars(args)[name]:
+            pythons[name] = vars(args)[name]
+        else:
+            left_out(name, f"no interpreter given: --{name} PYTHON")
+    found: dict[str, dict[str, dict[str, Any]]] = {}
     for net in args.nets.split(","):
         runs: dict[str, list[dict[str, Any]]] = {library: [] for library in pythons}
         for _ in range(args.rounds):
@@ -67,7 +81,7 @@ def measure(args: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
     return found
 
 
-def summary(runs: list[dict[str, Any]]) -> dict[str, float]:
+def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """One library's numbers for one net."""
     wall, busy = ([step[i] * 1e3 for made in runs for step in made["steps_s"]] for i in (0, 1))
     binds = [made["bind_s"] for made in runs]
@@ -78,10 +92,11 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, float]:
         "steps": len(wall),
         "first_bind_s": round(binds[0], 3),
         "best_bind_s": round(min(binds), 3),
+        "version": runs[0]["version"],
     }
 
 
-def ratios(row: dict[str, dict[str, float]], key: str) -> float | None:
+def ratios(row: dict[str, dict[str, Any]], key: str) -> float | None:
     """Our time over the better peer's."""
     peers = [row[name][key] for name in PEERS if name in row]
     return round(row[OURS][key] / min(peers), 3) if peers and OURS in row else None
@@ -114,13 +129,8 @@ def main() -> None:
         },
     }
     Console(width=140).print(table(report))
-    keep(Path(args.out) / f"step_{args.mode}_{args.threads}_threads.json", report)
-
-
-def keep(path: Path, report: dict[str, Any]) -> None:
-    """Add a report to those of the file, newest last."""
-    earlier = json.loads(path.read_text()) if path.exists() else []
-    path.write_text(json.dumps([*earlier, report], indent=1) + "\n")
+    path = Path(args.out) / f"step_{args.mode}_{args.threads}_threads.json"
+    path.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def _public(words: list[str]) -> list[str]:

@@ -28,6 +28,13 @@ def test_case(name: str) -> None:
     assert bool(found) == (name in EXCEPTIONS), found
 
 
+@pytest.mark.parametrize("default_kernels", ["generated"], indirect=True)
+@pytest.mark.parametrize("name", by_kind.get("op", ()))
+def test_op_on_generated_kernels(name: str, default_kernels: str) -> None:
+    found = list(failures(GOLDEN.cases[name]))
+    assert bool(found) == (name in EXCEPTIONS), found
+
+
 # A hundred kernels of its own for each graph: a few stand for all; see --kernels in conftest.py.
 @pytest.mark.parametrize("default_kernels", ["generated"], indirect=True)
 @pytest.mark.parametrize("name", by_kind.get("dag", ())[::25])

@@ -178,7 +178,7 @@ def link(
         start = sum(len(found.phases[name]) for name in list(found.phases)[: len(worker.phases)])
         once = every[start : start + len(own)]
         more = [every[clock] for clock in found.again.get(phase, ())]
-        actions, again = linker.actions(once), linker.actions(more)
+        actions, again = linker.actions(once), linker.actions(more, again=True)
         earlier, carried = tuple(worker.phases), linker.carried(found.carried[phase])
         is_generated = not any(isinstance(step, Reference) for _, step in (*once, *more))
         worker.phases[phase] = LinkedPhase(
@@ -243,14 +243,14 @@ class _Linker:
         self.worker = LinkedWorker({}, found, self.arena)
         self.offsets = dict(zip(used, plan.offsets, strict=True))
 
-    def actions(self, steps: Sequence[tuple[int, Step]]) -> list[Action]:
-        """Actions of steps with their clocks."""
+    def actions(self, steps: Sequence[tuple[int, Step]], again: bool = False) -> list[Action]:
+        """Actions of steps with their clocks; `again`: they were run before."""
         made: list[Action] = []
         native: list[Native] = []
         for clock, step in steps:
             if self.poison:
                 made += self._flush(native)
-                made += self._poisons(clock)
+                made += self._poisons(clock, again)
             if isinstance(step, Native):
                 native.append(step)
             else:
@@ -343,9 +343,14 @@ class _Linker:
         start = self.offsets[buffer.owner()]
         return self.arena[start : start + buffer.nbytes]
 
-    def _poisons(self, clock: int) -> list[Action]:
+    def _poisons(self, clock: int, again: bool) -> list[Action]:
+        """Of what is first written now, and of what was read last before.
+
+        What is made again finds others where the dead once were: those stay.
+        """
         born = [b for b in self.offsets if b.first == clock]
-        return [_poison(self._bytes(buffer)) for buffer in born]
+        dead = [b for b in self.offsets if b.lifetime.last == clock - 1 and not again]
+        return [_poison(self._bytes(buffer)) for buffer in (*dead, *born)]
 
 
 def _native(table: Any, pointers: Any, team: Team | None) -> Action:
