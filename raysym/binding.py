@@ -140,6 +140,7 @@ def make_executor(
         if pipeline.is_chosen:
             session.plan_step()
         session.mode("training")
+        session.admit_step()
     except BaseException:
         runtime.close()
         raise

@@ -76,6 +76,11 @@ class Session:
         """Compile the mode "step" before it is used: what cannot run is refused now."""
         self._planned[STEP] = self._compiled(STEP, self.pipeline)
 
+    def admit_step(self) -> None:
+        """Refuse a planned step whose messages have no room; "training" has been loaded."""
+        for _, plan in self._planned.values():
+            self.runtime.admit(plan)
+
     def _compiled(self, mode: str, pipeline: Pipeline) -> tuple[Step, Plan]:
         tidy = self.tap is None
         budget = self.budget if tidy else None  # monitors see every node once

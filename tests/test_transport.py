@@ -328,8 +328,34 @@ def test_what_cannot_be_given_back_is_owed_still() -> None:
     credit.keep(*given)
     assert (credit.owed, sorted(credit.owed_slots)) == (3, [0, 2])
     peer = Credit(WINDOW)
+    peer.add_slots(range(3))
+    peer.free.clear()
     peer.take_slots(credit.give()[1])
     assert sorted(peer.free) == [0, 2]
+
+
+def test_slots_of_an_old_ring_are_not_given_back_to_the_new_one() -> None:
+    left, right = ring_pair()
+    large = np.ones(5000)
+    assert left.send(Key(0, 0, "read"), large)
+    right.receive()  # read and let go: the slot is owed
+    assert left.send(Key(0, 1, "held"), large)
+    ((_, old),) = right.receive()
+    block = np.zeros((SLOTS, 64 * 1024), np.uint8)
+    left.set_rings(own=block)
+    right.set_rings(peers=block)
+    assert left.send(Key(1, 0, "held"), 2 * large)
+    ((_, held),) = right.receive()
+    del old
+    assert right.send(Key(1, 0, "small"), np.ones(3))  # takes along what is owed
+    left.receive()
+    for i in range(4 * SLOTS):
+        assert left.send(Key(2, i, "x"), 3 * large)
+        assert len(right.receive()) == 1
+        left.receive()
+    assert np.array_equal(held, 2 * large)
+    left.close()
+    right.close()
 
 
 def test_an_order_behind_an_abort_is_handed_out() -> None:

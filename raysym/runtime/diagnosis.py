@@ -76,20 +76,16 @@ class Watch:
         """Watch for the reports of `awaited`, or for their answers to a call if not `ordered`."""
         self._fleet, self._programs, self._plan = fleet, programs, plan
         self._awaited, self._ordered = awaited, ordered
-        self._begun = time.monotonic()
-        self._sights = {name: _Sight(name, self._begun) for name in programs}
+        now = time.monotonic()
+        self._sights = {name: _Sight(name, now) for name in programs}
         self._asked: dict[str, Any] = {}
         self._observed: dict[str, Any] = {}
 
     def restart(self) -> None:
         """Something has moved, so that nobody has stood still for long."""
-        self._begun = time.monotonic()
+        now = time.monotonic()
         for sight in self._sights.values():
-            sight.since, sight.at_rest = self._begun, False
-
-    def silence_s(self) -> float:
-        """How long this has been going on."""
-        return time.monotonic() - self._begun
+            sight.since, sight.at_rest = now, False
 
     def account(self, limit_s: float) -> str:
         """That it has taken too long, and what those are doing who are waited for."""

@@ -57,6 +57,9 @@ class LocalRuntime:
     def _home(self, entry: str) -> Worker:
         return self.engines[self._home_of[entry]].worker
 
+    def admit(self, plan: Plan) -> None:
+        """Messages need no room of their own here."""
+
     def route(self, plan: Plan) -> Plan:
         """The plan as it is: no edge leaves the process."""
         return plan

@@ -12,7 +12,7 @@ from raysym.runtime.diagnosis import Watch
 from raysym.runtime.transport import Exchange
 
 PROBE_S = 0.5  # how often silent workers are asked what they wait for
-HURRY_S = 1.0  # how long nothing may move while the last results are brought home
+HURRY_S = 1.0  # how long the last results may take to be brought home, all together
 CLOSED = "it was closed"  # why what was under way is given up then, by whichever thread
 
 
@@ -21,16 +21,16 @@ class Patience:
 
     def __init__(self, exchange: Exchange, deadline_s: float) -> None:
         self._exchange, self._deadline_s = exchange, deadline_s
-        self._silence_s = inf  # how long nothing may come although somebody computes
+        self._end_s = inf  # when all waiting ends, by the monotonic clock
 
     @property
     def is_hurried(self) -> bool:
         """True since `hurry`."""
-        return self._silence_s < inf
+        return self._end_s < inf
 
     def hurry(self) -> None:
         """From now on what is awaited comes soon or not at all."""
-        self._silence_s = HURRY_S
+        self._end_s = min(self._end_s, time.monotonic() + HURRY_S)
 
     def wait(
         self, watch: Watch, attempt: Callable[[float], Any], timeout_s: float | None = None
@@ -42,7 +42,7 @@ class Patience:
         timeout_s = timeout_s or self._deadline_s
         deadline, moved = time.monotonic() + timeout_s, self._exchange.events
         while True:
-            left = deadline - time.monotonic()
+            left = min(deadline, self._end_s) - time.monotonic()
             try:
                 return attempt(max(0.0, min(PROBE_S, left)))
             except StallError:
@@ -50,9 +50,7 @@ class Patience:
                     moved = self._exchange.events
                     watch.restart()
             why = watch.look()
-            if not why and watch.silence_s() > self._silence_s:
-                why = CLOSED
             if not why and left <= 0:
-                why = watch.account(timeout_s)
+                why = CLOSED if self._end_s < deadline else watch.account(timeout_s)
             if why:
                 raise StallError(why)

@@ -36,6 +36,9 @@ class Runtime(Protocol):
     def load(self, plan: Plan, arrays: Arrays) -> None:
         """Give each worker its programs and the first content of its resident entries."""
 
+    def admit(self, plan: Plan) -> None:
+        """PlacementError where there would be no room for the messages of the plan."""
+
     def route(self, plan: Plan) -> Plan:
         """The plan, with the transport of each edge where edges cross processes."""
 

@@ -103,6 +103,11 @@ class ResidentRuntime:
             compile_once(calls, self._links.nodes, call)
             self._attach(fleet, call("load", calls), rings)
 
+    def admit(self, plan: Plan) -> None:
+        """PlacementError where the rings of the plan would not fit; once workers are there."""
+        if self._fleet is not None:
+            ring_sizes(plan, self._links, self._rings, self._fleet.room())
+
     def route(self, plan: Plan) -> Plan:
         """The plan with the transport of each of its edges."""
         return link_plan(plan, self._links)

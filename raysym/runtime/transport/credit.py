@@ -8,15 +8,16 @@ wake-ups are spent on it.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 
-MAX_SLOTS = 8  # of a ring: they are named by bits
+MAX_SLOTS = 8  # named by bits: those of a ring and of the one before
 
 
 class Credit:
     """The two sides of one end: what we may send, and what we owe the peer."""
 
-    __slots__ = ("_n_slots", "batch", "free", "left", "owed", "owed_slots")
+    __slots__ = ("_n_slots", "_own", "batch", "free", "left", "owed", "owed_slots")
 
     def __init__(self, window: int) -> None:
         self.left, self.batch = window, window // 2  # as many as are given back at once
@@ -24,15 +25,17 @@ class Credit:
         self.owed = 0  # messages taken in and not yet given back
         self.owed_slots: deque[int] = deque()  # of the peer's ring
         self._n_slots = 0
+        self._own: Collection[int] = ()
 
-    def add_slots(self, n: int) -> None:
-        """Our ring has `n` slots now, all free."""
-        assert n <= MAX_SLOTS
-        self.free = deque(range(n))
+    def add_slots(self, numbers: Sequence[int]) -> None:
+        """Our ring has these slots now, all free."""
+        assert len(numbers) <= MAX_SLOTS // 2
+        self.free, self._own = deque(numbers), numbers
 
     def expect_slots(self, n: int) -> None:
-        """The peer's ring has `n` slots now."""
+        """The peer's ring has `n` slots now; none of them is owed."""
         self._n_slots = n
+        self.owed_slots.clear()
 
     def is_due(self) -> bool:
         """Half of the window, or of the slots, waits to be given back."""
@@ -53,8 +56,8 @@ class Credit:
         self.owed_slots.extend(_numbers(slots))
 
     def take_slots(self, slots: int) -> None:
-        """The peer gives slots back that we had spent."""
-        self.free.extend(_numbers(slots))
+        """The peer gives slots back that we had spent; perhaps those of a ring that is no more."""
+        self.free.extend(i for i in _numbers(slots) if i in self._own)
 
 
 @lru_cache(1 << MAX_SLOTS)

@@ -9,14 +9,15 @@ from __future__ import annotations
 import socket
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from raysym.runtime.transport.credit import Credit
+from raysym.runtime.transport.credit import MAX_SLOTS, Credit
 from raysym.runtime.transport.frame import (
+    CREDIT,
     INLINE,
     MAX_HEADER_NBYTES,
     PART,
@@ -51,8 +52,9 @@ class RingChannel:
         self._work: deque[Iterator[bool]] = deque()
         self._buffer = bytearray(MAX_HEADER_NBYTES + INLINE_NBYTES)
         self._view = memoryview(self._buffer)
-        self._out: list[memoryview] = []  # the slots of our ring
-        self._in: list[_Slot] = []  # the peer's, read-only
+        self._out: dict[int, memoryview] = {}  # the slots of our ring
+        self._room = 0  # bytes in each of them
+        self._in: dict[int, _Slot] = {}  # the peer's, read-only
         self._held: dict[int, Any] = {}  # slots that somebody here still looks at
         self._partial: dict[PlainKey, Any] = {}
 
@@ -63,16 +65,19 @@ class RingChannel:
     def set_rings(self, own: Any = None, peers: Any = None) -> None:
         """Use these blocks, shaped (slots, bytes per slot), for what we send and what we get.
 
-        Only while nothing is under way.
+        Only while nothing is under way. Slots of the rings before are not given back any more.
         """
         if own is not None:
-            self._out = [memoryview(slot) for slot in own]
-            self._credit.add_slots(len(own))
+            numbers = _other_numbers(self._out, len(own))
+            self._out = dict(zip(numbers, [memoryview(slot) for slot in own], strict=True))
+            self._room = own.shape[1]
+            self._credit.add_slots(numbers)
         if peers is not None:
             ring = peers.view(_Slot)
             ring.flags.writeable = False
-            self._in = list(ring)
-            self._credit.expect_slots(len(peers))
+            self._in = dict(zip(_other_numbers(self._in, len(ring)), ring, strict=True))
+            self._held = {}  # nobody watches the views of the ring before
+            self._credit.expect_slots(len(ring))
 
     # ----- sending
 
@@ -116,7 +121,7 @@ class RingChannel:
         return True
 
     def _fits(self, array: Any) -> bool:
-        return bool(self._out) and array.nbytes <= len(self._out[0])
+        return bool(array.nbytes <= self._room)
 
     def _pieces(self, key: PlainKey, array: Any) -> Iterator[bool]:
         """Send; yields True whenever it must wait."""
@@ -124,7 +129,7 @@ class RingChannel:
             while not self._small(key, array):
                 yield True
         elif self._out:
-            for offset in range(0, array.nbytes, len(self._out[0])):
+            for offset in range(0, array.nbytes, self._room):
                 kind = SLOT if self._fits(array) else PART
                 while (header := self._fill(kind, key, array, offset)) is None:
                     yield True
@@ -140,9 +145,8 @@ class RingChannel:
             return None
         slot = credit.free.pop()  # the last one given back: both caches still know it
         credit.left -= 1
-        room = self._out[slot]
-        body = bytes_of(array)[offset : offset + len(room)]
-        room[: len(body)] = body
+        body = bytes_of(array)[offset : offset + self._room]
+        self._out[slot][: len(body)] = body
         return pack(kind, key, array, len(body), *credit.give(), slot, offset)
 
     def _announce(self, header: bytes) -> Iterator[bool]:
@@ -189,13 +193,15 @@ class RingChannel:
         if kind == INLINE:
             own = self._buffer[at:nbytes]  # of a bytearray: a copy
             found = [(key, np.ndarray(frame.shape, frame.dtype, own))]
-        elif kind == SLOT:
-            found = [(key, self._look(frame))]
-        elif kind == PART:
-            found = self._add_part(frame, key, at)
-        else:
+        elif kind == CREDIT:
             self.flush()
             return []
+        elif frame.slot not in self._in and frame.slot != _INLINE_SLOT:
+            found = []  # left over from a step that was given up, in a ring that is no more
+        elif kind == SLOT:
+            found = [(key, self._look(frame))]
+        else:
+            found = self._add_part(frame, key, at)
         credit.owed += 1
         if self._work:
             with suppress(ChannelClosed):  # told by the next receive: this message has arrived
@@ -251,4 +257,10 @@ class RingChannel:
     def close(self) -> None:
         """Let go of the socket and of the rings."""
         self._sock.close()
-        self._out, self._in = [], []
+        self._out, self._in = {}, {}
+
+
+def _other_numbers(before: Collection[int], n: int) -> range:
+    """Names of the slots of a new ring: credits for a slot of the ring before do not fit them."""
+    start = MAX_SLOTS // 2 if 0 in before else 0
+    return range(start, start + n)
