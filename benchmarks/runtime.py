@@ -87,6 +87,7 @@ def empty_pipeline(transport: str | None, nbytes: int, k: int = K, m: int = M) -
 # ----- sections: each yields rows of (what, seconds, remark)
 
 Row = tuple[str, float, str]
+Seconds = dict[str, dict[str, float]]
 
 
 def pipeline(nbytes: int = 512) -> Iterator[Row]:
@@ -107,10 +108,18 @@ def pipeline(nbytes: int = 512) -> Iterator[Row]:
             data = np.ones((M, nbytes // 4), np.float32)
             n = 20 if transport == "object_ref" else 200
             yield f"raysym {transport}", median(partial(executor.step, data=data), n), "step()"
+            read = partial(step_and_read, executor, data)
+            yield f"raysym {transport}", median(read, n), "step(), gradient read"
             begun, count = time.perf_counter(), 2 * n
             for _ in executor.run([{"data": data}] * count):
                 pass
             yield f"raysym {transport}", (time.perf_counter() - begun) / count, "run(), mean"
+
+
+def step_and_read(executor: mx.Executor, data: Any) -> Any:
+    """A step, and the gradient of its data at the driver: two rounds of messages."""
+    executor.step(data=data)
+    return executor.grad_dict["data"].asnumpy()
 
 
 def large_pipeline() -> Iterator[Row]:
@@ -182,35 +191,40 @@ def two_stages(size: int, m: int) -> Iterator[tuple[mx.Executor, mx.Executor]]:
         yield executor, local
 
 
-def predicted(size: int = 512, m: int = 8) -> Iterator[Row]:
-    """A two-stage pipeline of products against the exact timeline of its schedule."""
+def predicted(size: int = 704, m: int = 8) -> Iterator[Row]:
+    """A two-stage pipeline of products against the exact timeline of its schedule.
+
+    Predicted twice: by the times of the same programs in one process, before, and by the compute
+    of the very steps.
+    """
     with two_stages(size, m) as (executor, local):
-        local_s = median(local.step, 5, 2)
+        local_s, alone = median(local.step, 10, 0), computing(local.timings(), 10)
         yield "one process", local_s, "all micro-batches in turn"
         executor.step()
         before = executor.timings()
         measured = median(executor.step, 20)
-        after = executor.timings()
-        steps = 25
-        busy = [(after[w]["compute"] - before[w]["compute"]) / steps for w in after]
+        busy = computing(executor.timings(), 25, before)
         yield "two workers", measured, f"busy {busy[0] * 1e3:.1f} and {busy[1] * 1e3:.1f} ms"
-        # Forward is one product of three; the measured compute calibrates the stages.
-        third = tuple(b / m / 3 for b in busy)
-        stages = Stages(third, third, third)
-        makespan = run(one_f_one_b(2, m), stages).makespan
-        yield "predicted", makespan, f"measured / predicted = {measured / makespan:.3f}"
+        for what, seconds in (("in one process", alone), ("in these steps", busy)):
+            # Forward is one product of three.
+            third = tuple(s / m / 3 for s in seconds)
+            makespan = run(one_f_one_b(2, m), Stages(third, third, third)).makespan
+            remark = f"{third[0] * 1e3:.1f} ms a product, measured / predicted"
+            yield f"predicted by times {what}", makespan, f"{remark} = {measured / makespan:.3f}"
 
 
-Seconds = dict[str, dict[str, float]]
+def computing(after: Seconds, steps: int, before: Seconds | None = None) -> list[float]:
+    """Seconds that each worker computed in each of `steps` steps."""
+    none = {worker: {"compute": 0.0} for worker in after}
+    return [(after[w]["compute"] - (before or none)[w]["compute"]) / steps for w in after]
 
 
 def busy(before: Seconds, after: Seconds, elapsed_s: float) -> str:
     """The share of the time in which each worker computed (or waited for a core to compute on)."""
-    shares = [(after[w]["compute"] - before[w]["compute"]) / elapsed_s for w in after]
-    return ", ".join(f"{share:.0%}" for share in shares)
+    return ", ".join(f"{share / elapsed_s:.0%}" for share in computing(after, 1, before))
 
 
-def replicas(size: int = 832) -> Iterator[Row]:
+def replicas(size: int = 896) -> Iterator[Row]:
     """Twice the batch on two replicas, against the batch on one, with updates on the workers."""
     net = mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=size, name="fc0")
     net = mx.sym.FullyConnected(mx.sym.tanh(net), num_hidden=size, name="fc1")
@@ -230,14 +244,15 @@ def replicas(size: int = 832) -> Iterator[Row]:
 
 
 def metg() -> Iterator[Row]:
-    """The smallest task that keeps half of the efficiency, on two workers."""
-    for size in (16, 32, 64, 96, 128, 192, 256):
-        with two_stages(size, 8) as (executor, _):
-            step_s = median(executor.step, 40)
-            busy = [seconds["compute"] for seconds in executor.timings().values()]
-            share = sum(busy) / 2 / 45 / step_s
-            task_s = sum(busy) / 45 / 32
-            yield f"task of size {size}", task_s, f"efficiency {share:.2f}"
+    """The smallest task that keeps half of the efficiency, on two workers.
+
+    A task is a stage's forward or backward of one micro-batch, as long as it takes in one process.
+    """
+    for size in (64, 96, 128, 160, 192, 256, 320):
+        with two_stages(size, 8) as (executor, local):
+            local_s, step_s = median(local.step, 40), median(executor.step, 40)
+            share = local_s / 2 / step_s
+            yield f"task of size {size}", local_s / 32, f"efficiency {share:.2f}"
             if share >= 0.5:
                 return
 
