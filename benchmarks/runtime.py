@@ -390,7 +390,7 @@ def main(arguments: Sequence[str]) -> None:
             "rows": rows,
         }
         options.out.mkdir(parents=True, exist_ok=True)
-        alone = options.sections in ("failures", "memory", "nodes")
+        alone = options.sections in ("memory", "nodes")
         path = options.out / f"runtime{f'-{options.sections}' * alone}.json"
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
