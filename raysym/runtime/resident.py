@@ -233,7 +233,7 @@ class ResidentRuntime:
     def _finish(self) -> None:
         """Wait for the oldest step; the first failure ends all that are under way."""
         turn = self._turns[0]
-        self._await(turn)
+        self._patiently(turn.waiting, partial(self._reports, turn))
         failure = first_failure(turn)
         if failure is not None:
             with suppress(StallError, WorkerError):  # of the others; what came first is told
@@ -257,9 +257,6 @@ class ResidentRuntime:
             for entry in turn.wanted.get(name, ())
             for key in [Key(turn.number, 0, entry)]
         }
-
-    def _await(self, turn: Turn) -> None:
-        self._patiently(turn.waiting, partial(self._reports, turn))
 
     def _reports(self, turn: Turn, timeout_s: float) -> None:
         """Take in the reports that are missing; StallError when nothing comes in time."""
@@ -313,7 +310,7 @@ class ResidentRuntime:
         for turn in self._turns:
             self._abort(turn.waiting)
         for turn in list(self._turns):
-            self._await(turn)
+            self._patiently(turn.waiting, partial(self._reports, turn))
         self._turns.clear()
         self._results.clear()
         self._exchange.forget_before(self._turn + 1)
