@@ -24,7 +24,7 @@ class Napping(mx.operator.CustomOp):
     """Sleeps, then hands on what came in."""
 
     def forward(self, is_train: Any, req: Any, in_data: Any, out_data: Any, aux: Any) -> None:
-        time.sleep(0.9)
+        time.sleep(2.0)
         self.assign(out_data[0], req[0], in_data[0])
 
     def backward(
@@ -105,6 +105,25 @@ def test_a_step_without_room_for_its_rings_is_refused_by_bind() -> None:
         wide(data_parallel=2, runtime=ResidentRuntime(Small, 1))
 
 
+def test_a_load_that_was_interrupted_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    attach, left = ResidentRuntime._attach, [1]
+
+    def interrupted(self: ResidentRuntime, *args: Any) -> None:
+        if self._rings and left[0]:
+            left[0] -= 1
+            raise KeyboardInterrupt
+        attach(self, *args)
+
+    monkeypatch.setattr(ResidentRuntime, "_attach", interrupted)
+    runtime = ResidentRuntime(ThreadFleet, 1, deadline_s=20.0)
+    with wide(data_parallel=2, runtime=runtime) as executor:
+        with pytest.raises(KeyboardInterrupt):
+            executor.step()
+        executor.step()
+        assert left == [0]
+        assert np.isfinite(executor.arg_dict["fc0_weight"].asnumpy()).all()
+
+
 def test_close_waits_for_no_step_that_takes_long() -> None:
     ended: list[float] = []
 
@@ -122,4 +141,4 @@ def test_close_waits_for_no_step_that_takes_long() -> None:
     next(executor.run([{}] * 20))
     begun = time.monotonic()
     executor.close()
-    assert ended[0] - begun < 2.0
+    assert ended[0] - begun < 4.0  # three naps are under way

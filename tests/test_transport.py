@@ -251,8 +251,7 @@ def tcp_pair() -> tuple[StreamChannel, StreamChannel]:
 def ring_pair() -> tuple[RingChannel, RingChannel]:
     left, right = unix_pair()
     block = np.zeros((SLOTS, 64 * 1024), np.uint8)
-    left.set_rings(own=block)
-    right.set_rings(peers=block)
+    right.set_peers_ring(block, left.set_own_ring(block))
     return left, right
 
 
@@ -281,8 +280,7 @@ def test_any_sequence_of_arrays_arrives(make: Any, seed: int, sizes: list[int]) 
 def test_credit_rides_on_what_goes_the_other_way(n: int) -> None:
     left, right = ring_pair()
     back = np.zeros((SLOTS, 64 * 1024), np.uint8)
-    right.set_rings(own=back)
-    left.set_rings(peers=back)
+    left.set_peers_ring(back, right.set_own_ring(back))
     array = np.arange(n, dtype=np.float64)
     for i in range(3 * WINDOW):
         for one, other in ((left, right), (right, left)):
@@ -342,8 +340,7 @@ def test_slots_of_an_old_ring_are_not_given_back_to_the_new_one() -> None:
     assert left.send(Key(0, 1, "held"), large)
     ((_, old),) = right.receive()
     block = np.zeros((SLOTS, 64 * 1024), np.uint8)
-    left.set_rings(own=block)
-    right.set_rings(peers=block)
+    right.set_peers_ring(block, left.set_own_ring(block))
     assert left.send(Key(1, 0, "held"), 2 * large)
     ((_, held),) = right.receive()
     del old

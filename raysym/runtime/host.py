@@ -361,9 +361,9 @@ def make_rings(
     handles = {}
     for peer, (slots, nbytes) in rings.items():
         handle, block = store.allocate(slots * nbytes)
-        _ring_channel(exchange, peer).set_rings(own=block.reshape(slots, nbytes))
+        first = _ring_channel(exchange, peer).set_own_ring(block.reshape(slots, nbytes))
         blocks.append(handle)
-        handles[peer] = handle, slots
+        handles[peer] = handle, slots, first
     return handles
 
 
@@ -371,9 +371,9 @@ def open_rings(
     exchange: Exchange, store: Store, handles: Mapping[str, Any], blocks: list[Any]
 ) -> None:
     """Read from the rings that peers have made."""
-    for peer, (handle, slots) in handles.items():
+    for peer, (handle, slots, first) in handles.items():
         block = store.open(handle)
-        _ring_channel(exchange, peer).set_rings(peers=block.reshape(slots, -1))
+        _ring_channel(exchange, peer).set_peers_ring(block.reshape(slots, -1), first)
         blocks.append(handle)
 
 

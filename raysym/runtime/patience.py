@@ -12,7 +12,7 @@ from raysym.runtime.diagnosis import Watch
 from raysym.runtime.transport import Exchange
 
 PROBE_S = 0.5  # how often silent workers are asked what they wait for
-HURRY_S = 1.0  # how long the last results may take to be brought home, all together
+HURRY_S = 1.5  # how long the last results may take to be brought home, all together
 CLOSED = "it was closed"  # why what was under way is given up then, by whichever thread
 
 

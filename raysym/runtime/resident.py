@@ -260,9 +260,8 @@ class ResidentRuntime:
 
     def _reports(self, turn: Turn, timeout_s: float) -> None:
         """Take in the reports that are missing; StallError when nothing comes in time."""
-        while turn.waiting:
-            if not self._exchange.wait(timeout_s):
-                raise StallError(REPORT)
+        if not self._exchange.wait_until(lambda: not turn.waiting, timeout_s):
+            raise StallError(REPORT)
 
     def _patiently(
         self,

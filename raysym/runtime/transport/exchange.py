@@ -103,6 +103,15 @@ class Exchange:
                 channel.flush()
         return bool(ready)
 
+    def wait_until(self, is_done: Callable[[], bool], timeout_s: float) -> bool:
+        """Take in what arrives until it `is_done`; False when it is not in time."""
+        deadline = time.monotonic() + timeout_s
+        while not is_done():
+            left = deadline - time.monotonic()
+            if not self.wait(max(left, 0.0)) or left <= 0:
+                return is_done()
+        return True
+
     def forget_before(self, step: int) -> None:
         """Messages of earlier steps are dropped, those here and those still to come."""
         self._oldest = step

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import weakref
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -62,22 +62,26 @@ class RingChannel:
         """The socket."""
         return self._sock.fileno()
 
-    def set_rings(self, own: Any = None, peers: Any = None) -> None:
-        """Use these blocks, shaped (slots, bytes per slot), for what we send and what we get.
+    def set_own_ring(self, ring: Any) -> int:
+        """Send through this block, shaped (slots, bytes per slot); the number of its first slot.
 
-        Only while nothing is under way. Slots of the rings before are not given back any more.
+        Only while nothing is under way. Slots have other numbers than those of the ring before:
+        credits for these do not fit any more.
         """
-        if own is not None:
-            numbers = _other_numbers(self._out, len(own))
-            self._out = dict(zip(numbers, [memoryview(slot) for slot in own], strict=True))
-            self._room = own.shape[1]
-            self._credit.add_slots(numbers)
-        if peers is not None:
-            ring = peers.view(_Slot)
-            ring.flags.writeable = False
-            self._in = dict(zip(_other_numbers(self._in, len(ring)), ring, strict=True))
-            self._held = {}  # nobody watches the views of the ring before
-            self._credit.expect_slots(len(ring))
+        first = MAX_SLOTS // 2 if 0 in self._out else 0
+        numbers = range(first, first + len(ring))
+        self._out = dict(zip(numbers, [memoryview(slot) for slot in ring], strict=True))
+        self._room = ring.shape[1]
+        self._credit.add_slots(numbers)
+        return first
+
+    def set_peers_ring(self, ring: Any, first: int) -> None:
+        """Read from this block of the peer, whose slots have numbers from `first` on."""
+        ring = ring.view(_Slot)
+        ring.flags.writeable = False
+        self._in = dict(enumerate(ring, first))
+        self._held = {}  # nobody watches the views of the ring before
+        self._credit.expect_slots(len(ring))
 
     # ----- sending
 
@@ -198,6 +202,7 @@ class RingChannel:
             return []
         elif frame.slot not in self._in and frame.slot != _INLINE_SLOT:
             found = []  # left over from a step that was given up, in a ring that is no more
+            credit.owed_slots.append(frame.slot)
         elif kind == SLOT:
             found = [(key, self._look(frame))]
         else:
@@ -258,9 +263,3 @@ class RingChannel:
         """Let go of the socket and of the rings."""
         self._sock.close()
         self._out, self._in = {}, {}
-
-
-def _other_numbers(before: Collection[int], n: int) -> range:
-    """Names of the slots of a new ring: credits for a slot of the ring before do not fit them."""
-    start = MAX_SLOTS // 2 if 0 in before else 0
-    return range(start, start + n)
