@@ -280,7 +280,6 @@ def call_kernel(op: Op, xp: Any, arrays: Sequence[Any], rng: Any = None) -> tupl
 REGISTRY: dict[str, type[Op]] = {"null": Variable}
 CANONICAL: dict[str, type[Op]] = {}  # by canonical name only, in order of definition
 
-
 _Page = TypeVar("_Page", bound=type[Op])
 
 

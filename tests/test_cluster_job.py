@@ -36,6 +36,17 @@ print(json.dumps(answers))
 """
 
 
+def beside_the_script(code: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    """Run code that may import the script, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(SCRIPT.parent)},
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+    )
+
+
 def tagged(tag: str) -> dict[int, str]:
     """Command lines of all processes whose environment holds `tag`."""
     found = {}
@@ -92,13 +103,7 @@ def test_a_job_that_fails_makes_the_script_fail(tmp_path):
 @pytest.mark.slow
 def test_a_job_without_the_token_is_refused():
     pytest.importorskip("aiohttp", reason="ray job submit needs ray[default]")
-    done = subprocess.run(
-        [sys.executable, "-c", LISTS_JOBS],
-        env={**os.environ, "PYTHONPATH": str(SCRIPT.parent)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = beside_the_script(LISTS_JOBS, 300)
     assert done.returncode == 0, done.stdout + done.stderr
     allowed, refused = json.loads(done.stdout.splitlines()[-1])
     assert allowed[0] == 0, allowed[1]
@@ -118,13 +123,7 @@ except RuntimeError as error:
 print(other.poll(), other.pid)
 other.kill()
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(SCRIPT.parent)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = beside_the_script(code, 60)
     refusal, kept = done.stdout.splitlines()
     alive, pid = kept.split()
     assert alive == "None"
