@@ -1,6 +1,6 @@
 """Credit: how much one direction of a channel may have under way.
 
-The sender spends one credit per message, and a slot for each large one. The receiver gives them
+The sender spends credit on each message, and a slot on each large one. The receiver gives them
 back with what it sends itself, where a transport can do that, and else in batches: hardly any
 wake-ups are spent on it.
 """
@@ -11,7 +11,14 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 
+from raysym.runtime.transport.protocol import UNIT_NBYTES
+
 MAX_SLOTS = 8  # named by bits: those of a ring and of the one before
+
+
+def units(nbytes: int) -> int:
+    """The credit that a message of so many bytes beside its header costs."""
+    return 1 + nbytes // UNIT_NBYTES
 
 
 class Credit:
@@ -22,7 +29,7 @@ class Credit:
     def __init__(self, window: int) -> None:
         self.left, self.batch = window, window // 2  # as many as are given back at once
         self.free: deque[int] = deque()  # slots of our own ring
-        self.owed = 0  # messages taken in and not yet given back
+        self.owed = 0  # units of messages taken in and not yet given back
         self.owed_slots: deque[int] = deque()  # of the peer's ring
         self._n_slots = 0
         self._own: Collection[int] = ()
@@ -44,7 +51,7 @@ class Credit:
         )
 
     def give(self) -> tuple[int, int]:
-        """What is owed, to go along with a message: how many messages, and slots as bits."""
+        """What is owed, to go along with a message: how many units, and slots as bits."""
         count, slots, self.owed = self.owed, 0, 0
         while self.owed_slots:  # one by one: views may be dropped on another thread meanwhile
             slots |= 1 << self.owed_slots.popleft()

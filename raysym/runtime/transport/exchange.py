@@ -6,14 +6,18 @@ endpoints that both want to send cannot block each other.
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from raysym.errors import StallError
 from raysym.runtime.transport.protocol import CONTROL, Channel, ChannelClosed, Key, PlainKey
+from raysym.runtime.transport.pump import Pump
+from raysym.runtime.transport.stream import StreamChannel
 
 ROOM = Key(0, 0, "room")  # what a sender waits for whose peer gives no credit
 _HAS_ROOM = select.EPOLLOUT
@@ -35,6 +39,7 @@ class Exchange:
         self._by_fd: dict[int, Channel] = {}
         self._arrived: dict[tuple[str, PlainKey], Any] = {}
         self._epoll = select.epoll()
+        self._pump: Pump | None = None  # for streams, while we do something else
         self._oldest = 0
         self._control: deque[tuple[str, PlainKey, Any]] = deque()
 
@@ -43,9 +48,26 @@ class Exchange:
         self.channels[channel.peer] = channel
         self._by_fd[channel.fileno()] = channel
         self._epoll.register(channel.fileno(), select.EPOLLIN)
+        channel.watch_room = self._watch_room
+        if isinstance(channel, StreamChannel):
+            self._pumped().add(channel)
+
+    def _pumped(self) -> Pump:
+        if self._pump is None:
+            self._pump = Pump()
+            self._epoll.register(self._pump.bell, select.EPOLLIN)
+        return self._pump
+
+    def _watch_room(self, channel: Channel) -> None:
+        """Look for room in the kernel, or no longer; called on the pump's thread as well."""
+        events = select.EPOLLIN | (select.EPOLLOUT if channel.needs_room else 0)
+        with suppress(OSError, ValueError):  # it has been dropped, or all is closed
+            self._epoll.modify(channel.fileno(), events)
+        if self._pump is not None and isinstance(channel, StreamChannel):
+            self._pump.watch(channel, events)
 
     def send(self, to: str, key: PlainKey, array: Any, timeout_s: float) -> None:
-        """Send a host array; waits only while credit is missing.
+        """Send a host array, whose memory may be written again; waits only for credit.
 
         ChannelClosed when the peer is gone; StallError when it gives no credit in time.
         """
@@ -56,15 +78,8 @@ class Exchange:
     def finish(self, to: str, timeout_s: float) -> None:
         """Send what is left to send to a peer; errors as for `send`."""
         self.waits_for, deadline = (to, ROOM), time.monotonic() + timeout_s
-        while not (channel := self._channel(to)).flush():
-            fd, kernel_is_full = channel.fileno(), channel.needs_room
-            if kernel_is_full:  # otherwise it is the peer who must give credit
-                self._epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT)
-            try:
-                self._wait(deadline)
-            finally:
-                if kernel_is_full and to in self.channels:
-                    self._epoll.modify(fd, select.EPOLLIN)
+        while not self._channel(to).flush():
+            self._wait(deadline)
         self.waits_for = None
 
     def recv(self, source: str, key: PlainKey, timeout_s: float) -> Any:
@@ -91,13 +106,19 @@ class Exchange:
             self._hand_out()
             return True
         try:
-            ready = self._epoll.poll(timeout_s)
+            ready = self._epoll.poll(timeout_s) if self._pump is None else self._relieve(timeout_s)
         except ValueError:  # another thread has closed it
             raise ChannelClosed(self.name) from None
         self.events += len(ready)
         for fd, event in ready:
-            if event != _HAS_ROOM:
-                self._take(self._by_fd[fd])
+            channel = self._by_fd.get(fd)
+            if channel is None:
+                self._take_pumped()
+            elif event != _HAS_ROOM:
+                self._take(channel)
+            else:
+                with suppress(ChannelClosed):  # told when we next receive
+                    channel.flush()
         if not ready:
             for channel in self.channels.values():
                 channel.flush()
@@ -120,10 +141,32 @@ class Exchange:
 
     def close(self) -> None:
         """Close all channels."""
+        if self._pump is not None:
+            self._pump.close()
         for channel in list(self.channels.values()):  # another thread may drop one
             channel.close()
         self._epoll.close()
         self._arrived.clear()
+
+    def _relieve(self, timeout_s: float) -> list[tuple[int, int]]:
+        """Wait in place of the pump."""
+        assert self._pump is not None
+        self._pump.rest()
+        try:
+            return self._epoll.poll(timeout_s)
+        finally:
+            self._pump.work()
+
+    def _take_pumped(self) -> None:
+        """Take in what the pump has read."""
+        assert self._pump is not None
+        os.eventfd_read(self._pump.bell)
+        try:
+            for channel in list(self._pump.channels.values()):
+                self._take(channel)
+        except Exception:
+            os.eventfd_write(self._pump.bell, 1)  # others have something as well
+            raise
 
     def _channel(self, peer: str) -> Channel:
         channel = self.channels.get(peer)
@@ -162,7 +205,10 @@ class Exchange:
 
     def _drop(self, channel: Channel) -> None:
         """Forget a dead channel: its descriptor would stay readable for ever."""
-        self._epoll.unregister(channel.fileno())
-        del self._by_fd[channel.fileno()]
+        fd = channel.fileno()
+        self._epoll.unregister(fd)
+        del self._by_fd[fd]
+        if self._pump is not None:
+            self._pump.drop(fd)
         del self.channels[channel.peer]
         channel.close()

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from raysym.runtime.transport.protocol import PlainKey
+from raysym.runtime.transport.credit import units
+from raysym.runtime.transport.protocol import INLINE_NBYTES, PlainKey
 
 INLINE, SLOT, PART, CREDIT = range(4)  # payload follows; lies in a slot; piece of one; no payload
 
-# What changes with every message: the step, which messages and slots of the other direction are
-# given back (see `credit`), and how long the rest of the header is.
+# What changes with every message: the step, which units and slots of the other direction are given
+# back (see `credit`), and how long the rest of the header is.
 _PREFIX = struct.Struct("<qHBH")
 # kind, dims, micro-batch, attempt, slot, offset, dtype, bytes of payload; then dims and the name
 _REST = struct.Struct("<BBiiiq8sq")
@@ -32,6 +33,7 @@ class Frame(NamedTuple):
     slot: int
     offset: int
     nbytes: int
+    units: int  # of credit that it has cost
 
 
 def pack(
@@ -46,7 +48,7 @@ def pack(
 ) -> bytes:
     """The header of a message with `nbytes` of the `array`, those at `offset`.
 
-    It gives `count` messages back, and `slots`.
+    It gives `count` units of credit back, and `slots`.
     """
     step, micro, entry, attempt = key
     rest = _rest(kind, entry, micro, attempt, array.dtype, array.shape, slot, offset, nbytes)
@@ -71,7 +73,7 @@ def _rest(
 
 
 def pack_credits(count: int, slots: int) -> bytes:
-    """A message that gives back messages and slots, and does nothing else."""
+    """A message that gives back units and slots, and does nothing else."""
     rest = _rest(CREDIT, "", 0, 0, _BYTES, (), 0, 0, 0)
     return _PREFIX.pack(0, count, slots, len(rest)) + rest
 
@@ -90,7 +92,7 @@ def header_nbytes(start: memoryview) -> int:
 
 
 def unpack(header: memoryview) -> tuple[Frame, PlainKey, int, int, int]:
-    """The frame, its key, where its payload begins; the messages and slots that come back."""
+    """The frame, its key, where its payload begins; the units and slots that come back."""
     step, count, slots, nbytes = _PREFIX.unpack_from(header)
     end = PREFIX_NBYTES + nbytes
     frame = _read(header[PREFIX_NBYTES:end].tobytes())
@@ -103,7 +105,9 @@ def _read(rest: bytes) -> Frame:
     shape = _dims(dims).unpack_from(rest, _REST.size)
     entry = rest[_REST.size + 8 * dims :].decode()
     dtype = np.dtype(code.rstrip(b"\0").decode())
-    return Frame(kind, (micro, entry, attempt), dtype, shape, slot, offset, nbytes)
+    is_metered = nbytes <= INLINE_NBYTES and (kind == INLINE or slot < 0)
+    cost = units(nbytes) if is_metered else 1
+    return Frame(kind, (micro, entry, attempt), dtype, shape, slot, offset, nbytes, cost)
 
 
 @lru_cache(maxsize=256)

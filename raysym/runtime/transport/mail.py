@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from raysym.runtime.transport.credit import Credit
-from raysym.runtime.transport.protocol import WINDOW, ChannelClosed, PlainKey
+from raysym.runtime.transport.protocol import WINDOW, ChannelClosed, PlainKey, unwatched
 
 # Hands (key, array) or (number of credits, None) to the peer's `deliver`.
 Post = Callable[[Any, Any], None]
@@ -25,6 +25,7 @@ class MailChannel:
     def __init__(self, post: Post, peer: str) -> None:
         self.peer, self._post = peer, post
         self.needs_room = False
+        self.watch_room: Callable[[Any], None] = unwatched
         self._credit = Credit(WINDOW)
         self._outbox: deque[tuple[PlainKey, Any]] = deque()
         self._inbox: deque[tuple[Any, Any]] = deque()

@@ -6,14 +6,17 @@ when there is more to do. The waiting is done in one place, `exchange.Exchange`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from raysym.errors import WorkerError
 
 INLINE_NBYTES = 32 * 1024  # smaller payloads travel with their header
-WINDOW = 32  # messages that may be under way in one direction of a channel
-SLOTS = 4  # large messages that may be under way through one ring
+UNIT_NBYTES = 4096  # a message costs one credit, and one more for each of these that goes along
+# Credits of one direction of a channel. A Unix socket's buffer, as it usually is, holds as much: so
+# the kernel does not refuse what credit allows.
+WINDOW = 48
+SLOTS = 4  # messages above `INLINE_NBYTES` that may be under way in one direction
 CONTROL = ""  # the entry under which orders and reports travel
 
 
@@ -43,20 +46,25 @@ class ChannelClosed(WorkerError):
         return f"the channel to {self.peer} is closed: its process is gone or has let go"
 
 
+def unwatched(channel: Any) -> None:
+    """What a channel calls that belongs to no exchange."""
+
+
 class Channel(Protocol):
     """One end of a two-way channel; made by a transport's `open`."""
 
     peer: str
-    needs_room: bool  # sending stopped because the kernel takes no more
+    needs_room: bool  # bytes wait until the kernel takes more
+    watch_room: Callable[[Any], None]  # called with the channel when `needs_room` has changed
 
     def fileno(self) -> int:
         """Readable when `receive` has something to do."""
 
     def send(self, key: PlainKey, array: Any) -> bool:
-        """Start to send a host array; True when all of it is on its way."""
+        """Start to send a host array; True when its memory may be written again."""
 
     def flush(self) -> bool:
-        """Go on sending; False while credit or room is missing."""
+        """Go on sending; False while arrays are held that wait for credit or room."""
 
     def receive(self) -> Sequence[tuple[PlainKey, Any]]:
         """Everything that has arrived; ChannelClosed when the peer is gone.

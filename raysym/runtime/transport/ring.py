@@ -9,13 +9,13 @@ from __future__ import annotations
 import socket
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from raysym.runtime.transport.credit import MAX_SLOTS, Credit
+from raysym.runtime.transport.credit import MAX_SLOTS, Credit, units
 from raysym.runtime.transport.frame import (
     CREDIT,
     INLINE,
@@ -28,9 +28,16 @@ from raysym.runtime.transport.frame import (
     pack_credits,
     unpack,
 )
-from raysym.runtime.transport.protocol import INLINE_NBYTES, WINDOW, ChannelClosed, PlainKey
+from raysym.runtime.transport.protocol import (
+    INLINE_NBYTES,
+    WINDOW,
+    ChannelClosed,
+    PlainKey,
+    unwatched,
+)
 
 _INLINE_SLOT = -1
+_SOCKET_NBYTES = 1 << 20  # what the kernel holds for us, if it is allowed to
 
 
 class _Slot(np.ndarray[Any, Any]):
@@ -46,8 +53,10 @@ class RingChannel:
 
     def __init__(self, sock: socket.socket, peer: str) -> None:
         sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_NBYTES)
         self.peer, self._sock = peer, sock
         self.needs_room = False
+        self.watch_room: Callable[[Any], None] = unwatched
         self._credit = Credit(WINDOW)
         self._work: deque[Iterator[bool]] = deque()
         self._buffer = bytearray(MAX_HEADER_NBYTES + INLINE_NBYTES)
@@ -97,7 +106,8 @@ class RingChannel:
     def flush(self) -> bool:
         """Go on sending; False while credit or room is missing."""
         self._settle()
-        self.needs_room = False
+        if self.needs_room:
+            self._note_room(False)  # until the kernel says otherwise
         while self._work:
             if next(self._work[0], False):
                 return False
@@ -114,14 +124,14 @@ class RingChannel:
 
     def _small(self, key: PlainKey, array: Any) -> bool:
         """Send what goes with its header, unless credit or room is missing."""
-        credit = self._credit
-        if not credit.left:
+        credit, cost = self._credit, units(array.nbytes)
+        if credit.left < cost:
             return False
         count, slots = credit.give()
         if not self._put(pack(INLINE, key, array, array.nbytes, count, slots), array):
             credit.keep(count, slots)
             return False
-        credit.left -= 1
+        credit.left -= cost
         return True
 
     def _fits(self, array: Any) -> bool:
@@ -160,9 +170,10 @@ class RingChannel:
     def _inline_part(self, key: PlainKey, array: Any, offset: int) -> Iterator[bool]:
         body = bytes_of(array)[offset : offset + INLINE_NBYTES]
         header = pack(PART, key, array, len(body), 0, 0, _INLINE_SLOT, offset)
-        while not (self._credit.left and self._put(header, body)):
+        cost = units(len(body))
+        while self._credit.left < cost or not self._put(header, body):
             yield True
-        self._credit.left -= 1
+        self._credit.left -= cost
 
     def _put(self, header: bytes, payload: Any = None) -> bool:
         try:
@@ -171,11 +182,15 @@ class RingChannel:
             else:
                 self._sock.sendmsg([header, payload])
         except BlockingIOError:
-            self.needs_room = True
+            self._note_room(True)
             return False
         except OSError:
             raise ChannelClosed(self.peer) from None
         return True
+
+    def _note_room(self, is_needed: bool) -> None:
+        self.needs_room = is_needed
+        self.watch_room(self)
 
     # ----- receiving
 
@@ -207,7 +222,7 @@ class RingChannel:
             found = [(key, self._look(frame))]
         else:
             found = self._add_part(frame, key, at)
-        credit.owed += 1
+        credit.owed += frame.units
         if self._work:
             with suppress(ChannelClosed):  # told by the next receive: this message has arrived
                 self.flush()

@@ -1,49 +1,68 @@
-"""The transport `socket`: TCP between nodes, received straight into preallocated arrays."""
+"""The transport `socket`: TCP between nodes, received straight into preallocated arrays.
+
+Two threads may work on a channel: the loop of its process, and the pump while that computes.
+"""
 
 from __future__ import annotations
 
+import select
 import socket
+import threading
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import suppress
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from raysym.runtime.transport.credit import Credit
+from raysym.runtime.transport.credit import Credit, units
 from raysym.runtime.transport.frame import (
     CREDIT,
     INLINE,
     MAX_HEADER_NBYTES,
     PREFIX_NBYTES,
+    Frame,
     bytes_of,
     header_nbytes,
     pack,
     pack_credits,
     unpack,
 )
-from raysym.runtime.transport.protocol import INLINE_NBYTES, SLOTS, WINDOW, ChannelClosed, PlainKey
+from raysym.runtime.transport.protocol import (
+    INLINE_NBYTES,
+    SLOTS,
+    WINDOW,
+    ChannelClosed,
+    PlainKey,
+    unwatched,
+)
 
 _SOCKET_NBYTES = 4 << 20  # what the kernel holds for us in each direction
+# So long may a peer's machine be silent before the kernel asks, and then between its questions.
+_KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 5))
 
 
 class StreamChannel:
     """One end of a TCP connection."""
 
     def __init__(self, sock: socket.socket, peer: str) -> None:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_NBYTES)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_NBYTES)
+        _set_options(sock)
         self.peer, self._sock = peer, sock
         self.needs_room = False
+        self.watch_room: Callable[[Any], None] = unwatched
+        self.is_lost = False
+        self._lock = threading.RLock()  # a finalizer may close us in the middle of something
         self._credit = Credit(WINDOW)
-        self._work: deque[Iterator[bool]] = deque()
-        self._give_back: deque[bytes] = deque()  # credits; sent between messages, not within one
+        self._credit.add_slots(range(SLOTS))  # no memory of ours: they bound the large messages
+        self._credit.expect_slots(SLOTS)
+        self._waiting: deque[tuple[PlainKey, Any]] = deque()  # for credit
+        self._unsent: deque[memoryview] = deque()  # copies of what the kernel had no room for
+        self._inbox: list[tuple[Frame, PlainKey, Any]] = []  # complete
         self._buffer = bytearray(MAX_HEADER_NBYTES + INLINE_NBYTES)
         self._end = 0
-        self._body: tuple[PlainKey, Any, memoryview] | None = None  # half here
+        self._body: tuple[Frame, PlainKey, Any, memoryview] | None = None  # half here
         self._blocks = _Blocks()
 
     def fileno(self) -> int:
@@ -53,67 +72,118 @@ class StreamChannel:
     # ----- sending
 
     def send(self, key: PlainKey, array: Any) -> bool:
-        """Start to send; True when the kernel has all of it."""
-        self._work.append(self._message(key, np.asarray(array, order="C")))
-        return self.flush()
+        """Start to send; True when the kernel or a copy has all of it, False without credit."""
+        array = np.asarray(array, order="C")
+        with self._lock:
+            self._waiting.append((key, array))
+            return self._post()
 
     def flush(self) -> bool:
-        """Go on sending; False while credit or room is missing."""
-        self.needs_room = False
-        while self._work or self._give_back:
-            if not self._work:
-                self._work.append(self._push_credits())
-            if next(self._work[0], False):
+        """Go on sending; False while credit is missing."""
+        with self._lock:
+            self._drain()
+            return self._post()
+
+    def _post(self) -> bool:
+        """Send what credit allows; True when nothing waits for more."""
+        credit, waiting = self._credit, self._waiting
+        while waiting:
+            key, array = waiting[0]
+            is_large = array.nbytes > INLINE_NBYTES
+            cost = 1 if is_large else units(array.nbytes)
+            if credit.left < cost or (is_large and not credit.free):
                 return False
-            self._work.popleft()
+            waiting.popleft()
+            credit.left -= cost
+            slot = credit.free.popleft() if is_large else 0
+            header = pack(INLINE, key, array, array.nbytes, *credit.give(), slot)
+            self._write(header, bytes_of(array))
         return True
 
-    def _message(self, key: PlainKey, array: Any) -> Iterator[bool]:
-        # While we wait for credit the peer may wait for ours: that must not queue up behind us.
-        yield from self._push_credits()
-        while not self._credit.left:
-            yield True
-            yield from self._push_credits()
-        self._credit.left -= 1
-        header, body = pack(INLINE, key, array, array.nbytes, *self._credit.give()), bytes_of(array)
-        if array.nbytes <= INLINE_NBYTES:
-            yield from self._push(memoryview(header + body.tobytes()))
-        else:
-            yield from self._push(memoryview(header), socket.MSG_MORE)
-            yield from self._push(memoryview(body))
+    def _write(self, header: bytes, body: memoryview) -> None:
+        """Hand both to the kernel; what it does not take is copied and follows later."""
+        sent = 0 if self._unsent else self._push(header, body)
+        if sent < len(header):
+            self._unsent.append(memoryview(header)[sent:])
+        rest = body[max(0, sent - len(header)) :]
+        if rest:
+            copy = self._blocks.array((len(rest),), np.dtype(np.uint8), len(body))
+            copy[:] = rest
+            self._unsent.append(memoryview(copy))
+        self._note_room()
 
-    def _push(self, rest: memoryview, flags: int = 0) -> Iterator[bool]:
-        while rest:
-            try:
-                rest = rest[self._sock.send(rest, flags) :]
-            except BlockingIOError:
-                self.needs_room = True
-                yield True
-            except OSError:
-                raise ChannelClosed(self.peer) from None
+    def _push(self, *parts: bytes | memoryview) -> int:
+        try:
+            return self._sock.sendmsg(parts)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self._unsent.clear()
+            raise ChannelClosed(self.peer) from None
 
-    def _push_credits(self) -> Iterator[bool]:
-        while self._give_back:
-            yield from self._push(memoryview(self._give_back.popleft()))
+    def _drain(self) -> None:
+        """Send what the kernel had no room for."""
+        while self._unsent:
+            part = self._unsent[0]
+            sent = self._push(part)
+            if sent < len(part):
+                self._unsent[0] = part[sent:]
+                break
+            self._unsent.popleft()
+        self._note_room()
+
+    def _note_room(self) -> None:
+        if self.needs_room != bool(self._unsent):
+            self.needs_room = not self.needs_room
+            self.watch_room(self)
 
     # ----- receiving
 
     def receive(self) -> list[tuple[PlainKey, Any]]:
-        """All messages that are complete now."""
-        found: list[tuple[PlainKey, Any]] = []
+        """All messages that are complete now; credit is given back for them."""
+        with self._lock:
+            self._read_in()
+            found, self._inbox = self._inbox, []
+            if self.is_lost and not found:
+                raise ChannelClosed(self.peer)
+            for frame, _, _ in found:
+                self._owe(frame)
+            with suppress(ChannelClosed):  # told by the next receive: these messages have arrived
+                self._post()
+                if self._credit.is_due():
+                    self._write(pack_credits(*self._credit.give()), memoryview(b""))
+        return [(key, array) for _, key, array in found]
+
+    def pump(self, events: int) -> bool:
+        """Move bytes while the loop does something else; True when it should look."""
+        with self._lock, suppress(ChannelClosed):  # told by the next receive
+            if self._sock.fileno() < 0:
+                return False
+            if events & select.EPOLLOUT:
+                self._drain()
+            if events & ~select.EPOLLOUT:
+                self._read_in()
+        return bool(self._inbox or self._waiting)
+
+    def _owe(self, frame: Frame) -> None:
+        self._credit.owed += frame.units
+        if frame.nbytes > INLINE_NBYTES:
+            self._credit.owed_slots.append(frame.slot)
+
+    def _read_in(self) -> None:
+        """One read, into the array that has begun to arrive or into the buffer."""
         if self._body is not None:
-            self._fill_body(found)
-        else:
-            self._end += self._read(memoryview(self._buffer)[self._end :])
-            start = 0
-            while (used := self._parse(start, found)) > 0:
-                start += used
-            left = self._end - start
-            self._buffer[:left] = self._buffer[start : self._end]
-            self._end = left
-        with suppress(ChannelClosed):  # told by the next receive: these messages have arrived
-            self._settle()
-        return found
+            frame, key, array, rest = self._body
+            self._body = frame, key, array, rest[self._read(rest) :]
+            self._finish_body()
+            return
+        self._end += self._read(memoryview(self._buffer)[self._end :])
+        start = 0
+        while (used := self._parse(start)) > 0:
+            start += used
+        left = self._end - start
+        self._buffer[:left] = self._buffer[start : self._end]
+        self._end = left
 
     def _read(self, room: memoryview) -> int:
         try:
@@ -122,49 +192,49 @@ class StreamChannel:
             return 0
         except OSError:
             nbytes = 0
-        if not nbytes:
-            raise ChannelClosed(self.peer)
+        self.is_lost = not nbytes
         return nbytes
 
-    def _parse(self, start: int, found: list[tuple[PlainKey, Any]]) -> int:
+    def _parse(self, start: int) -> int:
         """Take one message out of the buffer; how many bytes it used there, 0 for none."""
         view = memoryview(self._buffer)[start : self._end]
         if len(view) < PREFIX_NBYTES or len(view) < header_nbytes(view):
             return 0
-        frame, key, at, count, _ = unpack(view)
+        frame, key, at, count, slots = unpack(view)
         self._credit.left += count
+        if slots:
+            self._credit.take_slots(slots)
         if frame.kind == CREDIT:
             return at
         array: Any = self._blocks.array(frame.shape, frame.dtype, frame.nbytes)
         target, here = memoryview(bytes_of(array)), view[at : at + frame.nbytes]
         target[: len(here)] = here
-        self._body = key, array, target[len(here) :]
-        self._finish_body(found)
+        self._body = frame, key, array, target[len(here) :]
+        self._finish_body()
         return at + len(here)
 
-    def _fill_body(self, found: list[tuple[PlainKey, Any]]) -> None:
+    def _finish_body(self) -> None:
         assert self._body is not None
-        key, array, rest = self._body
-        self._body = key, array, rest[self._read(rest) :]
-        self._finish_body(found)
-
-    def _finish_body(self, found: list[tuple[PlainKey, Any]]) -> None:
-        assert self._body is not None
-        key, array, rest = self._body
+        frame, key, array, rest = self._body
         if not rest:
             self._body = None
-            self._credit.owed += 1
             array.flags.writeable = False
-            found.append((key, array))
-
-    def _settle(self) -> None:
-        if self._credit.is_due():
-            self._give_back.append(pack_credits(*self._credit.give()))
-        self.flush()
+            self._inbox.append((frame, key, array))
 
     def close(self) -> None:
         """Let go of the socket."""
-        self._sock.close()
+        with self._lock:
+            self._sock.close()
+
+
+def _set_options(sock: socket.socket) -> None:
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_NBYTES)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_NBYTES)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEP_ALIVE:
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 class _Blocks:
@@ -178,12 +248,12 @@ class _Blocks:
         self._used: dict[int, Any] = {}
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int) -> Any:
-        """An array of that many bytes, with whatever content."""
+        """An array in a block of that many bytes, with whatever content."""
         if nbytes <= INLINE_NBYTES:
             return np.empty(shape, dtype)
         free = self._free.setdefault(nbytes, deque(maxlen=SLOTS))
         block: Any = free.popleft() if free else np.empty(nbytes, np.uint8)
-        whole = np.frombuffer(memoryview(block), dtype)
+        whole = np.frombuffer(memoryview(block), dtype, prod(shape))
         self._used[id(block)] = weakref.ref(whole, lambda _: self._give_back(block))
         return whole.reshape(shape)
 
