@@ -39,8 +39,8 @@ class Where(NamedTuple):
     ``runtime``: "local", "ray" or a Runtime; by default "ray" when a cluster is given.
     ``threads``: how many threads one worker's kernels use; with reference kernels the bits depend
     on it, with generated ones they do not.
-    ``transport``: how workers exchange arrays, "object_store", "socket" or "object_ref"; chosen by
-    where they are if not given.
+    ``transport``: how workers exchange arrays, "object_store", "socket" or "object_ref"; for some
+    pairs only as {(cpu(0), cpu(1)): "socket"}; chosen by where they are if not given.
     ``micro_batches``: cut the batch into so many parts and run them through the workers in the
     order of ``schedule`` (see `planning.pipeline.Pipeline`). The batch axis is 0 for "...data" and
     "...label", or where the ``N`` is in an argument's ``__layout__``; ``batch_axes`` changes it by
@@ -66,7 +66,7 @@ class Where(NamedTuple):
     objective: str = "load"
     runtime: Any = None
     threads: int = 1
-    transport: str | None = None
+    transport: str | Mapping[tuple[Context, Context], str] | None = None
     micro_batches: int = 1
     schedule: Schedule = "1f1b"
     batch_axes: Mapping[str, int | None] | None = None

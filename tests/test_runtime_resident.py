@@ -124,6 +124,24 @@ def test_the_plan_says_how_each_edge_goes() -> None:
         bind_random(chain(4), 1, transport="pigeon", **where)
 
 
+def test_each_pair_of_workers_may_have_a_transport_of_its_own() -> None:
+    where = {"group2ctx": groups(3), "micro_batches": 2}
+    whole = train(bind_random(chain(4), 1, **where), 3)
+    pairs = {(mx.cpu(1), mx.cpu(0)): "socket", (mx.cpu(1), mx.cpu(2)): "object_ref"}
+    with bind_random(chain(4), 1, runtime="ray", transport=pairs, **where) as executor:
+        assert_same_bits(whole, train(executor, 3))
+        links = executor.step_plan.links
+        ways = {("cpu:0", "cpu:1"): "socket", ("cpu:1", "cpu:2"): "object_ref"}
+        assert {tuple(sorted(edge)): how for edge, how in links.items()} == {
+            **dict.fromkeys((tuple(sorted(edge)) for edge in links), "object_store"),
+            **ways,
+        }
+    with pytest.raises(PlacementError, match="by pair: got .*cpu:7.*, expected two of cpu:0, cpu"):
+        bind_random(
+            chain(4), 1, runtime="ray", transport={(mx.cpu(), mx.cpu(7)): "socket"}, **where
+        )
+
+
 def test_workers_answer_while_a_step_is_under_way() -> None:
     with bind_random(chain(4), 1, group2ctx=contiguous(2), runtime="ray") as executor:
         executor.step()

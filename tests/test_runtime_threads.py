@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -84,6 +85,21 @@ def test_rings_that_grow_between_modes_keep_the_bits() -> None:
             assert max(free) <= SLOTS
 
 
+def ring_nbytes(runtime: ResidentRuntime) -> int:
+    return sum(slots * size for slots, size in runtime._rings.values())
+
+
+def test_rings_that_were_replaced_are_let_go() -> None:
+    runtime = ResidentRuntime(ThreadFleet, 1, "object_store")
+    with wide(data_parallel=2, runtime=runtime) as executor:
+        at_bind = ring_nbytes(runtime)
+        executor.step()
+        executor.step()
+        gc.collect()
+        fleet: Any = runtime._fleet
+        assert fleet.site.store.nbytes == ring_nbytes(runtime) > at_bind
+
+
 def test_a_step_without_room_for_its_rings_is_refused_by_bind() -> None:
     room = {"here": float("inf")}
 
@@ -91,15 +107,12 @@ def test_a_step_without_room_for_its_rings_is_refused_by_bind() -> None:
         def room(self) -> Mapping[str, float]:
             return room
 
-    def nbytes(runtime: ResidentRuntime) -> int:
-        return sum(slots * size for slots, size in runtime._rings.values())
-
     runtime = ResidentRuntime(Small, 1)
     with wide(data_parallel=2, runtime=runtime) as executor:
-        at_bind = nbytes(runtime)
+        at_bind = ring_nbytes(runtime)
         executor.step()
-        assert nbytes(runtime) > at_bind
-        between = (at_bind + nbytes(runtime)) / 2
+        assert ring_nbytes(runtime) > at_bind
+        between = (at_bind + ring_nbytes(runtime)) / 2
     room["here"] = between / 0.8  # that share of a store may be rings
     with pytest.raises(PlacementError, match="object store of node here: the rings need"):
         wide(data_parallel=2, runtime=ResidentRuntime(Small, 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as LateError
@@ -22,11 +23,17 @@ class Memory:
     """Blocks of this process; a handle is the block itself."""
 
     def __init__(self) -> None:
-        self.blocks: list[Any] = []
+        self._blocks: list[weakref.ref[Any]] = []
 
     def allocate(self, nbytes: int) -> tuple[Any, Any]:
-        self.blocks.append(np.zeros(nbytes, np.uint8))
-        return self.blocks[-1], self.blocks[-1]
+        block = np.zeros(nbytes, np.uint8)
+        self._blocks.append(weakref.ref(block))
+        return block, block
+
+    @property
+    def nbytes(self) -> int:
+        """What is still in use."""
+        return sum(block.nbytes for ref in self._blocks if (block := ref()) is not None)
 
     def open(self, handle: Any) -> Any:
         return handle

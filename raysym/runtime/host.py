@@ -99,7 +99,7 @@ class Host:
         self._worker.mailbox = self._mailbox
         self._engine = engines.open(self._worker)
         self._aborted = -1
-        self._blocks: list[Any] = []
+        self._blocks: dict[Any, Any] = {}
         self._phase = ""
         self._gone = threading.Event()
 
@@ -355,26 +355,29 @@ def alike(arrays: Arrays) -> list[Arrays]:
 
 
 def make_rings(
-    exchange: Exchange, store: Store, rings: Mapping[str, tuple[int, int]], blocks: list[Any]
+    exchange: Exchange, store: Store, rings: Mapping[str, tuple[int, int]], blocks: dict[Any, Any]
 ) -> dict[str, Any]:
-    """Allocate (slots, bytes per slot) towards each peer; what the peers need to open them."""
+    """Allocate (slots, bytes per slot) towards each peer; what the peers need to open them.
+
+    `blocks` hold what makes the rings live; those of rings that are replaced are let go.
+    """
     handles = {}
     for peer, (slots, nbytes) in rings.items():
         handle, block = store.allocate(slots * nbytes)
         first = _ring_channel(exchange, peer).set_own_ring(block.reshape(slots, nbytes))
-        blocks.append(handle)
+        blocks["to", peer] = handle
         handles[peer] = handle, slots, first
     return handles
 
 
 def open_rings(
-    exchange: Exchange, store: Store, handles: Mapping[str, Any], blocks: list[Any]
+    exchange: Exchange, store: Store, handles: Mapping[str, Any], blocks: dict[Any, Any]
 ) -> None:
     """Read from the rings that peers have made."""
     for peer, (handle, slots, first) in handles.items():
         block = store.open(handle)
         _ring_channel(exchange, peer).set_peers_ring(block.reshape(slots, -1), first)
-        blocks.append(handle)
+        blocks["from", peer] = handle
 
 
 def _ring_channel(exchange: Exchange, peer: str) -> RingChannel:

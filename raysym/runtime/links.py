@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from raysym.errors import PlacementError
+from raysym.context import Context
+from raysym.errors import MXNetError, PlacementError, in_words, sentence
 from raysym.planning.plan import Plan, Send
 from raysym.runtime.orders import DRIVER
-from raysym.runtime.transport import OBJECT_REF, OBJECT_STORE, Address, choose
+from raysym.runtime.transport import OBJECT_REF, OBJECT_STORE, TRANSPORTS, Address, choose
 from raysym.runtime.transport.protocol import INLINE_NBYTES, SLOTS
 
 # Arrays between driver and worker go through rings of at most this much, in pieces if larger.
@@ -18,6 +19,31 @@ STORE_SHARE = 0.8  # of a node's object store may be rings
 
 # (sender, receiver) -> slots and bytes per slot
 Rings: TypeAlias = dict[tuple[str, str], tuple[int, int]]
+# One transport for all workers, or by pair of workers; what is not named is chosen.
+Wanted: TypeAlias = str | Mapping[frozenset[str], str] | None
+
+
+def wanted_transports(given: Any) -> Wanted:
+    """What a user asked for: a transport, or transports by pair of contexts; MXNetError if not."""
+    if not isinstance(given, Mapping):
+        return None if given is None else _known(given, "transport")
+    found: dict[frozenset[str], str] = {}
+    for pair, transport in given.items():
+        found[_pair(pair)] = _known(transport, f"transport of {pair}")
+    return found
+
+
+def _known(transport: Any, what: str) -> str:
+    if transport not in TRANSPORTS:
+        raise MXNetError(sentence(what, repr(transport), f"one of {in_words(TRANSPORTS)}"))
+    return str(transport)
+
+
+def _pair(given: Any) -> frozenset[str]:
+    ends = given if isinstance(given, tuple) else ()
+    if len(ends) != 2 or not all(isinstance(end, Context) for end in ends) or ends[0] == ends[1]:
+        raise MXNetError(sentence("transport by pair", repr(given), "two different contexts"))
+    return frozenset(end.worker for end in ends)
 
 
 @dataclass(frozen=True)
@@ -28,9 +54,16 @@ class Links:
     nodes: Mapping[str, str] = field(default_factory=dict)
 
     @staticmethod
-    def between(addresses: Mapping[str, Address], driver: Address, wanted: str | None) -> Links:
-        """Choose by node, or take the transport that is `wanted`."""
+    def between(addresses: Mapping[str, Address], driver: Address, wanted: Wanted) -> Links:
+        """Choose by node, or take the transport that is `wanted`.
+
+        PlacementError where that is not possible, or a pair is wanted that is none of workers.
+        """
         ends = {**addresses, DRIVER: driver}
+        for pair in wanted if isinstance(wanted, Mapping) else ():
+            if not pair <= set(addresses):
+                expected = f"two of {in_words(addresses)}"
+                raise PlacementError(sentence("transport by pair", sorted(pair), expected))
         found: dict[tuple[str, str], str] = {}
         for a in ends:
             for b in ends:
@@ -62,7 +95,9 @@ class Links:
         return [(a, b) for (a, b), how in self.transports.items() if how == OBJECT_REF and a != b]
 
 
-def _transport(a: str, b: str, fits: str, wanted: str | None) -> str:
+def _transport(a: str, b: str, fits: str, wanted: Wanted) -> str:
+    if isinstance(wanted, Mapping):
+        wanted = wanted.get(frozenset((a, b)))
     if wanted is None or (wanted == OBJECT_REF and DRIVER in (a, b)):  # the driver is no actor
         return fits
     if wanted == OBJECT_STORE and fits != OBJECT_STORE:

@@ -31,6 +31,7 @@ from raysym.errors import PlacementError, StallError, WorkerError
 from raysym.runtime.engines import Engines
 from raysym.runtime.host import Health, Host, Site
 from raysym.runtime.interpreter import INTERPRETED
+from raysym.runtime.links import Wanted
 from raysym.runtime.parcel import modules_in
 from raysym.runtime.protocol import DEADLINE_S
 from raysym.runtime.pulse import read_pulse
@@ -54,7 +55,7 @@ class ObjectStore:
 
     def open(self, handle: Any) -> Any:
         """The bytes of a block, writable."""
-        view = ray.get(handle[0])
+        view = ray.get(handle[0], timeout=ROOM_S)
         block = (ctypes.c_uint8 * view.nbytes).from_address(view.__array_interface__["data"][0])
         block._object = view  # the object stays where it is while somebody holds its view
         return np.frombuffer(block, np.uint8)
@@ -264,7 +265,7 @@ class RayRuntime(ResidentRuntime):
     def __init__(
         self,
         threads: int = 1,
-        transport: str | None = None,
+        transport: Wanted = None,
         engines: Engines = INTERPRETED,
         deadline_s: float = DEADLINE_S,
     ) -> None:

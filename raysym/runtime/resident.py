@@ -28,7 +28,7 @@ from raysym.runtime.engines import Engines
 from raysym.runtime.fleet import Fleet, dropped, end_dropped
 from raysym.runtime.host import make_rings, open_rings
 from raysym.runtime.interpreter import INTERPRETED
-from raysym.runtime.links import Links, Rings, link_plan, ring_sizes
+from raysym.runtime.links import Links, Rings, Wanted, link_plan, ring_sizes
 from raysym.runtime.orders import DRIVER, REPORT, Order, Report, Tuned, is_small, pack, unpack
 from raysym.runtime.parcel import Parcel, types_for
 from raysym.runtime.patience import CLOSED, Patience
@@ -49,7 +49,7 @@ class ResidentRuntime:
         self,
         open_fleet: Any,
         threads: int = 1,
-        transport: str | None = None,
+        transport: Wanted = None,
         engines: Engines = INTERPRETED,
         deadline_s: float = DEADLINE_S,
     ) -> None:
@@ -62,7 +62,7 @@ class ResidentRuntime:
         self._drop: Any = None
         self._links = Links()
         self._rings: Rings = {}
-        self._blocks: list[Any] = []
+        self._blocks: dict[Any, Any] = {}
         self._programs: dict[str, dict[str, Program]] = {}
         self._plan: Plan | None = None
         self._home_of: dict[str, str] = {}
