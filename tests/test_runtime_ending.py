@@ -73,7 +73,7 @@ def test_nothing_is_left_behind(end: Callable[[mx.Executor], None], transport: s
     unix, tcp = sockets("unix"), sockets("tcp")
     executor = bind_big(transport)
     executor.forward(is_train=True)
-    exchange, pids = executor._session.runtime._exchange, pids_of(executor).values()
+    exchange, pids = executor._session.runtime.crew.exchange, pids_of(executor).values()
     assert len(exchange.channels) == 2
     assert all(alive(pid) for pid in pids)
     end(executor)
@@ -139,7 +139,7 @@ def test_workers_that_do_not_start_leave_nothing_behind(
         runtime.load(PLAN, {})
     with pytest.raises(mx.WorkerError, match=f"cannot go on: its workers did not start: .*{why}"):
         runtime.load(PLAN, {})
-    assert runtime._exchange._epoll.closed
+    assert runtime.crew.exchange._epoll.closed
     assert groups_held() == groups
     assert eventually(lambda: sockets("unix") <= unix)
     assert eventually(lambda: sockets("tcp") <= tcp)

@@ -65,7 +65,7 @@ def test_workers_on_gpus_give_the_bits_of_one_process(transport: str) -> None:
     runtime = ResidentRuntime(ThreadFleet, 1, transport)
     with bind(group2ctx=GROUPS, runtime=runtime, **options) as executor:
         found = trained(executor)
-        fleet: Any = runtime._fleet
+        fleet: Any = runtime.crew.fleet
         for name, one in fleet.hosts.items():
             kind = DeviceArray if name.startswith("gpu") else np.ndarray
             values = one._worker.values.values()

@@ -34,7 +34,7 @@ whole = train(bind_random(chain(4), 1, **options), 3)
 with bind_random(chain(4), 1, runtime="ray", **options) as executor:
     assert_same_bits(whole, train(executor, 3))
     links = {f"{a} {b}": how for (a, b), how in executor._session.mode("step")[1].links.items()}
-    nodes_of = executor._session.runtime._links.nodes
+    nodes_of = executor._session.runtime.crew.links.nodes
 options["kernels"] = "generated"
 whole = train(bind_random(chain(4), 1, **options), 3)
 with bind_random(chain(4), 1, runtime="ray", **options) as executor:

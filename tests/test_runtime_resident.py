@@ -136,7 +136,7 @@ def test_each_pair_of_workers_may_have_a_transport_of_its_own() -> None:
             **dict.fromkeys((tuple(sorted(edge)) for edge in links), "object_store"),
             **ways,
         }
-    with pytest.raises(PlacementError, match="by pair: got .*cpu:7.*, expected two of cpu:0, cpu"):
+    with pytest.raises(PlacementError, match=r"pair: got .*cpu:7.*, expected two of cpu:0, cpu:1"):
         bind_random(
             chain(4), 1, runtime="ray", transport={(mx.cpu(), mx.cpu(7)): "socket"}, **where
         )
@@ -145,7 +145,7 @@ def test_each_pair_of_workers_may_have_a_transport_of_its_own() -> None:
 def test_workers_answer_while_a_step_is_under_way() -> None:
     with bind_random(chain(4), 1, group2ctx=contiguous(2), runtime="ray") as executor:
         executor.step()
-        health = executor._session.runtime._fleet.call("health", {"cpu:0": (), "cpu:1": ()}, 10)
+        health = executor._session.runtime.crew.fleet.call("health", {"cpu:0": (), "cpu:1": ()}, 10)
         assert {h.phase for h in health.values()} == {"step"}
         assert all(h.moves > 0 for h in health.values())
 

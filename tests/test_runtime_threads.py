@@ -14,6 +14,7 @@ from thread_fleet import ThreadFleet
 
 import raysym as mx
 from raysym.errors import PlacementError
+from raysym.runtime.crew import Crew
 from raysym.runtime.resident import ResidentRuntime
 from raysym.runtime.transport.protocol import SLOTS
 from raysym.runtime.transport.ring import RingChannel
@@ -79,14 +80,14 @@ def test_rings_that_grow_between_modes_keep_the_bits() -> None:
         runtime = ResidentRuntime(ThreadFleet, 1, "object_store")
         with wide(data_parallel=2, runtime=runtime) as executor:
             assert_same_bits(want, trained(executor))
-            fleet: Any = runtime._fleet
+            fleet: Any = runtime.crew.fleet
             rings = [c for h in fleet.hosts.values() for c in h._exchange.channels.values()]
             free = [len(c._credit.free) for c in rings if isinstance(c, RingChannel)]
             assert max(free) <= SLOTS
 
 
 def ring_nbytes(runtime: ResidentRuntime) -> int:
-    return sum(slots * size for slots, size in runtime._rings.values())
+    return sum(slots * size for slots, size in runtime.crew.rings.values())
 
 
 def test_rings_that_were_replaced_are_let_go() -> None:
@@ -96,7 +97,7 @@ def test_rings_that_were_replaced_are_let_go() -> None:
         executor.step()
         executor.step()
         gc.collect()
-        fleet: Any = runtime._fleet
+        fleet: Any = runtime.crew.fleet
         assert fleet.site.store.nbytes == ring_nbytes(runtime) > at_bind
 
 
@@ -119,15 +120,15 @@ def test_a_step_without_room_for_its_rings_is_refused_by_bind() -> None:
 
 
 def test_a_load_that_was_interrupted_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    attach, left = ResidentRuntime._attach, [1]
+    attach, left = Crew._attach, [1]
 
-    def interrupted(self: ResidentRuntime, *args: Any) -> None:
-        if self._rings and left[0]:
+    def interrupted(self: Crew, *args: Any) -> None:
+        if self.rings and left[0]:
             left[0] -= 1
             raise KeyboardInterrupt
         attach(self, *args)
 
-    monkeypatch.setattr(ResidentRuntime, "_attach", interrupted)
+    monkeypatch.setattr(Crew, "_attach", interrupted)
     runtime = ResidentRuntime(ThreadFleet, 1, deadline_s=20.0)
     with wide(data_parallel=2, runtime=runtime) as executor:
         with pytest.raises(KeyboardInterrupt):

@@ -28,6 +28,7 @@ from ray.util.scheduling_strategies import (
 
 from raysym.context import Context, gpu, of_worker
 from raysym.errors import PlacementError, StallError, WorkerError
+from raysym.runtime.crew import START_S
 from raysym.runtime.engines import Engines
 from raysym.runtime.host import Health, Host, Site
 from raysym.runtime.interpreter import INTERPRETED
@@ -35,7 +36,7 @@ from raysym.runtime.links import Wanted
 from raysym.runtime.parcel import modules_in
 from raysym.runtime.protocol import DEADLINE_S
 from raysym.runtime.pulse import read_pulse
-from raysym.runtime.resident import START_S, ResidentRuntime
+from raysym.runtime.resident import ResidentRuntime
 
 ROOM_S = 60.0  # how long the cluster may take to find room for the workers
 _LIVES = 64  # peers that may watch a worker's life by an open call
@@ -273,7 +274,7 @@ class RayRuntime(ResidentRuntime):
 
     @property
     def _actors(self) -> Mapping[str, Any]:
-        return {} if self._fleet is None else self._fleet.actors  # type: ignore[attr-defined]
+        return {} if self.crew.fleet is None else self.crew.fleet.actors  # type: ignore[attr-defined]
 
 
 def _connect(n_workers: int) -> None:
