@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from raysym.errors import MXNetError, did_you_mean, in_words, sentence, some
 from raysym.graph import Node, node_error, node_text, split_variables
+from raysym.heads import head_list
 from raysym.monitor import make_tap
 from raysym.nd.creation import array
 from raysym.ndarray import NDArray
@@ -24,6 +25,14 @@ from raysym.runtime.protocol import StepKey
 from raysym.session import MODE_OF_PHASE, Session
 
 Arrays = Mapping[str, NDArray]
+
+
+class Snapshot(NamedTuple):
+    """All that a training goes on from, by name."""
+
+    args: dict[str, NDArray]
+    auxs: dict[str, NDArray]
+    states: dict[str, NDArray]
 
 
 class Executor:
@@ -106,7 +115,7 @@ class Executor:
         if self._last == STEP:
             wanted = "a forward that keeps what backward needs: call forward(is_train=True)"
             raise MXNetError(sentence("backward: what ran last", "step", wanted))
-        heads = self._head_list(out_grads)
+        heads = head_list(out_grads, self._output_names)
         phase = "inference_backward" if self._last == "inference" else "backward"
         if not self._session.bound.grad_req:
             return
@@ -147,34 +156,10 @@ class Executor:
     def _prepare(self, out_grads: Any, feeds: Mapping[str, Any]) -> None:
         for name, value in feeds.items():
             self._feed(name, value)
-        heads = self._head_list(out_grads)
+        heads = head_list(out_grads, self._output_names)
         for i in self._session.mode(STEP)[0].head_grads:
             self._set_head(i, heads)
         self._last, self._key = STEP, StepKey(*next_draw())
-
-    def _head_list(self, out_grads: Any) -> Sequence[NDArray]:
-        if out_grads is None:
-            return []
-        if isinstance(out_grads, NDArray):
-            return [out_grads]
-        if isinstance(out_grads, dict):
-            out_grads = [self._head_of(name, out_grads) for name in self._output_names]
-        if not isinstance(out_grads, (list, tuple)):
-            wanted = "an NDArray, a list or a dict"
-            raise TypeError(
-                sentence("backward: out_grads: wrong type", type(out_grads).__name__, wanted)
-            )
-        for i, grad in enumerate(out_grads):
-            if not isinstance(grad, NDArray):
-                got = f"{type(grad).__name__} at position {i}"
-                raise TypeError(sentence("backward: out_grads must be NDArrays", got, "an NDArray"))
-        return out_grads
-
-    def _head_of(self, name: str, out_grads: Mapping[str, Any]) -> Any:
-        if name not in out_grads:
-            got, fix = some(list(out_grads)) or "none", did_you_mean(name, out_grads)
-            raise KeyError(sentence("backward: no head gradient of an output", got, name, fix))
-        return out_grads[name]
 
     def _set_head(self, i: int, heads: Sequence[NDArray]) -> None:
         node, name = self._session.bound.graph.outputs[i].node, self._output_names[i]
@@ -367,6 +352,32 @@ class Executor:
     def timings(self) -> dict[str, dict[str, float]]:
         """Seconds that each worker has spent computing, communicating and waiting."""
         return self._session.runtime.timings()
+
+    def health(self) -> dict[str, str]:
+        """What each worker does right now: it answers while steps are under way, on any thread.
+
+        As ``waits for fc1 from cpu:0 in step 3, forward instruction 2: ...``; nothing in-process.
+        StallError when a worker does not answer within seconds, WorkerError when one is dead.
+        """
+        return self._session.runtime.health()
+
+    def snapshot(self) -> Snapshot:
+        """Copies of arguments, auxiliary states and the optimizer's, between the same two steps.
+
+        After all steps that have begun, also in the middle of `run`. Workers lay the copies aside
+        and go on; they travel as Ray objects and not over the channels.
+        """
+        found = self._session.snapshot([*self._arg_names, *self._aux_names])
+        args, auxs = (
+            {name: found.pop(name) for name in n} for n in (self._arg_names, self._aux_names)
+        )
+        return Snapshot(args, auxs, {name.removeprefix("state:"): a for name, a in found.items()})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot of this graph, here or in another executor; see `snapshot`."""
+        self.copy_params_from(snapshot.args, snapshot.auxs)
+        for name, value in snapshot.states.items():
+            self.state_dict[name][:] = value
 
     # ----- ending
 

@@ -17,7 +17,7 @@ from raysym.context import cpu, of_worker
 from raysym.device import place, to_numpy
 from raysym.errors import MXNetError, StallError, WorkerError
 from raysym.graph import Node
-from raysym.nd.creation import zeros_in_a_row
+from raysym.nd.creation import array, zeros_in_a_row
 from raysym.ndarray import NDArray
 from raysym.planning.compile import compile_plan
 from raysym.planning.lean import Budget
@@ -170,6 +170,22 @@ class Session:
         names = [entry for home in homes for entry in self._entries[home]]
         return self._joined(homes, self.runtime.fetch(names))
 
+    def snapshot(self, homes: Iterable[str]) -> dict[str, NDArray]:
+        """Copies of these arrays and of the optimizer's states, as they are between two steps.
+
+        What the user wrote and no step has used yet is as the user wrote it.
+        """
+        held = [*homes, *(home for home in self._entries if home.startswith("state:"))]
+        away = [home for home in held if home in self._entries and not self._is_newer_here(home)]
+        entries = [entry for home in away for entry in self._entries[home]]
+        found = self._joined(away, self.runtime.snapshot(entries)) if away else {}
+        here = {home: self.arrays[home].asnumpy() for home in held if home not in found}
+        return {home: array(value, dtype=value.dtype) for home, value in {**found, **here}.items()}
+
+    def _is_newer_here(self, home: str) -> bool:
+        version = self.arrays[home].chunk.version
+        return any(self._pushed[entry] != version for entry in self._entries[home])
+
     def _joined(self, homes: Iterable[str], found: Mapping[str, Any]) -> dict[str, Any]:
         return {
             home: joined(self.arrays[home].shape, [found[e] for e in self._entries[home]])
@@ -246,9 +262,9 @@ class Session:
             self._pushed[entry] = self._array(entry).chunk.version
 
     def _renew_masters(self) -> None:
-        """The float32 masters of weights that the user has written to follow them."""
+        """The float32 masters of weights that the user has written follow them, unless written."""
         for master, weight in self._masters.items():
-            if self._pushed[weight] != self._array(weight).chunk.version:
+            if self._is_newer_here(weight) and not self._is_newer_here(master):
                 self.arrays[master][:] = self.arrays[weight]
 
     def _mark(self, entries: Iterable[str]) -> None:

@@ -103,9 +103,15 @@ def streams() -> Iterator[tuple[Exchange, Exchange]]:
     one, other = tcp_pair()
     left.add(one)
     right.add(other)
+    pumps = [left._pump, right._pump]
     yield left, right
-    left.close()
-    right.close()
+    for exchange in (left, right):
+        exchange.close()
+        exchange.close()  # may be called twice
+    for pump in pumps:
+        assert pump is not None
+        pump.thread.join(S)
+        assert not pump.thread.is_alive()
 
 
 LARGE = 24 * MIB  # more than the kernel takes without being read

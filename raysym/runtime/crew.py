@@ -16,7 +16,7 @@ from raysym.device import to_numpy
 from raysym.errors import StallError, WorkerError
 from raysym.planning.plan import Plan, Program
 from raysym.runtime.compiling import compile_once
-from raysym.runtime.diagnosis import Watch
+from raysym.runtime.diagnosis import Watch, doing
 from raysym.runtime.engines import Engines
 from raysym.runtime.fleet import Fleet, dropped, end_dropped
 from raysym.runtime.host import make_rings, open_rings
@@ -29,6 +29,7 @@ from raysym.runtime.transport import Address, ChannelClosed, Exchange, Key, Port
 from raysym.runtime.transport.exchange import OnControl
 
 START_S = 300.0  # how long processes may take to start: the machine may be busy
+HEALTH_S = 5.0  # how long a worker may take to say what it does
 LOAD_S = 600.0  # kernels may be compiled meanwhile
 
 
@@ -129,6 +130,18 @@ class Crew:
         assert self.fleet is not None
         attempt = partial(self.fleet.finish, self.fleet.start(method, args))
         return self.patiently(tuple(args), attempt, LOAD_S, ordered=False)
+
+    def health(self) -> dict[str, str]:
+        """What each worker does right now, in words; needs no step to end.
+
+        StallError when one does not answer in time.
+        """
+        if self.fleet is None or self._plan is None:
+            return {}
+        found = self.fleet.call("health", dict.fromkeys(self.programs, ()), HEALTH_S)
+        return {
+            name: doing(health, self.programs[name], self._plan) for name, health in found.items()
+        }
 
     def send(self, name: str, key: Key, array: Any) -> None:
         """Send to a worker; waits only while it gives no credit."""

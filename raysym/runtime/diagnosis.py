@@ -18,7 +18,7 @@ from raysym.errors import in_words
 from raysym.planning.plan import Plan, Program, Send
 from raysym.runtime.fleet import Fleet
 from raysym.runtime.host import Health
-from raysym.runtime.orders import DRIVER
+from raysym.runtime.orders import DRIVER, ORDER
 from raysym.runtime.pulse import Pulse, is_at_rest
 
 STALL_S = 3.0  # how long all of a chain must have stood still
@@ -168,14 +168,9 @@ class Watch:
         if sight.outside is not None or it is None:
             rest = self._owed(name, self._sights[waiting]) if waiting is not None else ""
             return f"{name} does not answer{_process(sight.outside)}{rest}"
-        at, body = it.where.position, self._programs[name].get(it.phase, ())
-        line = "(at its end)" if at >= len(body) else self._plan.line(body[at])
-        where = f"in step {it.turn}, {it.phase} instruction {at}: {line}"
-        if it.waits_for is None:
-            place = where if it.where.is_exact else f"generated kernels {where}, or behind it"
-            return f"{name} has computed for {time.monotonic() - sight.there:.1f} s {place}"
-        peer, entry = it.waits_for
-        return f"{name} waits for {entry} from {peer} {where}"
+        return (
+            f"{name} {doing(it, self._programs[name], self._plan, time.monotonic() - sight.there)}"
+        )
 
     def _owed(self, name: str, waiting: _Sight) -> str:
         """The instruction that a silent worker has not come to."""
@@ -187,6 +182,22 @@ class Watch:
             if type(what) is Send and what.to == waiting.name and what.entry.startswith(entry):
                 return f", before {it.phase} instruction {i}: {self._plan.line(what)}"
         return ""
+
+
+def doing(
+    it: Health, programs: Mapping[str, Program], plan: Plan, there_s: float | None = None
+) -> str:
+    """What a worker does, and at which instruction; `there_s`: for how long it has been there."""
+    if it.waits_for == (DRIVER, ORDER):
+        return f"rests after step {it.turn}"
+    at, body = it.where.position, programs.get(it.phase, ())
+    line = "(at its end)" if at >= len(body) else plan.line(body[at])
+    where = f"in step {it.turn}, {it.phase} instruction {at}: {line}"
+    if it.waits_for is not None:
+        peer, entry = it.waits_for
+        return f"waits for {entry} from {peer} {where}"
+    place = where if it.where.is_exact else f"generated kernels {where}, or behind it"
+    return f"computes {place}" if there_s is None else f"has computed for {there_s:.1f} s {place}"
 
 
 def _process(seen: Pulse | None) -> str:

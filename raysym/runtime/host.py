@@ -14,6 +14,8 @@ from contextlib import closing
 from time import perf_counter
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from raysym.context import Context, of_worker
 from raysym.device import array_module, on_device, place, place_row, to_numpy, to_pinned
 from raysym.planning.plan import Program, split_entry
@@ -100,6 +102,7 @@ class Host:
         self._engine = engines.open(self._worker)
         self._aborted = -1
         self._blocks: dict[Any, Any] = {}
+        self._aside: dict[int, dict[str, Any]] = {}  # copies for calls, by the order's turn
         self._phase = ""
         self._gone = threading.Event()
 
@@ -175,6 +178,10 @@ class Host:
             waits_for = peer, entry
         where = self._engine.where(self._phase)
         return Health(self._mailbox.turn, self._phase, where, waits_for, exchange.events)
+
+    def collect(self, turn: int) -> dict[str, Any]:
+        """What an order had laid aside, once."""
+        return self._aside.pop(turn)
 
     def linked(self, phase: str) -> Linkage | None:
         """How the phase was linked, None when it is interpreted."""
@@ -260,6 +267,9 @@ class Host:
 
     def _results(self, order: Order) -> dict[str, Any]:
         arrays = {name: to_numpy(self._worker.values[name]) for name in order.wanted}
+        if order.aside:
+            self._aside[order.turn] = {name: np.array(array) for name, array in arrays.items()}
+            return {}
         if is_small(arrays):
             return arrays
         for name, array in arrays.items():

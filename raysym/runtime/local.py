@@ -117,6 +117,14 @@ class LocalRuntime:
         """Content of resident entries as host arrays (aliases on the CPU)."""
         return {n: to_numpy(self._home(n).values[n]) for n in names}
 
+    def snapshot(self, names: Iterable[str]) -> dict[str, Any]:
+        """Copies of resident entries."""
+        return {name: np.array(array) for name, array in self.fetch(names).items()}
+
+    def health(self) -> dict[str, str]:
+        """Nothing: whoever asks is the process that runs steps."""
+        return {}
+
     def work_bytes(self, plan: Plan) -> dict[str, int]:
         """Bytes of values that come and go on each worker."""
         return self._engines.work_bytes(plan)

@@ -28,6 +28,7 @@ class Order(NamedTuple):
 
     Small feeds travel in the order; those named in `fed` follow as messages of their own.
     ``tuned``: phase, old and new op of updates that get other numbers before all else.
+    ``aside``: lay copies of what is wanted aside for a call, and send nothing.
     """
 
     turn: int
@@ -39,6 +40,7 @@ class Order(NamedTuple):
     wanted: tuple[str, ...]
     watched: bool
     tuned: tuple[Tuned, ...] = ()
+    aside: bool = False
 
 
 class Report(NamedTuple):

@@ -60,6 +60,12 @@ class Runtime(Protocol):
     def fetch(self, names: Iterable[str]) -> dict[str, Any]:
         """Content of resident entries as host arrays."""
 
+    def snapshot(self, names: Iterable[str]) -> dict[str, Any]:
+        """Copies of resident entries between two steps: after those that have begun."""
+
+    def health(self) -> dict[str, str]:
+        """What each worker that is another process does right now, in words."""
+
     @property
     def shares_memory(self) -> bool:
         """True when resident entries are the very arrays given to `load`."""

@@ -105,10 +105,15 @@ class ResidentRuntime:
         """Begin a step and return its ticket; waits only when `IN_FLIGHT` are under way."""
         with self._lock:
             self._check_open()
-            return self._begin(phases, key, wanted, None)
+            return self._begin(phases, key, wanted)
 
     def _begin(
-        self, phases: Sequence[str], key: StepKey, wanted: Iterable[str], tap: Tap | None
+        self,
+        phases: Sequence[str],
+        key: StepKey,
+        wanted: Iterable[str],
+        tap: Tap | None = None,
+        aside: bool = False,
     ) -> int:
         self.crew.check()
         while len(self._turns) >= IN_FLIGHT:
@@ -117,7 +122,7 @@ class ResidentRuntime:
         asked = self._by_home(wanted)
         busy = [n for n, p in self.crew.programs.items() if any(phase in p for phase in phases)]
         names = {*busy, *self._feeds, *asked}
-        turn = Turn(self.crew.turn, set(names), {}, asked, tap)
+        turn = Turn(self.crew.turn, set(names), {}, asked, tap, aside)
         self._turns.append(turn)
         for name in self.crew.programs:
             if name in names:
@@ -136,6 +141,7 @@ class ResidentRuntime:
             turn.wanted.get(name, ()),
             turn.tap is not None,
             tuple(self._tuned.pop(name, ())),
+            turn.aside,
         )
         self.crew.send(name, Key(turn.number, 0, ""), pack(order))
         for entry in order.fed:
@@ -168,7 +174,8 @@ class ResidentRuntime:
             if turn.tap is not None:
                 for what in report.seen:
                     turn.tap(*what)
-            found.update(report.arrays or self._fetched(turn, name))
+            if not turn.aside:
+                found.update(report.arrays or self._fetched(turn, name))
         self._results[turn.number] = found
 
     def _fetched(self, turn: Turn, name: str) -> dict[str, Any]:
@@ -235,7 +242,20 @@ class ResidentRuntime:
     def fetch(self, names: Iterable[str]) -> dict[str, Any]:
         """Content of resident entries after all steps under way."""
         with self._lock:
-            return self.result(self._begin((), StepKey(0, 0), names, None))
+            return self.result(self._begin((), StepKey(0, 0), names))
+
+    def snapshot(self, names: Iterable[str]) -> dict[str, Any]:
+        """Copies of resident entries after all steps under way; they come as objects, by calls."""
+        asked = self._by_home(names)
+        with self._lock:
+            ticket = self._begin((), StepKey(0, 0), names, aside=True)
+            self.result(ticket)
+            held = self.crew.call("collect", dict.fromkeys(asked, (ticket,)))
+        return {name: np.array(array) for found in held.values() for name, array in found.items()}
+
+    def health(self) -> dict[str, str]:
+        """What each worker does right now; asked for while steps are under way, by any thread."""
+        return self.crew.health()
 
     def _by_home(self, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
         asked: dict[str, tuple[str, ...]] = {}

@@ -17,6 +17,7 @@ class Turn(NamedTuple):
     reports: dict[str, Report]
     wanted: dict[str, tuple[str, ...]]
     tap: Tap | None
+    aside: bool = False  # what is wanted is laid aside by the workers
 
 
 def first_failure(turn: Turn) -> BaseException | None:
