@@ -152,18 +152,111 @@ def doubles() -> np.ndarray:
     return np.concatenate([both, -both])
 
 
+def traced(name: str, x: np.ndarray) -> np.ndarray:
+    """What the code of an op's page makes of numbers."""
+    y, kind = np.empty_like(x), TensorType(x.shape, x.dtype.name)
+    made = formula(make_op(name, {}), (kind,), (kind,))
+    assert made is not None
+    step = ChainStep("", (made.program, made.results), (0,))
+    call(Spec("flat_map", (1, (step,), (1,), kind.dtype)), x, y, x.size)
+    return y
+
+
 @pytest.mark.parametrize("name", DOUBLE)
 def test_float64_code_agrees_with_numpy(name: str) -> None:
     x = doubles()
-    y = np.empty_like(x)
-    kind = TensorType(x.shape, "float64")
-    made = formula(make_op(name, {}), (kind,), (kind,))
-    step = ChainStep("", (made.program, made.results), (0,))
-    call(Spec("flat_map", (1, (step,), (1,), "float64")), x, y, x.size)
+    y = traced(name, x)
     with np.errstate(all="ignore"):
         want = DOUBLE[name](x)
     # Four units: both have errors, and NumPy's are up to 1.5 or so.
     np.testing.assert_allclose(y, want, rtol=9e-16, atol=5e-323)
+
+
+def angles() -> np.ndarray:
+    """Of every size and sign; near multiples of an eighth of a turn; the one nearest to one."""
+    rng = np.random.default_rng(0)
+    size = 10.0 ** np.concatenate([rng.uniform(-300, 308, 40_000), rng.uniform(-3, 20, 80_000)])
+    near = np.arange(1, 20_000) * (np.pi / 4)
+    both = np.concatenate([size, near, [0.0, 2.0**28, 6381956970095103 * 2.0**797, 5e-324]])
+    return np.concatenate([both, -both])
+
+
+# float64 is measured against long double, which has 11 bits more.
+@pytest.mark.parametrize(("name", "most"), [("sin", 0.8), ("cos", 0.8), ("tan", 2.3)])
+def test_circular_functions_of_float64_are_near_the_exact_ones(name: str, most: float) -> None:
+    x = angles()
+    want = getattr(np, name)(x.astype("longdouble"))
+    unit = np.spacing(np.abs(want).astype(np.float64))
+    assert (np.abs(traced(name, x) - want) / unit).max() < most
+    assert np.isnan(traced(name, np.array([np.inf, -np.inf, np.nan]))).all()
+    assert np.signbit(traced(name, np.array([-0.0]))) == (name != "cos")
+
+
+GAMMA = {
+    "gamma": special.gamma,
+    "gammaln": special.gammaln,
+    "_digamma": special.digamma,
+    "_trigamma": lambda x: special.polygamma(1, x),
+}
+# Relative to 1 or to the value, whichever is more; of gamma where that is finite.
+GAMMA_ERROR = {"gamma": 1e-13, "gammaln": 1e-14, "_digamma": 1e-14, "_trigamma": 1e-14}
+
+
+def gamma_arguments(dtype: str) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    # SciPy's digamma has errors of 1e-11 nearer to poles.
+    near = np.arange(-20, 34) + rng.uniform(0.01, 0.99, (500, 54))
+    some = np.concatenate([near.ravel(), 10.0 ** rng.uniform(-8, 2, 20_000), [171.0, 0.5, 1, 2]])
+    return np.ascontiguousarray(some.astype(dtype))
+
+
+@pytest.mark.parametrize("name", GAMMA)
+def test_gamma_functions_of_float64_are_near_those_of_scipy(name: str) -> None:
+    x = gamma_arguments("float64")
+    want = GAMMA[name](x)
+    error = np.abs(traced(name, x) - want) / np.maximum(1, np.abs(want))
+    assert error.max() < GAMMA_ERROR[name]
+
+
+def float32_ulps(got: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """Distance in units of the last place of float32; 0 where both round to infinity or NaN."""
+    with np.errstate(over="ignore"):
+        rounded = exact.astype(np.float32)
+    same = (rounded == got) | (np.isnan(rounded) & np.isnan(got))
+    with np.errstate(invalid="ignore"):
+        distance = np.abs(got - exact) / np.spacing(np.abs(rounded)).astype(np.float64)
+    return np.where(same, 0, distance)
+
+
+# Computed in float64 and rounded: the nearest number but where the rounding is a near tie.
+@pytest.mark.parametrize("name", GAMMA)
+def test_gamma_functions_of_float32_are_the_nearest_numbers(name: str) -> None:
+    x = gamma_arguments("float32")
+    assert float32_ulps(traced(name, x), GAMMA[name](x.astype(np.float64))).max() < 0.501
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("float32", 0.501), ("float64", 10)])
+def test_the_inverse_error_function_is_near_the_exact_one(dtype: str, most: float) -> None:
+    rng = np.random.default_rng(0)
+    size = np.concatenate([rng.uniform(0, 1, 50_000), 1 - 10.0 ** rng.uniform(-7, 0, 50_000)])
+    x = np.concatenate([size, -size]).astype(dtype)
+    want = special.erfinv(x.astype(np.float64))
+    if dtype == "float32":
+        assert float32_ulps(traced("erfinv", x), want).max() < most
+    else:
+        assert (np.abs(traced("erfinv", x) - want) / np.spacing(np.abs(want))).max() < most
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "want"),
+    [
+        ("gamma", [0.0, -3.0, np.inf, 171.8, 5.0], [np.inf, np.nan, np.inf, np.inf, 24.0]),
+        ("gammaln", [0.0, -3.0, np.inf, 1e300], [np.inf, np.inf, np.inf, 6.897755278982137e302]),
+        ("erfinv", [1.0, -1.0, 1.5, 0.0], [np.inf, -np.inf, np.nan, 0.0]),
+    ],
+)
+def test_ends_of_special_functions(name: str, x: list[float], want: list[float]) -> None:
+    np.testing.assert_allclose(traced(name, np.array(x)), want, rtol=1e-15)
 
 
 @pytest.mark.parametrize("name", [*EXACT, *CIRCULAR])

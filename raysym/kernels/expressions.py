@@ -16,7 +16,7 @@ from raysym.types import Shape
 
 IOTA = -1  # the buffer whose elements are their own offsets
 READS = ("load", "fetch")  # instructions that read a buffer
-MOST_LINES = 400  # a longer expression is no elementwise formula but a loop written out
+MOST_LINES = 640  # a longer expression is no elementwise formula but a loop written out
 
 
 class Untraceable(Exception):

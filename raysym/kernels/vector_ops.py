@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from raysym.kernels import circular_math as cm
+from raysym.kernels import double_circular as dc
 from raysym.kernels import double_math as dm
 from raysym.kernels import vector_math as vm
 from raysym.kernels.emit import F32, F64, Emit, Value
@@ -43,8 +44,6 @@ def is_known(name: str, source: str) -> bool:
         return name in _COMPARISONS
     if source.startswith("int"):
         return name in _COMPARISONS or name in _WHOLE
-    if name in ("sin", "cos", "tan"):
-        return source != "float64"
     return name in FUNCTIONS and name != "floor_divide"
 
 
@@ -254,9 +253,9 @@ FUNCTIONS: dict[str, Function] = {
     "logaddexp": _doubled(_logaddexp),
     "hypot": _doubled(_hypot),
     "power": power,
-    "sin": cm.sin,
-    "cos": cm.cos,
-    "tan": cm.tan,
+    "sin": _by_type(cm.sin, dc.sin),
+    "cos": _by_type(cm.cos, dc.cos),
+    "tan": _by_type(cm.tan, dc.tan),
     "arctan": _by_type(cm.arctan, dm.arctan),
     "arcsin": _by_type(cm.arcsin, dm.arcsin),
     "arccos": _by_type(cm.arccos, dm.arccos),

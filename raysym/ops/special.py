@@ -1,7 +1,8 @@
 """Special functions that NumPy lacks, written in array maths: error functions and gamma functions.
 
 Their kernels take floating arrays. Accuracy in float64: 1e-14 relative (gammaln and digamma:
-absolute near their zeros). The gamma family always computes in float64.
+absolute near their zeros; gamma: 1e-13 above 100). All but erf always compute
+in float64.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ _QUANTILE_TAIL = (
 
 def erfinv(xp: Any, x: Any) -> Any:
     """The inverse of erf on (-1, 1); infinite at the ends, NaN outside."""
+    x = x.astype(np.float64, copy=False)
     half = x * 0.5
     centre = half * _rational(_QUANTILE_CENTRE, 0.180625 - half * half)
     depth = xp.sqrt(-xp.log(0.5 - xp.abs(half)))
