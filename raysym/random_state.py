@@ -47,5 +47,10 @@ def next_draw() -> tuple[int, int]:
 
 def generator(seed: int, key: str, step: int) -> np.random.Generator:
     """The stream of random numbers that belongs to (seed, key, step)."""
+    return np.random.Generator(np.random.Philox(key=stream_key(seed, key, step)))
+
+
+def stream_key(seed: int, key: str, step: int) -> np.ndarray:
+    """The key of that stream as Philox takes it: two words of 64 bits."""
     digest = hashlib.blake2b(f"{seed}\0{key}\0{step}".encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.Philox(key=np.frombuffer(digest, np.uint64)))
+    return np.frombuffer(digest, np.uint64)

@@ -24,6 +24,7 @@ from raysym.kernels import (  # noqa: F401  (makers and lowerings)
     softmax,
     staged,
 )
+from raysym.kernels.actions import Action, drawing, native_call, poison
 from raysym.kernels.cache import DiskCache, default_folder
 from raysym.kernels.compilers import compile_all
 from raysym.kernels.maps import chain_of, table_of
@@ -32,7 +33,7 @@ from raysym.kernels.room import MOST_BYTES
 from raysym.kernels.specs import Kernels, Spec
 from raysym.kernels.steps import Buffer, Incoming, Native, Outgoing, Place, Reference, Step
 from raysym.kernels.table import flags_of
-from raysym.kernels.team import Team, table_runner
+from raysym.kernels.team import Team
 from raysym.kernels.tracing import Trace, trace
 from raysym.op import Op, call_kernel
 from raysym.passes.memory import plan_memory
@@ -40,11 +41,8 @@ from raysym.planning.plan import Instruction, Program, Recv, Run, Send
 from raysym.random_state import generator
 from raysym.types import TensorType
 
-# An action gets the step's key (see runtime/); False: no message yet.
-Action: TypeAlias = Callable[[Any], bool]
 # Names node and worker in the error of a reference kernel: (error, run, its arguments by name).
 Explain: TypeAlias = Callable[[Exception, Run, Mapping[str, Any]], Exception]
-POISON = 0xFF  # as bytes of a float: NaN
 
 
 def shared_kernels(cache_bytes: int = MOST_BYTES) -> Kernels:
@@ -322,8 +320,10 @@ class _Linker:
         ]
         table = np.array(rows, np.int64)
         self.n_calls += len(steps)
+        streams = [step.stream for step in steps if step.stream is not None]
         steps.clear()
-        return [_native(table, pointers, self.team if any(flags) else None)]
+        native = native_call(table, pointers, self.team if any(flags) else None)
+        return [drawing(streams, native)] if streams else [native]
 
     def _arguments(self, step: Native) -> Any:
         numbers = [arg if isinstance(arg, int) else self._address(arg) for arg in step.args]
@@ -350,19 +350,7 @@ class _Linker:
         """
         born = [b for b in self.offsets if b.first == clock]
         dead = [b for b in self.offsets if b.lifetime.last == clock - 1 and not again]
-        return [_poison(self._bytes(buffer)) for buffer in (*dead, *born)]
-
-
-def _native(table: Any, pointers: Any, team: Team | None) -> Action:
-    run = team.run if team else table_runner()
-    address, count = table.ctypes.data, len(table)
-
-    def native(key: Any) -> bool:
-        run(address, count)
-        return True
-
-    native.keep = table, pointers  # type: ignore[attr-defined]  # the table's memory
-    return native
+        return [poison(self._bytes(buffer)) for buffer in (*dead, *born)]
 
 
 def _outgoing(worker: LinkedWorker, send: Send, post: Callable[[Any], None], array: Any) -> Action:
@@ -384,11 +372,3 @@ def _incoming(worker: LinkedWorker, recv: Recv, take: Callable[[], Any], target:
         return True
 
     return incoming
-
-
-def _poison(memory: Any) -> Action:
-    def poison(key: Any) -> bool:
-        memory.fill(POISON)
-        return True
-
-    return poison

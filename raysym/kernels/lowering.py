@@ -31,7 +31,7 @@ class Kernel(NamedTuple):
     `width`: steps that follow may be part of it (see epilogue.py), as a last argument of the spec,
     if they are few or it `loops`; 0: none may. They apply to the first output, which is written in
     rows of so many numbers, and then may share memory with what they read, unless it `gathers`
-    sums before.
+    sums before. `draws`: the key of the run's random stream is one more argument, the last.
     """
 
     spec: Spec
@@ -42,6 +42,7 @@ class Kernel(NamedTuple):
     width: int = 0
     gathers: bool = False
     loops: bool = False
+    draws: bool = False
 
 
 Lowering: TypeAlias = Callable[[Any, Types, Types], Kernel | None]
@@ -93,7 +94,7 @@ def lower(op: Op, ins: Types, outs: Types) -> Kernel | None:
         if kernel is not None:
             return halved(kernel, ins, outs)
     made = traced(op, tuple(ins), tuple(outs))
-    return made and Kernel(made.spec, made.reads, -(-made.nbytes // 4))
+    return made and Kernel(made.spec, made.reads, -(-made.nbytes // 4), draws=made.draws)
 
 
 def takes_tail(op: Op, ins: Types, outs: Types) -> bool:

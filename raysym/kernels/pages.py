@@ -15,6 +15,7 @@ from raysym.kernels.expressions import IOTA, READS, Leaf, Lines, Program, Stage,
 from raysym.kernels.lazy import Lazy, Recorder, is_whole
 from raysym.kernels.lazy_matrices import MATMUL
 from raysym.kernels.lazy_numpy import LazyNumpy
+from raysym.kernels.lazy_random import DRAW, LazyRandom
 from raysym.kernels.specs import Spec
 from raysym.kernels.typed import DTYPES, NBYTES
 from raysym.kernels.vector_ops import is_known
@@ -24,16 +25,20 @@ from raysym.types import Shape, TensorType
 
 
 class Traced(NamedTuple):
-    """A page's kernel: a spec, the inputs that it reads, and its memory besides arguments."""
+    """A page's kernel: a spec, the inputs that it reads, and its memory besides arguments.
+
+    `draws`: the key of a random stream is its last argument.
+    """
 
     spec: Spec
     reads: tuple[int, ...]
     nbytes: int
+    draws: bool
 
 
 @lru_cache(maxsize=4096)
 def traced(op: Op, ins: tuple[TensorType, ...], outs: tuple[TensorType, ...]) -> Traced | None:
-    """The kernel of an op on these types, or None; arguments: inputs, results, memory."""
+    """The kernel of an op on these types, or None; arguments: inputs, results, memory, key."""
     found = _run(op, ins, outs)
     if found is None:
         return None
@@ -50,7 +55,8 @@ def traced(op: Op, ins: tuple[TensorType, ...], outs: tuple[TensorType, ...]) ->
     stages = tuple(_renumbered(stage, [*outer, *rest]) for stage in recorder.stages)
     inner, nbytes = _layout(recorder, rest)
     reads = tuple(outer[: len(outer) - len(made)])
-    return Traced(Spec("staged", (len(outer), inner, stages, nbytes)), reads, nbytes)
+    draws = any(stage.fold == DRAW for stage in stages)
+    return Traced(Spec("staged", (len(outer), inner, stages, nbytes)), reads, nbytes, draws)
 
 
 @lru_cache(maxsize=4096)
@@ -130,12 +136,13 @@ def _run(
     op: Op, ins: Sequence[TensorType], outs: Sequence[TensorType]
 ) -> tuple[Recorder, list[Lazy]] | None:
     """What the page's kernel makes of lazy inputs; None if it cannot be followed."""
-    if op.random or op.stateful or not _is_plain([*ins, *outs]):
+    if op.stateful or not _is_plain([*ins, *outs]):
         return None
     recorder = Recorder()
     arrays = [recorder.input(t.shape, t.dtype) for t in ins]
+    stream = [LazyRandom(recorder)] if op.random else []
     try:
-        made = op.forward(LazyNumpy(recorder), *arrays)
+        made = op.forward(LazyNumpy(recorder), *stream, *arrays)
         results = list(made) if isinstance(made, tuple) else [made]
         if len(results) != len(outs) or not all(isinstance(r, Lazy) for r in results):
             return None
@@ -182,7 +189,7 @@ def _renumbered(stage: Stage, order: Sequence[int]) -> Stage:
 
 def _has_code(stage: Stage) -> bool:
     return _is_known(stage.program) and (
-        stage.fold in ("", MATMUL) or is_known(stage.fold, stage.targets[0].dtype)
+        stage.fold in ("", MATMUL, DRAW) or is_known(stage.fold, stage.targets[0].dtype)
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from raysym.kernels.shared import own_floats
 from raysym.kernels.specs import Spec, is_worth_sharing
-from raysym.kernels.steps import Buffer, Native, Numbers, Place, Step, buffers_of
+from raysym.kernels.steps import Buffer, Native, Numbers, Place, Step, Stream, buffers_of
 from raysym.types import TensorType
 
 
@@ -52,6 +52,7 @@ class Placing:
         space: int = 0,
         flops: float = 0,
         numbers: Numbers | None = None,
+        stream: Stream | None = None,
     ) -> None:
         """A call of a kernel that needs `space` floats of memory for each of its threads."""
         nbytes = sum(arg.nbytes for arg in args if isinstance(arg, Buffer))
@@ -65,7 +66,9 @@ class Placing:
             args = [*args, self.buffer(4 * whole)]
         if numbers is not None:
             args = [*args, int(numbers.table.ctypes.data)]
-        self.emit(Native(spec, tuple(args), label, n_reads, tuple(inplace), numbers))
+        if stream is not None:
+            args = [*args, int(stream.key.ctypes.data)]
+        self.emit(Native(spec, tuple(args), label, n_reads, tuple(inplace), numbers, stream))
 
     def buffer(self, nbytes: int) -> Buffer:
         """Memory of the arena."""

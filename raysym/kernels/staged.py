@@ -15,8 +15,10 @@ from raysym.kernels.epilogue import Results
 from raysym.kernels.expressions import IOTA, READS, Stage, Target
 from raysym.kernels.gemm import products_into
 from raysym.kernels.lazy_matrices import MATMUL, product_of
+from raysym.kernels.lazy_random import DRAW
 from raysym.kernels.llvm import ir
 from raysym.kernels.moving import write_transpose
+from raysym.kernels.philox import draw
 from raysym.kernels.shared import (
     first_only,
     meet,
@@ -51,6 +53,7 @@ def staged(
 ) -> None:
     """Stages over buffers; arguments: `n_outer` of them, then `nbytes` of memory, if any.
 
+    The key of a random stream comes last if a stage draws.
     `inner`: where each further buffer begins in that memory, in bytes, or the numbers in it.
     """
     pointers = [e.arg(i) for i in range(n_outer)]
@@ -61,6 +64,9 @@ def staged(
         stage = Stage(given[0], given[1], tuple(Target(*t) for t in given[2]), given[3])
         if stage.fold == MATMUL:
             _multiply(e, pointers, stage, nbytes)
+        elif stage.fold == DRAW:
+            (target,), key = stage.targets, e.arg(n_outer + (nbytes > 0))
+            draw(e, target.dtype, pointers[target.buffer], key, *stage.shape)
         else:
             (_fold if stage.fold else _store)(e, _walk(pointers, stage))
         meet(e)

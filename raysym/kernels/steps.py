@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
 
 from raysym.kernels.specs import Spec
 from raysym.passes.memory import Lifetime
 from raysym.planning.plan import Recv, Run, Send
+from raysym.random_state import stream_key
 from raysym.types import TensorType
 
 FOREVER = 1 << 60
@@ -73,12 +76,25 @@ class Numbers:
     views: Mapping[str, str]
 
 
+@dataclass(eq=False)
+class Stream:
+    """The random stream of a run: the value it is keyed by, and the key of the step that runs."""
+
+    name: str
+    key: Any = field(default_factory=lambda: np.zeros(2, np.uint64))
+
+    def turn(self, seed: int, step: int) -> None:
+        """Go on to a step."""
+        self.key[:] = stream_key(seed, self.name, step)
+
+
 @dataclass(frozen=True)
 class Native:
     """A call of a generated kernel; an int argument is passed as it is.
 
     The first `n_reads` arguments are read, others written. ``inplace``: an operand and a result,
-    by their positions, that may share memory. ``numbers``: behind all others, if there are any.
+    by their positions, that may share memory. ``numbers`` and the key of a ``stream``: behind all
+    others, if there are any.
     """
 
     spec: Spec
@@ -87,6 +103,7 @@ class Native:
     n_reads: int
     inplace: tuple[tuple[int, int], ...] = ()
     numbers: Numbers | None = None
+    stream: Stream | None = None
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ from raysym.kernels.steps import (
     Place,
     Reference,
     Step,
+    Stream,
 )
 from raysym.kernels.streams import streamed
 from raysym.kernels.written_out import written_out
@@ -251,7 +252,8 @@ class _Tracer:
         for out, kind, turned in outs:
             args.append(at.buffer(kind.nbytes) if out == "_" else at.write(out, turned).buffer)
         flops = run.op.cost([self.types[arg] for arg in run.args], made).flops
-        at.native(spec, args, label, len(reads), _pairs(kernel, after), kernel.space, flops)
+        pairs, stream = _pairs(kernel, after), Stream(run.outs[0]) if kernel.draws else None
+        at.native(spec, args, label, len(reads), pairs, kernel.space, flops, stream=stream)
         for out, _, _ in outs:
             if out != "_":
                 at.settle(out)

@@ -110,15 +110,15 @@ def distribution(
     def refuse(self: Sampler) -> None:
         check(*self.values_of(names))
 
-    def drawn(self: Sampler, rng: Any, shape: Any, dtype: Any) -> Any:
-        made = np.asarray(draw(rng, shape, *self.values_of(names))).astype(dtype)
-        return _kept_below(made, getattr(self, bound)) if bound else made
+    def drawn(self: Sampler, xp: Any, rng: Any, shape: Any, dtype: Any) -> Any:
+        made = xp.asarray(draw(rng, shape, *self.values_of(names)).astype(dtype))
+        return _kept_below(xp, made, getattr(self, bound)) if bound else made
 
     def free(self: Sampler, xp: Any, rng: Any) -> Any:
-        return xp.asarray(drawn(self, rng, self.shape, self.dtype or "float32"))
+        return drawn(self, xp, rng, self.shape, self.dtype or "float32")
 
     def like(self: Sampler, xp: Any, rng: Any, data: Any) -> Any:
-        return xp.asarray(drawn(self, rng, data.shape, data.dtype))
+        return drawn(self, xp, rng, data.shape, data.dtype)
 
     rest = {"shape": (Dims | None, _SHAPE), "ctx": (str, _CTX), "dtype": (DType | None, _DTYPE)}
     _page(f"_random_{name}", _Free, {**parameters, **rest}, doc=doc, check=refuse,
@@ -149,12 +149,11 @@ def _page(
     register(type(name, (kind,), made))
 
 
-def _kept_below(drawn: Any, bound: float) -> Any:
+def _kept_below(xp: Any, drawn: Any, bound: float) -> Any:
     # Rounding to a short dtype may have reached the bound, which the distribution excludes.
     if drawn.dtype.kind != "f":
         return drawn
-    last = np.nextafter(drawn.dtype.type(bound), drawn.dtype.type(-np.inf))
-    return np.where(drawn >= bound, last, drawn)
+    return xp.minimum(drawn, np.nextafter(drawn.dtype.type(bound), drawn.dtype.type(-np.inf)))
 
 
 # ----- the rows

@@ -1,0 +1,47 @@
+"""What a linked program does without messages or reference kernels: actions of one step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from raysym.kernels.steps import Stream
+from raysym.kernels.team import Team, table_runner
+
+# An action gets the step's key (see runtime/); False: no message yet.
+Action: TypeAlias = Callable[[Any], bool]
+POISON = 0xFF  # as bytes of a float: NaN
+
+
+def native_call(table: Any, pointers: Any, team: Team | None) -> Action:
+    """All rows of a table of kernels in one call; `pointers` are kept for it."""
+    run = team.run if team else table_runner()
+    address, count = table.ctypes.data, len(table)
+
+    def native(key: Any) -> bool:
+        run(address, count)
+        return True
+
+    native.keep = table, pointers  # type: ignore[attr-defined]  # the table's memory
+    return native
+
+
+def drawing(streams: Sequence[Stream], native: Action) -> Action:
+    """A call whose kernels draw random numbers."""
+
+    def draw(key: Any) -> bool:
+        for stream in streams:
+            stream.turn(key.seed, key.step)
+        return native(key)
+
+    return draw
+
+
+def poison(memory: Any) -> Action:
+    """Fill memory with NaN."""
+
+    def fill(key: Any) -> bool:
+        memory.fill(POISON)
+        return True
+
+    return fill
