@@ -3,7 +3,7 @@
     python cluster/local_cluster.py [--raylets 2] [-- what follows goes to raysym demo]
 
 Each raylet offers one CPU, so that two workers stand on two raylets and what they send each other
-crosses from one object store to another. Whoever talks to the cluster needs its token, which is
+goes over sockets, as between two machines. Whoever talks to the cluster needs its token, which is
 made for this run. The exit status is that of the job. Everything that was started is gone at the
 end, however it ends.
 """

@@ -12,34 +12,44 @@ from pathlib import Path
 
 import pytest
 
+from raysym.planning.plan import parse
+
 yaml = pytest.importorskip("yaml")
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "cluster" / "local_cluster.py"
 
 # In a process of its own: a cluster ends all children of the process that started it.
-LISTS_JOBS = """
-import json, local_cluster, subprocess
+SUBMITS = """
+import json, local_cluster, subprocess, sys
+
+def submit(dashboard, environment):
+    command = [local_cluster.ray_command(), "job", "submit", "--address", dashboard]
+    paths = json.dumps({"env_vars": {"PYTHONPATH": sys.argv[2]}})
+    return subprocess.run(
+        [*command, "--runtime-env-json", paths, "--", sys.executable, sys.argv[1]],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
 
 answers = []
-with local_cluster.raylets(1) as (dashboard, environment):
+with local_cluster.raylets(2) as (dashboard, environment):
     assert environment["RAY_AUTH_MODE"] == "token"
-    for token in (environment["RAY_AUTH_TOKEN"], "0" * 64):
-        done = subprocess.run(
-            [local_cluster.ray_command(), "job", "list", "--address", dashboard],
-            env={**environment, "RAY_AUTH_TOKEN": token},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+    others = {"RAY_AUTH_TOKEN": "0" * 64}, {"RAY_AUTH_TOKEN": "", "RAY_AUTH_MODE": "disabled"}
+    for changed in ({}, *others):
+        done = submit(dashboard, {**environment, **changed})
         answers.append((done.returncode, done.stdout + done.stderr))
 print(json.dumps(answers))
 """
 
 
-def beside_the_script(code: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
+def beside_the_script(
+    code: str, timeout_s: float, *arguments: str
+) -> subprocess.CompletedProcess[str]:
     """Run code that may import the script, in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", code, *arguments],
         env={**os.environ, "PYTHONPATH": str(SCRIPT.parent)},
         capture_output=True,
         text=True,
@@ -79,6 +89,7 @@ def test_the_demo_runs_as_a_job_on_two_raylets_and_nothing_stays_behind(tmp_path
     assert "the same bits" in done.stdout
     assert "succeeded" in done.stdout + done.stderr
     assert (tmp_path / "training-step.svg").exists()
+    assert {*parse((tmp_path / "plan.txt").read_text()).links.values()} == {"socket"}
     assert tagged(tag) == {}
     assert not (home / ".ray").exists()
 
@@ -101,14 +112,19 @@ def test_a_job_that_fails_makes_the_script_fail(tmp_path):
 @pytest.mark.ray
 @pytest.mark.cluster
 @pytest.mark.slow
-def test_a_job_without_the_token_is_refused():
+def test_a_job_trains_on_two_raylets_with_the_token_and_is_refused_without():
     pytest.importorskip("aiohttp", reason="ray job submit needs ray[default]")
-    done = beside_the_script(LISTS_JOBS, 300)
+    tests = ROOT / "tests"
+    done = beside_the_script(SUBMITS, 500, str(tests / "token_job.py"), f"{ROOT}:{tests}")
     assert done.returncode == 0, done.stdout + done.stderr
-    allowed, refused = json.loads(done.stdout.splitlines()[-1])
-    assert allowed[0] == 0, allowed[1]
-    assert refused[0] != 0
-    assert "uthenticat" in refused[1]
+    (status, told), *refused = json.loads(done.stdout.splitlines()[-1])
+    assert status == 0, told
+    [said] = [line for line in told.splitlines() if line.startswith('{"auth"')]
+    links = {"cpu:0 cpu:1": "socket", "cpu:1 cpu:0": "socket"}
+    assert json.loads(said) == {"auth": "token", "links": links}
+    for (status, why), reason in zip(refused, ("Invalid", "Missing"), strict=True):
+        assert status != 0
+        assert f"{reason} authentication token" in why
 
 
 def test_a_process_that_has_children_is_refused_and_keeps_them():
