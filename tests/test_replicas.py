@@ -10,9 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_graphs import WIDTH, assert_same_bits, bind_random, random_symbol
 from test_pipeline import SCHEDULES, chain, contiguous, everything, groups, train
+from thread_fleet import ThreadFleet
 
 import raysym as mx
 from raysym.planning.plan import Plan, Recv, Run, Send, parse
+from raysym.runtime.resident import ResidentRuntime
 from raysym.runtime.transport import TRANSPORTS
 
 INPUTS = {"data", "softmax_label"}
@@ -91,6 +93,42 @@ def test_heads_take_gradients_along_any_batch_axis(axis: int, kernels: str) -> N
         assert_same_bits(whole, everything(executor))
         found.append(whole)
     assert_same_bits(*found)
+
+
+# ----- three, whose rows and gradients do not part evenly
+
+
+def of_three(executor: mx.Executor) -> dict[str, np.ndarray]:
+    """What a stream of steps and then single steps leave behind."""
+    mx.random.seed(5)
+    rng = np.random.default_rng(0)
+    batches = [{"data": rng.normal(size=(6, WIDTH)).astype(np.float32)} for _ in range(6)]
+    outputs = {f"step {i}": x[0] for i, x in enumerate(executor.run(batches))}
+    return {**outputs, **train(executor, 2)}
+
+
+THREE = {"data": (6, WIDTH), "optimizer": ("sgd_mom_update", {"lr": 0.1, "momentum": 0.9})}
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    n_workers=st.integers(1, 2),
+    n=st.sampled_from([1, 2]),
+    request=st.sampled_from(REQUESTS),
+    transport=st.sampled_from([None, *TRANSPORTS]),
+)
+def test_three_replicas_give_the_bits_of_one(
+    seed: int, n_workers: int, n: int, request: str, transport: str | None
+) -> None:
+    symbol = random_symbol(np.random.default_rng(seed), 8, 4)
+    where = {"schedule": "gpipe", "grad_req": request, **THREE}
+    one = of_three(bind_random(symbol, seed, micro_batches=3 * n, **where))
+    where |= {"micro_batches": n, "data_parallel": 3, "group2ctx": groups(n_workers)}
+    assert_same_bits(one, of_three(bind_random(symbol, seed, **where)))
+    runtime = ResidentRuntime(ThreadFleet, 1, transport)
+    with bind_random(symbol, seed, runtime=runtime, **where) as many:
+        assert_same_bits(one, of_three(many))
 
 
 # ----- plans
@@ -236,6 +274,18 @@ def test_replicas_in_processes_give_the_bits_of_this_one(
     where |= {"group2ctx": groups(2), "schedule": "gpipe"}
     with bind_random(symbol, seed, runtime="ray", transport=transport, **where) as many:
         assert_same_bits(one, train(many, 3, whole))
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_session")
+@pytest.mark.parametrize(("n", "request_"), [(1, "write"), (2, "add")])
+def test_three_replicas_in_processes_give_the_bits_of_one(n: int, request_: str) -> None:
+    """Gradients are added up where their parameter lives, or on the way from one to the next."""
+    where = {"grad_req": request_, **THREE}
+    one = of_three(bind_random(chain(4), 1, micro_batches=3 * n, **where))
+    with bind_random(chain(4), 1, micro_batches=n, data_parallel=3, runtime="ray", **where) as many:
+        assert len(many.step_plan.workers) == 3
+        assert_same_bits(one, of_three(many))
 
 
 @pytest.mark.ray
