@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from mixed_graphs import OPERATIONS, ROWS, WIDE, WIDER, bind_mixed, do, mixed_symbol
 from random_graphs import assert_same_bits
@@ -36,9 +36,13 @@ def after(executor: mx.Executor, operations: list[str]) -> dict[str, np.ndarray]
 
 
 def limits(max_examples: int) -> settings:
-    """Fixtures are made once, for all examples."""
-    health = [HealthCheck.function_scoped_fixture]
-    return settings(max_examples=max_examples, deadline=None, suppress_health_check=health)
+    """Fixtures are made once, for all examples; a smaller seed makes no smaller graph."""
+    return settings(
+        max_examples=max_examples,
+        deadline=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
 
 
 @pytest.fixture

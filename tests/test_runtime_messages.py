@@ -53,9 +53,9 @@ class Traffic:
 
     def __init__(self, runtime: Any) -> None:
         self.sent, self.received = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
-        for peer, channel in runtime._exchange.channels.items():
+        for peer, channel in runtime.crew.exchange.channels.items():
             self._watch(peer, channel)
-        self.fleet = runtime._fleet = Watched(runtime._fleet)
+        self.fleet = runtime.crew.fleet = Watched(runtime.crew.fleet)
 
     def _watch(self, peer: str, channel: Any) -> None:
         send, receive = channel.send, channel.receive
