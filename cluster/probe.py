@@ -3,22 +3,28 @@
     python cluster/probe.py cluster.toml                 one device per worker on this machine
     python cluster/probe.py cluster.toml --workers 4 --transport socket
 
-Measured on one core with one BLAS thread, in CPU seconds: flop/s of each kernel class (`Op.work`),
-bytes/s of a kernel that only reads and writes, the cost of a call. Measured in wall seconds:
-latency and bytes/s of a message between two workers, through each transport and in one process.
+Measured with one BLAS thread, in CPU seconds: flop/s of each kernel class (`Op.work`), bytes/s of a
+kernel that only reads and writes, the cost of a call. All workers, at most one per core, measure at
+once: cores that share memory, caches and clock rate are slower together than one alone. Measured in
+wall seconds: latency and bytes/s of a message between two workers, through each transport and in
+one process.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,6 +91,48 @@ def measure_machine() -> Machine:
     """Time one layer of each class, an addition to a large array, and a graph of tiny nodes."""
     rates = {kind: rate(kind, symbol, shape) for kind, (symbol, shape) in layers().items()}
     return Machine(rates, measure_memory(), measure_call())
+
+
+def measure_together(workers: int, measure: Callable[[], Machine] = measure_machine) -> Machine:
+    """What each of so many processes measures while the others do the same; the mean of them.
+
+    EOFError when one of them failed.
+    """
+    context = multiprocessing.get_context("spawn")
+    begin, done = context.Barrier(workers, timeout=60.0), context.Event()
+    with ExitStack() as stack:
+        ours = []
+        for _ in range(workers):
+            receiver, sender = context.Pipe(duplex=False)
+            process = context.Process(target=_measure, args=(measure, begin, done, sender))
+            process.start()
+            sender.close()
+            stack.callback(process.join)
+            ours.append(receiver)
+        stack.callback(done.set)  # before they are joined
+        stack.callback(begin.abort)  # one that died is not waited for
+        found = [receiver.recv() for receiver in ours]
+    return mean(found)
+
+
+def _measure(
+    measure: Callable[[], Machine], begin: Barrier, done: Event, sender: Connection
+) -> None:
+    with pinned(1):
+        begin.wait()
+        sender.send(measure())
+        while not done.is_set():  # the others still measure, beside a busy core
+            measure_memory()
+
+
+def mean(machines: Sequence[Machine]) -> Machine:
+    """A machine as fast as these are together."""
+    first = machines[0].flops_per_s
+    return Machine(
+        {kind: fmean(machine.flops_per_s[kind] for machine in machines) for kind in first},
+        fmean(machine.bytes_per_s for machine in machines),
+        fmean(machine.overhead_s for machine in machines),
+    )
 
 
 def rate(kind: str, symbol: mx.Symbol, shape: tuple[int, ...]) -> float:
@@ -206,8 +254,7 @@ def main() -> None:
     parser.add_argument("--transport", choices=choices, default="object_store")
     given = parser.parse_args()
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # no token file for a cluster of our own
-    with pinned(1):
-        machine = measure_machine()
+    machine = measure_together(min(given.workers, os.cpu_count() or 1))
     ways = measure_messages()
     show(machine, ways, Console())
     describe(machine, ways[given.transport], given.workers).save(given.path)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from raysym.planning.plan import Plan, Run
+from raysym.planning.plan import Plan, Run, split_entry
 from raysym.runtime.local import LocalRuntime
 from raysym.runtime.protocol import StepKey
 
@@ -21,11 +21,14 @@ class Profile(NamedTuple):
 
     @property
     def nodes(self) -> dict[str, float]:
-        """Seconds of each of the user's nodes with its gradients, for `Cluster.measured`."""
+        """Seconds of each of the user's nodes with its gradients, for `Cluster.measured`.
+
+        Of all micro-batches together.
+        """
         total: dict[str, float] = {}
         for name, seconds in self.runs.items():
             if ":" not in name:  # copies into resident arrays belong to no node
-                owner = name.partition("_backward")[0]
+                owner = split_entry(name)[0].partition("_backward")[0]
                 total[owner] = total.get(owner, 0.0) + seconds
         return total
 

@@ -12,6 +12,7 @@ from test_pipeline import chain
 import raysym as mx
 import scheduler
 from raysym.forecast import forecast
+from raysym.planning.plan import Run
 from raysym.planning.predict import predict
 from scheduler.pipeline import Stages, interleaved, one_f_one_b
 from scheduler.pipeline import run as timeline
@@ -98,6 +99,19 @@ def test_the_plan_of_a_bound_step_can_be_predicted() -> None:
     found = predict(executor.step_plan, FAST)
     assert found.total_s > 0
     assert {span.worker for span in found.spans} == {"cpu:0", "cpu:1"}
+
+
+def test_a_profile_of_micro_batches_counts_each_and_all_of_them() -> None:
+    """It predicts the step's plan, and a node takes as long as all of its micro-batches."""
+    executor = products(2).simple_bind(mx.cpu(), data=(8, 64), micro_batches=2)
+    found = executor.profile(steps=2)
+    programs = [body for one in executor.step_plan.programs.values() for body in one.values()]
+    named = {one.outs[0] for body in programs for one in body if isinstance(one, Run)}
+    assert named <= set(found.runs)
+    assert {"fc0", "relu0", "fc1", "relu1", "loss"} <= set(found.nodes)
+    parts = [name for name in found.runs if name.startswith(("fc1@", "fc1_backward"))]
+    assert {"fc1@0", "fc1@1", "fc1_backward@0", "fc1_backward@1"} <= set(parts)
+    assert found.nodes["fc1"] == pytest.approx(sum(found.runs[name] for name in parts))
 
 
 def test_pieces_dealt_out_in_turn_refuse_pins() -> None:
