@@ -1,4 +1,4 @@
-"""Elementwise steps behind products and convolutions: taken along, and no bit of them changes."""
+"""Elementwise steps behind products, convolutions and softmax: taken along, no bit changes."""
 
 from __future__ import annotations
 
@@ -84,6 +84,56 @@ def test_steps_are_taken_along_and_change_no_bit(made: str, tail: str) -> None:
     assert_same(fused, apart)
     makers = ("gemm", "conv_forward", "tiled_forward")
     assert any(f"+{last}" in line and line.rpartition("(")[2][:-1] in makers for line in lines)
+
+
+def rows_of(shape: tuple[int, ...] = (37, 45)) -> mx.Symbol:
+    return mx.sym.relu(mx.sym.BlockGrad(V("x", shape=shape)))
+
+
+SOFTMAX = {
+    "softmax": lambda: mx.sym.softmax(rows_of()),
+    "log_softmax": lambda: mx.sym.log_softmax(rows_of()),
+    "SoftmaxOutput": lambda: mx.sym.SoftmaxOutput(rows_of(), name="loss"),
+    "SoftmaxActivation": lambda: mx.sym.SoftmaxActivation(rows_of((37, 5, 9))),
+}
+BEHIND_SOFTMAX = {
+    "other": lambda y: mx.sym.relu(y - 0.02) * V("other"),
+    "kept": lambda y: mx.sym.Group([y, mx.sym.tanh(y) * 2]),
+    "number": lambda y: mx.sym.broadcast_mul(y, V("one", shape=(1,))),
+}
+
+
+@pytest.mark.parametrize("tail", BEHIND_SOFTMAX)
+@pytest.mark.parametrize("made", SOFTMAX)
+def test_softmax_takes_steps_along_and_changes_no_bit(made: str, tail: str) -> None:
+    net = BEHIND_SOFTMAX[tail](SOFTMAX[made]())
+    fused, lines = run(net, True, poison=True)
+    assert_same(fused, run(net, True, fused=False)[0])
+    assert_same(fused, run(net, True, threads=2, poison=True)[0])
+    assert any(line.startswith(f"call      {made}+") for line in lines)
+
+
+def test_a_loss_joins_the_loop_of_what_follows() -> None:
+    def net(loss: str) -> mx.Symbol:
+        return getattr(mx.sym, loss)(V("x", shape=(37, 45)) * 2, name="loss") + V("other")
+
+    losses = ("LinearRegressionOutput", "LogisticRegressionOutput", "MAERegressionOutput")
+    for loss in (*losses, "MakeLoss", "SVMOutput"):
+        fused, lines = run(net(loss), False, poison=True)
+        assert f"call      _mul_scalar+{loss}+elemwise_add (flat_map)" in lines
+        assert_same(fused, run(net(loss), False, fused=False)[0])
+
+
+def test_the_gradient_of_softmax_takes_that_of_what_comes_before_along() -> None:
+    def net(made: str) -> mx.Symbol:
+        return getattr(mx.sym, made)(mx.sym.relu(V("x", shape=(37, 45)))) * V("other")
+
+    for made in ("softmax", "log_softmax"):
+        fused, lines = run(net(made), True, poison=True)
+        assert_same(fused, run(net(made), True, fused=False)[0])
+        assert (
+            f"call      _backward_{made}+_greater_scalar+elemwise_mul (softmax_gradient)" in lines
+        )
 
 
 @pytest.mark.parametrize("made", ["deep product", "deep windows", "tiles", "grouped", "windows"])

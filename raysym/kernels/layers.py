@@ -134,31 +134,46 @@ def _pooling_sum_gradient(op: Any, ins: Types, outs: Types) -> Kernel | None:
 # ----- softmax and losses
 
 
-@lowering("softmax", "log_softmax")
+def _softmax_rows(rows: int, width: int, logarithm: bool) -> Kernel:
+    spec = Spec("softmax_rows", (rows, width, logarithm))
+    waits = not logarithm  # powers, until their sum is known
+    return Kernel(spec, (0,), inplace=_OVER_FIRST, width=width, gathers=waits, loops=True)
+
+
+@lowering("softmax", "log_softmax", tail=True)
 def _softmax(op: Any, ins: Types, outs: Types) -> Kernel | None:
     shape = ins[0].shape
     is_last = normal_axis(op.axis, len(shape)) == len(shape) - 1
     if len(ins) > 1 or not is_last or op.temperature not in (None, 1.0):
         return None
-    args = (ins[0].size // shape[-1], shape[-1], op.name == "log_softmax")
-    return Kernel(Spec("softmax_rows", args), (0,))
+    return _softmax_rows(ins[0].size // shape[-1], shape[-1], op.name == "log_softmax")
 
 
-@lowering("_backward_softmax", "_backward_log_softmax")
+@lowering("SoftmaxActivation", tail=True)
+def _softmax_activation(op: Any, ins: Types, outs: Types) -> Kernel | None:
+    shape = ins[0].shape
+    if op.mode == "channel" and len(shape) > 2:
+        return None
+    return _softmax_rows(shape[0], ins[0].size // shape[0], False)
+
+
+@lowering("_backward_softmax", "_backward_log_softmax", tail=True)
 def _softmax_gradient(op: Any, ins: Types, outs: Types) -> Kernel | None:
     shape = ins[0].shape
-    if op.flatten or normal_axis(op.axis, len(shape)) != len(shape) - 1:
+    if not op.flatten and normal_axis(op.axis, len(shape)) != len(shape) - 1:
         return None
-    args = (ins[0].size // shape[-1], shape[-1], op.scale, op.name == "_backward_log_softmax")
-    return Kernel(Spec("softmax_gradient", args), (0, 1))
+    width = ins[0].size // shape[0] if op.flatten else shape[-1]
+    args = (ins[0].size // width, width, op.scale, op.name == "_backward_log_softmax")
+    spec = Spec("softmax_gradient", args)
+    return Kernel(spec, (0, 1), inplace=((0, 0), (1, 0)), width=width, loops=True)
 
 
-@lowering("SoftmaxOutput")
+@lowering("SoftmaxOutput", tail=True)
 def _softmax_output(op: Any, ins: Types, outs: Types) -> Kernel | None:
     rows, classes, positions = op.view(ins[0].shape)
     if positions != 1:
         return None
-    return Kernel(Spec("softmax_rows", (rows, classes, False)), (0,))
+    return _softmax_rows(rows, classes, False)
 
 
 @lowering("_backward_SoftmaxOutput")

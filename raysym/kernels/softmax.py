@@ -6,6 +6,7 @@ import math
 
 from raysym.kernels import vector_math as vm
 from raysym.kernels.emit import I64, Emit, Index, Value
+from raysym.kernels.epilogue import ALONE, Results, Tail
 from raysym.kernels.reduce import fold_along
 from raysym.kernels.shared import shared_nest
 from raysym.kernels.specs import shared_maker
@@ -13,12 +14,13 @@ from raysym.kernels.vector_ops import larger
 
 
 @shared_maker
-def softmax_rows(e: Emit, rows: int, width: int, logarithm: bool) -> None:
-    """Arguments: data, result."""
-    x, y = e.arg(0), e.arg(1)
+def softmax_rows(e: Emit, rows: int, width: int, logarithm: bool, tail: Tail = ALONE) -> None:
+    """Arguments: data, those of the tail with the result; powers wait in its first array."""
+    x, y = e.arg(0), Results.of(e, 1, tail)
 
     def row(r: Index) -> None:
-        source, target = e.at(x, e.times(r, width)), e.at(y, e.times(r, width))
+        start = e.times(r, width)
+        source, powers = e.at(x, start), e.at(y.first, start)
         top = fold_along(
             e,
             width,
@@ -31,7 +33,7 @@ def softmax_rows(e: Emit, rows: int, width: int, logarithm: bool) -> None:
         def power(c: Index, n: int) -> Value:
             value = e.keep(vm.exp(e, e.b.fsub(e.load(source, c, n), peak)), n)
             if not logarithm:
-                e.store(value, target, c, n)
+                e.store(value, powers, c, n)
             return value
 
         total = e.splat(e.sum_lanes(fold_along(e, width, e.zero, power, e.b.fadd)))
@@ -39,10 +41,10 @@ def softmax_rows(e: Emit, rows: int, width: int, logarithm: bool) -> None:
 
         def cells(c: Index, n: int) -> None:
             if size is None:
-                made = e.b.fdiv(e.load(target, c, n), total)
+                made = e.b.fdiv(e.load(powers, c, n), total)
             else:
                 made = e.b.fsub(e.b.fsub(e.load(source, c, n), peak), size)
-            e.store(made, target, c, n)
+            y.put(made, e.plus(start, c), c, n)
 
         e.columns(width, cells)
 
@@ -50,13 +52,15 @@ def softmax_rows(e: Emit, rows: int, width: int, logarithm: bool) -> None:
 
 
 @shared_maker
-def softmax_gradient(e: Emit, rows: int, width: int, scale: float, logarithm: bool) -> None:
-    """Arguments: g, y, result: ``y (g - sum g y)``, or ``g - e^y sum g``."""
-    grad, out, result = (e.arg(i) for i in range(3))
+def softmax_gradient(
+    e: Emit, rows: int, width: int, scale: float, logarithm: bool, tail: Tail = ALONE
+) -> None:
+    """Arguments: g, y, those of the tail: of ``y (g - sum g y)``, or ``g - e^y sum g``."""
+    grad, out, dx = e.arg(0), e.arg(1), Results.of(e, 2, tail)
 
     def row(r: Index) -> None:
         start = e.times(r, width)
-        g, y, dx = e.at(grad, start), e.at(out, start), e.at(result, start)
+        g, y = e.at(grad, start), e.at(out, start)
 
         def term(c: Index, n: int) -> Value:
             head = e.load(g, c, n)
@@ -70,7 +74,8 @@ def softmax_gradient(e: Emit, rows: int, width: int, scale: float, logarithm: bo
                 made = e.b.fsub(head, e.b.fmul(vm.exp(e, value), total))
             else:
                 made = e.b.fmul(value, e.b.fsub(head, total))
-            e.store(made if scale == 1.0 else e.b.fmul(made, e.number(scale)), dx, c, n)
+            made = made if scale == 1.0 else e.b.fmul(made, e.number(scale))
+            dx.put(made, e.plus(start, c), c, n)
 
         e.columns(width, cells)
 
