@@ -140,6 +140,12 @@ COVERED = {
         "_RNN_inference", {"state_size": 20, "num_layers": 2, "mode": "lstm"},
         [(3, 5, 7), (80 * 7 + 80 * 20 * 3 + 320,), (2, 5, 20), (2, 5, 20)],
     ),
+    "lstm of every kind": (
+        "RNN", {"state_size": 5, "num_layers": 2, "mode": "lstm", "projection_size": 3, "p": 0.5,
+                "lstm_state_clip_min": -0.1, "lstm_state_clip_max": 0.2,
+                "use_sequence_length": True},
+        [(3, 5, 7), (430,), (2, 5, 3), (2, 5, 5), (5,)],
+    ),
     "gru": (
         "RNN", {"state_size": 18, "num_layers": 1, "mode": "gru", "bidirectional": True},
         [(3, 5, 7), (2 * 54 * (7 + 18 + 2),), (2, 5, 18)],

@@ -24,16 +24,22 @@ def feeds(op: Any, data: tuple[int, int, int], dtype: str = "float32") -> list[n
     """Inputs of the op; weights so small that relu cells do not grow from step to step."""
     rng = np.random.default_rng(sum(data))
     made = [rng.uniform(-1, 1, shape).astype(dtype) for shape in op.feed_shapes(data, None)]
-    made[1] *= np.float32(op.state_size**-0.5)
+    made[1] *= np.dtype(dtype).type(op.state_size**-0.5)
+    if op.use_sequence_length:  # none, some, all steps, and more than there are
+        made[-1] = (np.arange(data[1]) % (data[0] + 2)).astype(dtype)
     return made
 
 
-def all_agree(params: dict[str, Any], data: tuple[int, int, int], dtype: str = "float32") -> None:
+def all_agree(
+    params: dict[str, Any], data: tuple[int, int, int], dtype: str = "float32", lengths: str = ""
+) -> None:
     """Forward, for inference and backward, generated kernels run and give the same numbers."""
     op: Any = make_op("RNN", params)
     inputs = feeds(op, data, dtype)
+    if lengths:
+        inputs[-1] = inputs[-1].astype(lengths)
     assert agree(op, inputs, dtype)
-    assert agree(make_op("_RNN_inference", params), inputs, dtype)
+    assert agree(make_op("_RNN_inference", {**params, "p": 0.0}), inputs, dtype)
     outs = reference(op, inputs)
     shown = len(op.result_names())
     rng = np.random.default_rng(len(outs))
@@ -73,15 +79,50 @@ def test_layers_of_doubles_agree(mode: str) -> None:
     all_agree(given_params(mode, 17, 2, mode != "lstm", True), (3, 4, 2), "float64")
 
 
+LENGTHS = {"use_sequence_length": True}
+CLIP = {"lstm_state_clip_min": -0.1, "lstm_state_clip_max": 0.2}
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{f"lengths of {mode}": (mode, LENGTHS) for mode in MODES},
+    "projection": ("lstm", {"projection_size": 3}),
+    "wide projection": ("lstm", {"projection_size": 37}),
+    "projection and lengths": ("lstm", {"projection_size": 5, **LENGTHS}),
+    "clipping": ("lstm", CLIP),
+    "clipping of nan": ("lstm", {**CLIP, "lstm_state_clip_nan": True}),
+    "all of it": ("lstm", {"projection_size": 18, "p": 0.4, **CLIP, **LENGTHS}),
+    **{f"dropout of {mode}": (mode, {"p": 0.3}) for mode in MODES},
+    "dropout of everything": ("gru", {"p": 1.0}),
+}
+
+
 @pytest.mark.parametrize(
-    "special",
-    [
-        {"projection_size": 3},
-        {"lstm_state_clip_min": -0.1, "lstm_state_clip_max": 0.2},
-        {"num_layers": 2, "p": 0.5},
-    ],
-    ids=lambda special: next(iter(special)),
+    ("dtype", "both", "shown"), [("float32", True, False), ("float64", False, True)]
 )
-def test_the_reference_runs_what_has_no_kernel(special: dict[str, Any]) -> None:
-    op: Any = make_op("RNN", {"mode": "lstm", "state_size": 5, "num_layers": 1, **special})
-    assert not agree(op, feeds(op, (4, 3, 2)))
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_agree(variant: str, dtype: str, both: bool, shown: bool) -> None:
+    mode, more = VARIANTS[variant]
+    all_agree({**given_params(mode, 17, 2, both, shown), **more}, (4, 5, 7), dtype)
+
+
+def test_three_layers_draw_masks_behind_each_other() -> None:
+    all_agree({**given_params("rnn_tanh", 3, 3, False, True), "p": 0.5}, (3, 5, 2))
+
+
+@pytest.mark.parametrize("mode", ["gru", "lstm"])
+def test_variants_of_one_layer_agree(mode: str) -> None:
+    all_agree({**given_params(mode, 5, 1, True, True), "p": 0.5, **LENGTHS}, (3, 4, 2))
+
+
+@pytest.mark.parametrize("kind", ["int32", "int64", "float64"])
+def test_lengths_of_any_dtype_agree(kind: str) -> None:
+    all_agree({**given_params("lstm", 5, 2, True, True), **LENGTHS}, (3, 4, 2), "float32", kind)
+
+
+def test_variants_of_float16_agree() -> None:
+    more = {"p": 0.5, **LENGTHS, **CLIP}
+    all_agree({**given_params("lstm", 5, 2, True, True), **more}, (3, 4, 2), "float16")
+
+
+def test_the_reference_runs_what_has_no_kernel() -> None:
+    op: Any = make_op("RNN", {**given_params("lstm", 5, 2, False, False), **LENGTHS})
+    made = feeds(op, (4, 3, 2))
+    assert not agree(op, [*made[:-1], made[-1].astype("uint8")])

@@ -32,9 +32,11 @@ def copy_floats(change: Sequence[int]) -> int:
 
 
 @shared_maker
-def halves(e: Emit, inner: tuple[Any, ...], n_reads: int, changes: Sequence[Half]) -> None:
-    """Arguments: those of the inner kernel."""
-    _between(e, inner, n_reads, changes, (_widen, _narrow))
+def halves(
+    e: Emit, inner: tuple[Any, ...], n_reads: int, changes: Sequence[Half], draws: bool = False
+) -> None:
+    """Arguments: those of the inner kernel; the key of a random stream as well if it `draws`."""
+    _between(e, inner, n_reads, changes, (_widen, _narrow), draws)
 
 
 @shared_maker
@@ -63,9 +65,10 @@ def shifts(e: Emit, inner: tuple[Any, ...], n_reads: int, rows: int, channels: i
 
 def _between(
     e: Emit, inner: tuple[Any, ...], n_reads: int, changes: Sequence[Sequence[int]],
-    copies: tuple[Copy, Copy],
+    copies: tuple[Copy, Copy], draws: bool = False,
 ) -> None:  # fmt: skip
     """Copies there, the inner kernel, copies back."""
+    key = [e.arg(len(changes) + 1)] if draws else []
     outer, space = [e.arg(i) for i in range(len(changes))], e.arg(len(changes))
     given = []
     for pointer, change in zip(outer, changes, strict=True):
@@ -76,7 +79,7 @@ def _between(
         if change:
             copies[0](e, change, there, here)
     meet(e)
-    _write(e, inner, [*given, space])
+    _write(e, inner, [*given, space, *key])
     meet(e)
     for change, there, here in rows[n_reads:]:
         if change:

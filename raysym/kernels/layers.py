@@ -9,7 +9,6 @@ from typing import Any
 from raysym.kernels.attention import Heads
 from raysym.kernels.lowering import Kernel, Types, lowering
 from raysym.kernels.pool import Pools
-from raysym.kernels.rnn_layout import Recurrence, total
 from raysym.kernels.specs import Spec
 from raysym.types import TensorType, normal_axis
 
@@ -213,34 +212,3 @@ def _values(op: Any, ins: Types, outs: Types) -> Kernel:
 def _interleave(op: Any, ins: Types, outs: Types) -> Kernel:
     h = _heads(op, outs[0], op.num_args)
     return Kernel(Spec("interleave", (tuple(h),)), tuple(range(len(ins))), width=h.row, loops=True)
-
-
-# ----- recurrent layers
-
-
-def _recurrence(op: Any, data: TensorType) -> Recurrence | None:
-    """The layers in numbers; None if they are none of the generated kind."""
-    special = op.projection_size or op.use_sequence_length or (op.p > 0 and op.num_layers > 1)
-    if special or op.lstm_state_clip_min is not None:
-        return None
-    steps, batch, features = data.shape
-    sizes = (steps, batch, features, op.state_size, op.num_layers, op.directions)
-    return Recurrence(op.mode, *sizes, bool(op.state_outputs))
-
-
-@lowering("RNN", "_RNN_inference", double=True, half=True)
-def _rnn(op: Any, ins: Types, outs: Types) -> Kernel | None:
-    g, keeps = _recurrence(op, ins[0]), op.name == "RNN"
-    if g is None:
-        return None
-    spec = Spec("rnn_forward", (tuple(g), keeps))
-    return Kernel(spec, tuple(range(len(ins))), total(g.forward_parts(keeps)))
-
-
-@lowering("_backward_RNN", double=True, half=True)
-def _rnn_gradient(op: Any, ins: Types, outs: Types) -> Kernel | None:
-    g = _recurrence(op, ins[len(op.result_names())])
-    if g is None:
-        return None
-    spec = Spec("rnn_backward", (tuple(g),))
-    return Kernel(spec, tuple(range(len(ins))), total(g.backward_parts()))

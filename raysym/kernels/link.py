@@ -19,6 +19,7 @@ from raysym.kernels import (  # noqa: F401  (makers and lowerings)
     layers,
     lookup,
     norm,
+    recurrences,
     rnn,
     rnn_gradient,
     softmax,

@@ -85,10 +85,10 @@ def lower(op: Op, ins: Types, outs: Types) -> Kernel | None:
         kernel = found(op, ins, outs)
         if kernel is not None:
             return kernel
-    if found is not None and op.name in _DOUBLE and _all_of("float64", [*ins, *outs]):
+    if found is not None and op.name in _DOUBLE and all_of("float64", [*ins, *outs]):
         kernel = found(op, ins, outs)
         if kernel is not None:
-            return _doubled(kernel)
+            return doubled(kernel)
     if found is not None and op.name in _HALF and _has_half([*ins, *outs]):
         kernel = found(op, _widened(ins), _widened(outs))
         if kernel is not None:
@@ -105,10 +105,11 @@ def takes_tail(op: Op, ins: Types, outs: Types) -> bool:
 
 def all_float32(types: Types) -> bool:
     """True when everything is float32 and nothing is empty."""
-    return _all_of("float32", types)
+    return all_of("float32", types)
 
 
-def _all_of(dtype: str, types: Types) -> bool:
+def all_of(dtype: str, types: Types) -> bool:
+    """True when everything is of a dtype and nothing is empty."""
     return all(t.dtype == dtype and t.size for t in types)
 
 
@@ -121,7 +122,7 @@ def _widened(types: Types) -> Types:
     return [t._replace(dtype="float32") if t.dtype == "float16" else t for t in types]
 
 
-def _doubled(kernel: Kernel) -> Kernel:
+def doubled(kernel: Kernel) -> Kernel:
     """The same kernel for float64."""
     return kernel._replace(spec=kernel.spec._replace(dtype="float64"), space=2 * kernel.space)
 
@@ -152,7 +153,8 @@ def shifted(kernel: Kernel, rows: int, channels: int) -> Kernel:
 
 def _adapted(maker: str, kernel: Kernel, changes: Sequence[tuple[int, ...]]) -> Kernel:
     space = kernel.space + sum(map(copy_floats, changes))
-    spec = Spec(maker, (tuple(kernel.spec[:2]), len(kernel.reads), tuple(changes)))
+    args = tuple(kernel.spec[:2]), len(kernel.reads), tuple(changes)
+    spec = Spec(maker, (*args, True) if kernel.draws else args)
     return kernel._replace(spec=spec, space=space, inplace=(), width=0)
 
 

@@ -7,6 +7,7 @@ for LSTM, (h, c). The equations are those of the op page's cells.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 from raysym.kernels import vector_math as vm
@@ -14,6 +15,8 @@ from raysym.kernels.emit import Emit, Value
 from raysym.kernels.gate_math import sigmoid, tanh
 
 Vectors: TypeAlias = Sequence[Value]
+# Lower and upper bound of a cell state, and whether NaN becomes the lower; () without.
+Clip: TypeAlias = tuple[float, float, bool] | tuple[()]
 
 
 class Made(NamedTuple):
@@ -107,18 +110,21 @@ def _gru_back(e: Emit, kept: Vectors, old: Vectors, new: Vectors, grads: Vectors
 # ----- LSTM
 
 
-def _lstm(e: Emit, gates: Vectors, own: Vectors, old: Vectors) -> Made:
+def _lstm(e: Emit, gates: Vectors, own: Vectors, old: Vectors, clip: Clip = ()) -> Made:
     i, f, o = (sigmoid(e, gates[k]) for k in (0, 1, 3))
     new = tanh(e, gates[2])
-    c = e.fma(f, old[1], e.b.fmul(i, new))
+    c = _clipped(e, e.fma(f, old[1], e.b.fmul(i, new)), clip)
     return Made([e.b.fmul(o, tanh(e, c)), c], [i, f, new, o])
 
 
-def _lstm_back(e: Emit, kept: Vectors, old: Vectors, new: Vectors, grads: Vectors) -> Back:
+def _lstm_back(
+    e: Emit, kept: Vectors, old: Vectors, new: Vectors, grads: Vectors, clip: Clip = ()
+) -> Back:
     b, dh = e.b, grads[0]
     i, f, made, o = kept
     shown = tanh(e, new[1])
     dc = b.fadd(grads[1], b.fmul(b.fmul(dh, o), _less_square(e, shown)))
+    dc = _unclipped(e, new[1], dc, clip)
     pre = [
         b.fmul(b.fmul(dc, made), _slope(e, i)),
         b.fmul(b.fmul(dc, old[1]), _slope(e, f)),
@@ -126,6 +132,32 @@ def _lstm_back(e: Emit, kept: Vectors, old: Vectors, new: Vectors, grads: Vector
         b.fmul(b.fmul(dh, shown), _slope(e, o)),
     ]
     return Back(pre, pre, [None, b.fmul(dc, f)])
+
+
+def _clipped(e: Emit, c: Value, clip: Clip) -> Value:
+    if not clip:
+        return c
+    low, high, clips_nan = clip
+    if clips_nan:
+        c = e.b.select(e.b.fcmp_unordered("uno", c, c), e.number(low), c)
+    return vm.at_most(e, vm.at_least(e, c, low), high)
+
+
+def _unclipped(e: Emit, c: Value, dc: Value, clip: Clip) -> Value:
+    """The gradient of a cell state before it was clipped: what was clipped sits on a bound."""
+    if not clip:
+        return dc
+    low, high, _ = clip
+    inside = e.b.and_(
+        e.b.fcmp_ordered(">", c, e.number(low)), e.b.fcmp_ordered("<", c, e.number(high))
+    )
+    return e.b.select(inside, dc, e.zero)
+
+
+def clipping(clip: Clip) -> Cell:
+    """LSTM whose cell states are clipped."""
+    forward, back = partial(_lstm, clip=clip), partial(_lstm_back, clip=clip)
+    return CELLS["lstm"]._replace(forward=forward, back=back)
 
 
 CELLS = {

@@ -7,17 +7,24 @@ and a direction. Whatever is kept lies as the op page says: states ``(L D, T, N,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from raysym.kernels.emit import LANES, Emit, Index, Value
 from raysym.kernels.moving import PANEL
 from raysym.kernels.product import Product
-from raysym.kernels.rnn_cells import CELLS, Cell
+from raysym.kernels.rnn_cells import CELLS, Cell, Clip, clipping
+from raysym.kernels.typed import load1
+
+DRAWN_MORE = 32  # numbers around those of a mask that are drawn with them
 
 
 class Recurrence(NamedTuple):
-    """Mode, T steps, N samples, I features, H units, L layers, D directions; are states shown."""
+    """Mode, T steps, N samples, I features, H units, L layers, D directions; are states shown.
+
+    `projection`: numbers of h if these are not the units' own; `lengths`: the dtype of the samples'
+    numbers of steps, if there are any; `drop`: how probably numbers between layers are left out.
+    """
 
     mode: str
     steps: int
@@ -27,16 +34,30 @@ class Recurrence(NamedTuple):
     layers: int
     directions: int
     shows_states: bool
+    projection: int = 0
+    clip: Clip = ()
+    lengths: str = ""
+    drop: float | None = None
 
     @property
     def cell(self) -> Cell:
         """The kind of cell."""
-        return CELLS[self.mode]
+        return clipping(self.clip) if self.clip else CELLS[self.mode]
 
     @property
-    def cells(self) -> int:
-        """Numbers of one state."""
-        return self.batch * self.units
+    def shown(self) -> int:
+        """Numbers of h of one sample."""
+        return self.projection or self.units
+
+    @property
+    def states(self) -> list[int]:
+        """Numbers of each part of a state, h first."""
+        return [self.batch * self.shown, self.batch * self.units][: self.cell.states]
+
+    @property
+    def masked(self) -> int:
+        """Numbers of one mask between layers."""
+        return self.rows * self.width
 
     @property
     def rows(self) -> int:
@@ -51,16 +72,18 @@ class Recurrence(NamedTuple):
     @property
     def width(self) -> int:
         """Numbers that a layer shows of one sample."""
-        return self.directions * self.units
+        return self.directions * self.shown
 
     def inputs(self, k: int) -> int:
         """Features that number `k` sees."""
         return self.features if k < self.directions else self.width
 
-    def weights(self, k: int) -> tuple[int, int]:
-        """Where the two matrices of number `k` start in the packed parameters."""
-        before = sum(self.gates * (self.inputs(i) + self.units) for i in range(k))
-        return before, before + self.gates * self.inputs(k)
+    def weights(self, k: int) -> tuple[int, int, int]:
+        """Where the matrices of number `k` start in the packed parameters, the projection last."""
+        more = self.projection * self.units
+        before = sum(self.gates * (self.inputs(i) + self.shown) + more for i in range(k))
+        own = before + self.gates * self.inputs(k)
+        return before, own, own + self.gates * self.shown
 
     def biases(self, k: int) -> tuple[int, int]:
         """Where its two biases start."""
@@ -85,26 +108,38 @@ class Recurrence(NamedTuple):
 
     def own_product(self) -> Product:
         """``h W^T`` of one step."""
-        return Product(self.batch, self.gates, self.units, turned_b=True)
+        return Product(self.batch, self.gates, self.shown, turned_b=True)
 
     def own_back(self) -> Product:
         """The gradient of h from that of one step's gates; panels hold the columns."""
-        return Product(self.batch, self.units, self.gates, turned_b=True)
+        return Product(self.batch, self.shown, self.gates, turned_b=True)
 
-    def back_products(self, k: int) -> tuple[Product, Product, Product]:
-        """Gradients of the input weights, the recurrent weights, and the inputs."""
+    def projected(self) -> Product:
+        """h of one step from what the units make."""
+        return Product(self.batch, self.shown, self.units, turned_b=True)
+
+    def projected_back(self) -> Product:
+        """The gradient of that; panels hold the columns."""
+        return Product(self.batch, self.units, self.shown, turned_b=True)
+
+    def back_products(self, k: int) -> tuple[Product, Product, Product, Product]:
+        """Gradients of the input weights, the recurrent weights, the inputs, the projection."""
         return (
             Product(self.gates, self.inputs(k), self.rows, turned_a=True),
-            Product(self.gates, self.units, self.rows, turned_a=True),
+            Product(self.gates, self.shown, self.rows, turned_a=True),
             Product(self.rows, self.inputs(k), self.gates),
+            Product(self.shown, self.units, self.rows, turned_a=True),
         )
 
     # ----- memory
 
     def panels(self) -> int:
         """Floats of the packed recurrent weights, either way round."""
-        wide = -(-self.gates // PANEL) * PANEL * self.units
-        return max(wide, -(-self.units // PANEL) * PANEL * self.gates)
+        return _panels(self.gates, self.shown)
+
+    def projection_panels(self) -> int:
+        """The same of the projection."""
+        return _panels(self.projection, self.units) if self.projection else 0
 
     def keeps_gates_in_place(self) -> bool:
         """True when kept gates lie where the products were."""
@@ -121,8 +156,10 @@ class Recurrence(NamedTuple):
             "between": self.rows * self.width if self.layers > 1 else 0,
             "gates": 0 if is_kept else self.rows * self.gates,
             "own": self.batch * self.gates if self.cell.is_apart else 0,
-            "states": self.cell.states * self.cells if runs_apart else 0,
+            "states": sum(self.states) if runs_apart else 0,
             "product": max(self.input_product(k).workspace() for k in numbers),
+            "drawn": 0 if self.drop is None else self.masked + DRAWN_MORE,
+            **self._projection_parts({"made": self.batch * self.units, "h": self.states[0]}),
         }
 
     def backward_parts(self) -> dict[str, int]:
@@ -133,12 +170,28 @@ class Recurrence(NamedTuple):
             "panels": self.panels(),
             "to_inputs": self.rows * self.gates,
             "to_own": self.rows * self.gates if self.cell.is_apart else 0,
-            "before": self.rows * self.units,
-            "below": wide if self.layers > 1 and self.directions > 1 else 0,
+            "before": self.rows * self.shown,
+            "below": wide if self.layers > 1 and self.shows_changed() else 0,
             "even": wide if self.layers > 2 else 0,
             "odd": wide if self.layers > 1 else 0,
             "product": max(p.workspace() for k in numbers for p in self.back_products(k)),
-        }
+            **self._projection_parts({
+                "made": self.rows * self.units, "dmade": self.batch * self.units,
+                "dh": self.rows * self.shown,
+            }),
+        }  # fmt: skip
+
+    def shows_changed(self) -> bool:
+        """True when the next layer sees something else than the states of one direction."""
+        return self.directions > 1 or bool(self.lengths) or self.drop is not None
+
+    def _projection_parts(self, parts: Mapping[str, int]) -> dict[str, int]:
+        return {"projection": self.projection_panels(), **parts} if self.projection else {}
+
+
+def _panels(rows: int, columns: int) -> int:
+    """Floats of a matrix in panels of its rows or of its columns."""
+    return max(-(-a // PANEL) * PANEL * b for a, b in ((rows, columns), (columns, rows)))
 
 
 def total(parts: Mapping[str, int]) -> int:
@@ -181,3 +234,23 @@ class Track(NamedTuple):
             return self.first
         earlier = self.at(e, g.time(e, k, e.plus(step, -1)))
         return e.b.select(e.b.icmp_signed("==", step, e.const(0)), self.first, earlier)
+
+
+def only(found: Sequence[Value]) -> Value | None:
+    """What a list of at most one holds."""
+    return found[0] if found else None
+
+
+def is_valid(e: Emit, g: Recurrence, lengths: Value | None, sample: Index, time: Index) -> Value:
+    """Whether a sample has this step, as a bit; None where all have it."""
+    if lengths is None:
+        return None
+    length = load1(e, g.lengths, lengths, sample)
+    if g.lengths.startswith("int"):
+        return e.b.icmp_signed("<", e.const(time), length)
+    return e.b.fcmp_ordered("<", e.b.sitofp(e.const(time), length.type), length)
+
+
+def chosen(e: Emit, valid: Value | None, value: Value, other: Value) -> Value:
+    """One vector or the other."""
+    return value if valid is None else e.b.select(valid, value, other)

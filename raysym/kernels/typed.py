@@ -100,6 +100,15 @@ def load(e: Emit, dtype: str, pointer: Value, offset: Index, stride: int, lanes:
     return _decoded(e, dtype, e.call(name, vector, [places, *_mask(dtype, lanes), _zero(vector)]))
 
 
+def load1(e: Emit, dtype: str, pointer: Value, offset: Index) -> Value:
+    """One element, as float64 or as an integer of 64 bits."""
+    kind = _MEMORY[dtype]
+    one = e.b.load(place(e, pointer, offset, dtype), typ=kind, align=NBYTES[dtype])
+    if kind in (F64, I64):
+        return one
+    return e.b.fpext(one, F64) if dtype.startswith("float") else e.b.sext(one, I64)
+
+
 def load_at(e: Emit, dtype: str, pointer: Value, offsets: Value, lanes: int) -> Value:
     """A vector of elements at places of their own, a vector of 64-bit offsets."""
     kind = _MEMORY[dtype]
