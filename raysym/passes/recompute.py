@@ -3,15 +3,16 @@
 A choice is a set of forward nodes to drop. Forward is cut into segments, as in Chen et al. 2016:
 what crosses from one to the next is kept, what lies inside is made again, one segment at a time.
 Cuts are optimal for each limit on a segment's bytes; ops that are dear for the bytes they make may
-be spared.
+be spared. What backward holds beside forward's values is not in it: see `planning.lean`.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
-from itertools import accumulate
+from dataclasses import dataclass, replace
+from itertools import accumulate, chain, combinations
 
 from raysym.graph import Entry, Graph, Node
 
@@ -21,11 +22,11 @@ _FLOPS_PER_BYTE = (8.0, 256.0, float("inf"))  # elementwise; small products; eve
 
 @dataclass(frozen=True)
 class Choice:
-    """Forward nodes to drop; a guess of the bytes that are then needed, and of the extra work."""
+    """Forward nodes to drop, the extra work, and a guess of the bytes that are then needed."""
 
     dropped: frozenset[Node]
-    nbytes: float
-    flops: float
+    flops: float = 0.0
+    nbytes: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,26 @@ def may_drop(node: Node, changed: Container[Node]) -> bool:
     if node.is_variable or op.random or op.stateful:
         return False
     return not any(entry.node in changed for entry in node.inputs)
+
+
+def droppable(forward: Forward) -> list[Node]:
+    """Nodes that may be dropped and that backward needs, in order."""
+    again = _made_again(forward, {n for n in forward.nodes if may_drop(n, forward.changed)})
+    return [node for node in forward.nodes if node in again]
+
+
+def choice_of(forward: Forward, dropped: Set[Node]) -> Choice:
+    """The choice that drops those of `dropped` that backward comes to need."""
+    again = _made_again(forward, dropped)
+    return Choice(frozenset(again), sum(map(forward.flops, again)))
+
+
+def every_choice(forward: Forward) -> list[Choice]:
+    """All there are, those with the least extra work first: up to 2**n of n droppable nodes."""
+    nodes = droppable(forward)
+    sets = chain.from_iterable(combinations(nodes, n) for n in range(len(nodes) + 1))
+    found = {choice.dropped: choice for choice in (choice_of(forward, {*own}) for own in sets)}
+    return sorted(found.values(), key=lambda choice: choice.flops)
 
 
 def choices(forward: Forward) -> list[Choice]:
@@ -120,7 +141,8 @@ def best_cuts(weights: Sequence[int], cuts: Sequence[int], limit: float) -> list
 
 
 def _choice(forward: Forward, dropped: Set[Node], ends: Sequence[int]) -> Choice:
-    again = _made_again(forward, dropped)
+    choice = choice_of(forward, dropped)
+    again = choice.dropped
     needed = {*forward.read_later, *(e for node in again for e in node.inputs)}
     held = worst = start = 0
     # Backward comes last to the first segment: by then only that, and no later one, is there.
@@ -133,7 +155,7 @@ def _choice(forward: Forward, dropped: Set[Node], ends: Sequence[int]) -> Choice
                 made += sum(forward.nbytes[e] for e in node.entries() if e in needed)
         held, start = held + made, end + 1
         worst = max(worst, held + inside)
-    return Choice(frozenset(again), worst, sum(map(forward.flops, again)))
+    return replace(choice, nbytes=worst)
 
 
 def _made_again(forward: Forward, dropped: Set[Node]) -> set[Node]:
