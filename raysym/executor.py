@@ -9,13 +9,13 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from raysym.errors import MXNetError, did_you_mean, in_words, sentence, some
-from raysym.graph import Node, node_error, node_text, split_variables
+from raysym.graph import Node, node_error, node_text
 from raysym.heads import head_list
 from raysym.monitor import make_tap
 from raysym.nd.creation import array
 from raysym.ndarray import NDArray
 from raysym.pictures.of_executor import draw_executor
-from raysym.planning.footprint import Footprint, footprints
+from raysym.planning.footprint import Footprint, in_lines
 from raysym.planning.pipeline import STEP
 from raysym.planning.plan import Plan
 from raysym.planning.update import Optimizer
@@ -311,25 +311,22 @@ class Executor:
         return picture
 
     def debug_str(self) -> str:
-        """The plan of the mode that ran last, how workers linked it, and their planned bytes."""
+        """The plan of the mode that ran last, how workers linked it, and planned bytes.
+
+        The bytes are those of every mode that is loaded, and of all of them together.
+        """
         linkages = self._session.runtime.linked(self.plan.phases[0])
         lines = [str(self.plan), *(f"{worker}: {it.text}" for worker, it in linkages.items())]
-        found = self.memory()
-        for worker, kinds in found.items():
-            parts = [f"{kind} {nbytes}" for kind, nbytes in kinds._asdict().items() if nbytes]
-            lines.append(f"{worker}: {', '.join(parts)} bytes")
-        total = sum(kinds.work for kinds in found.values())
-        return "\n".join([*lines, f"Total {total / 2**20:.4g} MB allocated"])
+        return "\n".join([*lines, *in_lines(self._session.works(), self.memory())])
 
-    def memory(self) -> dict[str, Footprint]:
+    def memory(self, mode: str | None = None) -> dict[str, Footprint]:
         """Planned peak bytes of each worker: resident arrays by kind, and ``work`` beside them.
 
         ``work`` is what MXNet's `debug_str` calls allocated: activations, gradients on the way and
-        workspace. Of the mode that ran last, as in `plan`.
+        workspace. Of `mode`, such as "training", "inference" or "step", or of all that have been
+        loaded: each has an arena of its own. Interpreted ones share: they take so much at most.
         """
-        names = self._session.bound.names
-        states = {names[node] for node in split_variables(self._session.bound.graph)[1]}
-        return footprints(self.plan, states, self._session.runtime.work_bytes(self.plan))
+        return self._session.footprints(mode)
 
     def get_optimized_symbol(self) -> Any:
         """The forward graph as it is executed, after simplification."""

@@ -130,7 +130,7 @@ def planned_memory(
     mode = "training" if is_train else "inference"
     plan = compile_plan(bound, placement, mode, budget=budget)[1]
     states = {bound.names[node] for node in split_variables(bound.graph)[1]}
-    return footprints(plan, states, measure(plan))[WORKER]
+    return footprints([plan], states, [measure(plan)])[WORKER]
 
 
 def _measure(kernels: str, bound: Bound, workers: list[str]) -> Measure:

@@ -15,11 +15,12 @@ from typing import Any
 
 from raysym.context import cpu, of_worker
 from raysym.device import place, to_numpy
-from raysym.errors import MXNetError, StallError, WorkerError
-from raysym.graph import Node
+from raysym.errors import MXNetError, StallError, WorkerError, in_words, sentence
+from raysym.graph import Node, split_variables
 from raysym.nd.creation import array, zeros_in_a_row
 from raysym.ndarray import NDArray
 from raysym.planning.compile import compile_plan
+from raysym.planning.footprint import Footprint, footprints
 from raysym.planning.lean import Budget
 from raysym.planning.pipeline import STEP, WHOLE, Pipeline
 from raysym.planning.plan import Plan, split_entry
@@ -123,6 +124,20 @@ class Session:
             return kind
         head = int(share.home.removeprefix("head_grad:"))
         return self.bound.types[self.bound.graph.outputs[head]]
+
+    def works(self) -> dict[str, dict[str, int]]:
+        """By mode that is loaded: bytes of each worker for values that come and go."""
+        return {m: self.runtime.work_bytes(plan) for m, (_, plan) in self.modes.items()}
+
+    def footprints(self, mode: str | None) -> dict[str, Footprint]:
+        """What each worker plans for a mode, or for all that are loaded; MXNetError for others."""
+        works = self.works()
+        if mode not in (None, *works):
+            raise MXNetError(sentence("memory: mode", repr(mode), f"one of {in_words(works)}"))
+        chosen = [mode] if mode else list(works)
+        states = {self.bound.names[node] for node in split_variables(self.bound.graph)[1]}
+        plans = [self.modes[name][1] for name in chosen]
+        return footprints(plans, states, [works[name] for name in chosen])
 
     def set_optimizer(self, optimizer: Optimizer | None) -> None:
         """Update by this from the next step on; states of the same name go on."""

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +41,33 @@ def trained(executor: mx.Executor) -> mx.Executor:
     return executor
 
 
+def in_every_mode(executor: mx.Executor) -> mx.Executor:
+    trained(executor)
+    executor.forward(is_train=False)
+    executor.step()
+    return executor
+
+
 # Interpreted workers of one process have their peaks at different times: one of them is measured.
 @pytest.mark.parametrize(
-    ("kernels", "groups"), [("reference", None), ("generated", None), ("generated", GROUPS)]
+    ("kernels", "groups", "used"),
+    [
+        ("reference", None, trained),
+        ("generated", None, trained),
+        ("generated", GROUPS, trained),
+        ("generated", None, in_every_mode),
+        ("generated", GROUPS, in_every_mode),
+    ],
 )
-def test_the_planned_peak_is_the_measured_one(kernels: str, groups: Any) -> None:
+def test_the_planned_peak_is_the_measured_one(
+    kernels: str, groups: Any, used: Callable[[mx.Executor], mx.Executor]
+) -> None:
     where = {"kernels": kernels, "group2ctx": groups}
-    trained(bound(**where))  # kernels are compiled, everything is imported
+    used(bound(**where))  # kernels are compiled, everything is imported
     tracemalloc.start()
     try:
-        executor = trained(bound(**where))
-        trained(executor)
+        executor = used(bound(**where))
+        used(executor)
         measured = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -97,9 +114,34 @@ def test_an_executor_tells_its_memory() -> None:
     net = mx.sym.argsort(mx.sym.exp(mx.sym.Variable("x") * 2) + 1, name="wave")
     for kernels, work in (("reference", 96), ("generated", 64)):
         executor = net.simple_bind(mx.cpu(), grad_req="null", kernels=kernels, x=(3, 4))
-        use = executor.memory()["cpu:0"]
+        executor.forward()
+        use = executor.memory("inference")["cpu:0"]
         assert (use.arguments, use.heads, use.work, use.total) == (48, 48, work, 96 + work)
-        assert f"\ncpu:0: arguments 48, heads 48, work {work} bytes\n" in executor.debug_str()
+        text = executor.debug_str()  # bind has loaded "training" to see that it can be
+        assert f"\ncpu:0, training: work {work} bytes\n" in text
+        assert f"\ncpu:0, inference: work {work} bytes\n" in text
+        assert f"\ncpu:0: arguments 48, heads 48, work {2 * work} bytes\n" in text
+
+
+def test_an_executor_tells_of_every_mode_that_is_loaded() -> None:
+    executor = bound(kernels="generated")
+    wanted = r"memory: mode: got 'step', expected one of training$"
+    with pytest.raises(mx.MXNetError, match=wanted):
+        executor.memory("step")
+    in_every_mode(executor)
+    modes = ("training", "inference", "step")
+    works = [executor.memory(mode)["cpu:0"].work for mode in modes]
+    made = executor._session.runtime.engines["cpu:0"].made  # type: ignore[attr-defined]
+    assert works == [worker.nbytes for worker in made]
+    found = executor.memory()["cpu:0"]
+    alone = executor.memory("training")["cpu:0"]
+    assert found == alone._replace(work=sum(works))
+    held = f"cpu:0: arguments {found.arguments}, gradients {found.gradients}, heads {found.heads}"
+    assert executor.debug_str().splitlines()[-5:] == [
+        *(f"cpu:0, {mode}: work {work} bytes" for mode, work in zip(modes, works, strict=True)),
+        f"{held}, work {sum(works)} bytes",
+        f"Total {sum(works) / 2**20:.4g} MB allocated",
+    ]
 
 
 def test_a_linked_program_is_part_of_the_text() -> None:

@@ -25,8 +25,8 @@ RUNTIMES = {
 }
 
 
-def work(executor: mx.Executor) -> int:
-    return max(kinds.work for kinds in executor.memory().values())
+def work(executor: mx.Executor, mode: str = "training") -> int:
+    return max(kinds.work for kinds in executor.memory(mode).values())
 
 
 def groups(n: int) -> dict[str, mx.Context]:
@@ -34,7 +34,7 @@ def groups(n: int) -> dict[str, mx.Context]:
 
 
 @pytest.mark.parametrize("kind", RUNTIMES)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(seed=SEEDS, n_nodes=st.integers(2, 20), n_workers=st.integers(1, 3))
 def test_no_bit_depends_on_what_is_made_again(
     kind: str, seed: int, n_nodes: int, n_workers: int
@@ -43,12 +43,12 @@ def test_no_bit_depends_on_what_is_made_again(
     where = {"group2ctx": groups(n_workers)}
     plain = bind_random(symbol, seed, runtime=RUNTIMES[kind](), **where)
     least = bind_random(symbol, seed, runtime=RUNTIMES[kind](), memory="minimal", **where)
-    assert work(least) <= 1.1 * work(plain)
+    assert work(least) <= work(plain)
     assert_same_bits(train(plain, 2), train(least, 2))
 
 
 @pytest.mark.parametrize("kind", ["reference", "generated"])
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(seed=SEEDS, n_nodes=st.integers(8, 20), share=st.floats(0, 1))
 def test_every_budget_between_least_and_plain_is_kept(
     kind: str, seed: int, n_nodes: int, share: float
@@ -56,7 +56,9 @@ def test_every_budget_between_least_and_plain_is_kept(
     symbol = random_symbol(np.random.default_rng(seed), n_nodes, 4)
     plain = bind_random(symbol, seed, runtime=RUNTIMES[kind]())
     least = bind_random(symbol, seed, runtime=RUNTIMES[kind](), memory="minimal")
-    budget = int(work(least) + share * max(0, work(plain) - work(least)))
+    least.forward(is_train=False)  # which may need more than training
+    floor = max(work(least, mode) for mode in ("training", "inference"))
+    budget = int(floor + share * max(0, work(plain) - floor))
     made = bind_random(symbol, seed, runtime=RUNTIMES[kind](), memory=budget)
     assert work(made) <= budget
     assert_same_bits(train(plain, 1), train(made, 1))
