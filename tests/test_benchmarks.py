@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
     "name",
     [
         "binds", "kernels", "memory", "peak", "predicted", "runtime", "scaling", "scheduler",
-        "train_step",
+        "train_step", "ulps",
     ],
 )  # fmt: skip
 def test_a_benchmark_explains_itself(name: str) -> None:

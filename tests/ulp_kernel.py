@@ -25,7 +25,24 @@ from raysym.kernels.vector_ops import larger
 from raysym.op import make_op
 from raysym.types import TensorType
 
+EVERY = 2**32  # bit patterns of a float32
+
+
+def bits(x: float) -> int:
+    """The pattern of a float32."""
+    return int(np.float32(x).view(np.uint32))
+
+
+# Functions with float32 code of their own, and some that float64 code computes.
+MEASURED = ("exp", "expm1", "log", "log1p", "tanh", "erf", "sigmoid", "log2", "log10", "cbrt",
+            "sinh", "cosh", "arcsinh", "arccosh", "arctanh", "arcsin", "arccos",
+            "arctan")  # fmt: skip
 GATES = {"gate_sigmoid": sigmoid, "gate_tanh": tanh}
+# Bit patterns that the functions of recurrent cells see: sigmoid loses numbers below 1e-37.
+SEEN = {
+    "gate_sigmoid": [(0, bits(np.inf) + 1), (bits(-0.0), bits(-86.0))],
+    "gate_tanh": [(0, EVERY)],
+}
 
 
 @maker
