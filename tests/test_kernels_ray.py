@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from processes import alive, eventually, pids_of
 from random_graphs import WIDTH, assert_same_bits, bind_random, random_symbol, train
 
 import raysym as mx
-from raysym.runtime.linked import LinkedRuntime
+from raysym.runtime.interpreter import Worker
+from raysym.runtime.linked import Linked, LinkedEngines, LinkedRuntime
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 GENERATED = {"kernels": "generated"}
@@ -141,3 +150,99 @@ def test_a_failing_reference_kernel_names_node_and_worker() -> None:
 def test_linked_runtime_is_the_local_one_with_linked_workers() -> None:
     made = train(bind_random(symbol(6), 6, runtime=LinkedRuntime()), 2)
     assert_same_bits(made, train(bind_random(symbol(6), 6, **GENERATED), 2))
+
+
+# ----- compiled in the background
+
+
+@dataclass(frozen=True)
+class Gated(LinkedEngines):
+    """Compiles in the background, once a file is there; fails with what the file says."""
+
+    gate: str = ""
+
+    def open(self, worker: Worker) -> Linked:
+        return GatedEngine(worker, Path(self.gate))
+
+
+class GatedEngine(Linked):
+    def __init__(self, worker: Worker, gate: Path) -> None:
+        super().__init__(worker, background=True)
+        self._gate = gate
+
+    def _link(self, *what: Any) -> None:
+        while not self._gate.exists():
+            time.sleep(0.01)
+        wrong = self._gate.read_text()
+        if wrong:
+            raise OSError(wrong)
+        super()._link(*what)
+
+
+def two_layers(**where: object) -> mx.Executor:
+    value = mx.sym.Variable("data")
+    for i in range(2):
+        with mx.AttrScope(ctx_group=f"g{i}"):
+            value = mx.sym.FullyConnected(value, num_hidden=30 + i, name=f"fc{i}")
+            value = mx.sym.tanh(value)
+    net = mx.sym.LinearRegressionOutput(value, name="loss")
+    executor = net.simple_bind(mx.cpu(), data=(20, 40), group2ctx=groups(2), **where)
+    rng = np.random.default_rng(0)
+    for array in executor.arg_dict.values():
+        array[:] = rng.normal(size=array.shape) * 0.3
+    return executor
+
+
+def one_step(executor: mx.Executor) -> dict[str, np.ndarray]:
+    executor.forward(is_train=True)
+    executor.backward()
+    found = {n: g.asnumpy().copy() for n, g in executor.grad_dict.items() if g is not None}
+    return found | {"output": executor.outputs[0].asnumpy().copy()}
+
+
+def gated(gate: Path) -> mx.Executor:
+    ray, door = map(importlib.import_module, ("ray", "raysym.runtime.ray"))
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # unknown to workers
+    return two_layers(runtime=door.RayRuntime(engines=Gated(gate=str(gate))))
+
+
+def test_first_steps_run_on_reference_kernels_and_later_ones_on_generated(tmp_path: Path) -> None:
+    reference, generated = one_step(two_layers()), one_step(two_layers(**GENERATED))
+    with gated(tmp_path / "gate") as executor:
+        first = one_step(executor)
+        (tmp_path / "gate").touch()
+        linkages = executor._session.runtime.linked("forward")  # waits for what is being made
+        later = one_step(executor)
+    assert_same_bits(reference, first)
+    assert set(linkages) == {"cpu:0", "cpu:1"}
+    assert_same_bits(generated, later)
+    for name, array in first.items():
+        np.testing.assert_allclose(later[name], array, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_bind_compiles_in_the_background_of_workers() -> None:
+    want = one_step(two_layers())
+    with two_layers(runtime="ray", compiling="background", **GENERATED) as executor:
+        for _ in range(3):  # whichever kernels are there
+            for name, array in one_step(executor).items():
+                np.testing.assert_allclose(array, want[name], rtol=1e-4, atol=1e-5, err_msg=name)
+        assert executor._session.runtime.linked("backward")
+
+
+def test_what_fails_to_compile_on_a_worker_is_raised_by_the_next_step(tmp_path: Path) -> None:
+    with gated(tmp_path / "gate") as executor:
+        one_step(executor)
+        (tmp_path / "gate").write_text("no compiler")
+        with pytest.raises(OSError, match="no compiler"):
+            executor._session.runtime.linked("forward")
+        with pytest.raises(OSError, match="no compiler"):
+            executor.forward(is_train=True)
+
+
+def test_close_does_not_wait_for_a_compiler(tmp_path: Path) -> None:
+    executor = gated(tmp_path / "gate")
+    one_step(executor)
+    pids = pids_of(executor)
+    executor.close()
+    assert len(pids) == 2
+    assert eventually(lambda: not any(map(alive, pids.values())))
