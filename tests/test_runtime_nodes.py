@@ -76,6 +76,15 @@ def test_pipelines_give_the_bits_of_one_process(
         assert len(there(kernels_of_both)) > 2  # kernels, not only the files for claims and sizes
 
 
+def test_pairs_of_workers_have_the_transport_that_is_wanted(there: There) -> None:
+    wanted = {(mx.cpu(0), mx.cpu(1)): "socket", (mx.cpu(1), mx.cpu(2)): "object_ref"}
+    links = parse(there(pipeline, (2, 2), micro_batches=2, transport=wanted).plan).links
+    assert {links["cpu:0", "cpu:1"], links["cpu:1", "cpu:0"]} == {"socket"}
+    assert {links["cpu:1", "cpu:2"], links["cpu:2", "cpu:1"]} == {"object_ref"}
+    assert {links["cpu:2", "cpu:3"], links["cpu:3", "cpu:2"]} == {WITHIN}
+    assert {links["cpu:0", "cpu:3"], links["cpu:3", "cpu:0"]} == {BETWEEN}
+
+
 @pytest.mark.parametrize("kernels", ["reference", "generated"])
 def test_arrays_of_any_size_stay_and_cross(there: There, kernels: str) -> None:
     """The driver hands out and takes 9.6 MB, which its rings carry in pieces."""
@@ -125,8 +134,9 @@ def test_workers_on_gpus_that_no_node_has_are_refused(there: There) -> None:
     assert left == 0
 
 
-def test_memory_of_one_node_is_refused_between_two(there: There) -> None:
-    why, left = there(refusal, 2, group2ctx=stages(4), transport="object_store")
+@pytest.mark.parametrize("wanted", [WITHIN, {(mx.cpu(0), mx.cpu(3)): WITHIN}])
+def test_memory_of_one_node_is_refused_between_two(there: There, wanted: Any) -> None:
+    why, left = there(refusal, 2, group2ctx=stages(4), transport=wanted)
     assert "transport 'object_store'" in why
     assert "on different nodes" in why
     assert left == 0
