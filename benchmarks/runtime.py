@@ -2,8 +2,9 @@
 
     python -m benchmarks.runtime [--sections pipeline,hops,...] [--out benchmarks/results]
 
-All numbers are medians and come from one run of one process; the load average stands beside each,
-since ratios from a busy machine say more than times do.
+All numbers are medians, if nothing else is said, and come from one run; the load average stands
+beside each, since ratios from a busy machine say more than times do. Each peer is timed in a
+process of its own; one that fails or hangs is left out with a word.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ SECTIONS: dict[str, Callable[[], Iterator[Row]]] = {
 def started(two_nodes: bool) -> Iterator[None]:
     """Ray with room for all, or two raylets with room for one worker each."""
     if not two_nodes:
-        ray.init(num_cpus=16, include_dashboard=False, log_to_driver=False, logging_level="error")
+        options = {"address": "local", "num_cpus": 16, "include_dashboard": False}
+        ray.init(**options, log_to_driver=False, logging_level="error")
         yield
         ray.shutdown()
         return
@@ -71,8 +73,8 @@ def main(arguments: Sequence[str]) -> None:
             for what, seconds, remark in SECTIONS[name]():
                 load = os.getloadavg()[0]
                 rows.append((name, what, seconds, remark, load))
-                line = f"{name:15} {what:30} {seconds * 1e6:12.0f} us  load {load:4.1f}  {remark}"
-                print(line, flush=True)
+                shown = " " * 15 if seconds is None else f"{seconds * 1e6:12.0f} us"
+                print(f"{name:15} {what:30} {shown}  load {load:4.1f}  {remark}", flush=True)
     if options.out:
         record = {
             "command": shlex.join(["python", "-m", "benchmarks.runtime", *arguments]),

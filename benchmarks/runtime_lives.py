@@ -55,8 +55,8 @@ def memory(steps: int = 100_000, nbytes: int = 64 << 10, m: int = 2) -> Iterator
             sizes = [mark[name] for mark in marks]
             shown = ", ".join(f"{size / 2**20:.2f}" for size in sizes)
             growth = sizes[-1] / sizes[0] - 1
-            yield f"RSS of {name}", 0.0, f"MiB at each fifth: {shown}; last to first {growth:+.2%}"
-        yield "object store", 0.0, f"free bytes at each fifth, less the first: {deltas(store)}"
+            yield f"RSS of {name}", None, f"MiB at each fifth: {shown}; last to first {growth:+.2%}"
+        yield "object store", None, f"free bytes at each fifth, less the first: {deltas(store)}"
 
 
 def deltas(values: list[float]) -> str:

@@ -13,7 +13,9 @@ K, M = 4, 8  # stages and micro-batches of the pipeline
 SIZES = {"8 B": 8, "1 MB": 1 << 20, "10 MB": 10 << 20}
 TRANSPORTS = ("object_store", "socket", "object_ref")
 
-Row = tuple[str, float, str]  # what, seconds, remark
+SHORT, LONG = 4, 24  # lengths of the chains whose difference is a hop's price
+
+Row = tuple[str, float | None, str]  # what, seconds if that is what was measured, remark
 
 
 def median(step: Callable[[], Any], n: int, warm_up: int = 5) -> float:
@@ -26,6 +28,11 @@ def median(step: Callable[[], Any], n: int, warm_up: int = 5) -> float:
         step()
         times.append(time.perf_counter() - begun)
     return statistics.median(times)
+
+
+def per_hop(seconds: Callable[[int], float]) -> float:
+    """Seconds that one more step adds to a chain, from those of a short and of a long one."""
+    return (seconds(LONG) - seconds(SHORT)) / (LONG - SHORT)
 
 
 def groups(k: int) -> dict[str, mx.Context]:
@@ -43,6 +50,28 @@ def chain(
             x = x * 1.0
     where = {"group2ctx": groups(k), "runtime": "ray", "transport": transport}
     return x.simple_bind(mx.cpu(), grad_req="null", data=shape, **where)
+
+
+def hand_on(shape: tuple[int, ...], transport: str | None, length: int) -> mx.Executor:
+    """Two workers pass an array to and fro without computing: each makes a view of it."""
+    x = mx.sym.Variable("data")
+    for i in range(length):
+        with mx.AttrScope(ctx_group=f"g{i % 2}"):
+            x = mx.sym.Reshape(x, shape=shape if i % 2 else (1, *shape))
+    where = {"group2ctx": groups(2), "runtime": "ray", "transport": transport}
+    return x.simple_bind(mx.cpu(), grad_req="null", data=shape, **where)
+
+
+def forward_s(
+    make: Callable[..., mx.Executor],
+    shape: tuple[int, ...],
+    transport: str | None,
+    n: int,
+    length: int,
+) -> float:
+    """Median seconds of a chain of that length."""
+    with make(shape, transport, length) as executor:
+        return median(executor.forward, n)
 
 
 def empty_pipeline(transport: str | None, nbytes: int, k: int = K, m: int = M) -> mx.Executor:

@@ -1,21 +1,22 @@
-"""The peers of `benchmarks/runtime.py`: the same pipeline step on what Ray and Python offer.
+"""The peers of `runtime.py` that Ray offers: pipeline steps and hops by ObjectRefs, by one graph.
 
 A stage multiplies by one, forward and backward; k stages, m micro-batches, in 1F1B order.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import ray
 from ray.dag import InputNode, MultiOutputNode
 
+from benchmarks.runtime_nets import median, per_hop
 from scheduler.pipeline import Action, one_f_one_b
+
+PATIENCE_S = 100.0  # Ray's own 10 s are too few on a busy machine, where channels grow
 
 
 @ray.remote(num_cpus=0)
@@ -28,8 +29,11 @@ class Stage:
     def backward(self, g: Any, j: int) -> Any:
         return g * np.float32(1.0)
 
-    def echo(self, x: Any) -> Any:
-        return np.array(x)
+    def hand_on(self, x: Any) -> Any:
+        return x
+
+    def multiply(self, x: Any) -> Any:
+        return x * np.float32(1.0)
 
 
 def walk(k: int, m: int, visit: Callable[[Any, Action], Any], first: Any) -> list[Any]:
@@ -65,10 +69,7 @@ def _bind(stages: list[Any], how: str) -> Callable[[Any, Action], Any]:
 def by_refs(k: int, m: int, x: Any) -> tuple[Callable[[], Any], Callable[[], None]]:
     """Actor calls chained by ObjectRefs, all submitted at once: a step, and how to end it."""
     stages = [Stage.remote() for _ in range(k)]
-    return (
-        lambda: ray.get(walk(k, m, _bind(stages, "remote"), x)),
-        lambda: [ray.kill(s) for s in stages] and None,
-    )
+    return lambda: ray.get(walk(k, m, _bind(stages, "remote"), x)), partial(end_all, stages)
 
 
 def by_compiled_graph(k: int, m: int, x: Any) -> tuple[Callable[[], Any], Callable[[], None]]:
@@ -76,70 +77,66 @@ def by_compiled_graph(k: int, m: int, x: Any) -> tuple[Callable[[], Any], Callab
     stages = [Stage.remote() for _ in range(k)]
     with InputNode() as source:
         graph = MultiOutputNode(walk(k, m, _bind(stages, "bind"), source))
-    compiled = graph.experimental_compile(_max_inflight_executions=1)
-
-    def end() -> None:
-        compiled.teardown(kill_actors=True)
-
-    return lambda: list(ray.get(compiled.execute(x))), end
+    # No teardown: it waits for 30 s where a channel grew. The actors end, then this process does.
+    return _executions(graph, x), partial(end_all, stages)
 
 
-def _pipe_stage(left: Any, right: Any, order: Any, nbytes: int) -> None:
-    while True:
-        for action in order:
-            source, target = (left, right) if action.kind == "F" else (right, left)
-            got = source.recv_bytes()
-            if not got:
-                right.send_bytes(b"")
-                return
-            target.send_bytes((np.frombuffer(got, np.float32) * np.float32(1.0)).data.cast("B"))
+def _executions(graph: Any, x: Any) -> Callable[[], None]:
+    compiled = graph.experimental_compile(_submit_timeout=PATIENCE_S, _max_inflight_executions=1)
+
+    def execute() -> None:  # and keep nothing: a view that is held holds up the next execution
+        ray.get(compiled.execute(x), timeout=PATIENCE_S)
+
+    return execute
 
 
-def by_pipes(k: int, m: int, x: Any) -> tuple[Callable[[], Any], Callable[[], None]]:
-    """A bare loop per stage over `multiprocessing` pipes: what is left without any runtime."""
-    context = multiprocessing.get_context("fork")
-    pipes = [context.Pipe() for _ in range(k + 1)]
-    order = one_f_one_b(k, m)
-    processes = [
-        context.Process(
-            target=_pipe_stage, args=(pipes[s][1], pipes[s + 1][0], order[s], x.nbytes), daemon=True
-        )
-        for s in range(k)
-    ]
-    for process in processes:
-        process.start()
-    first, last = pipes[0][0], pipes[k][1]
-    payload = x.tobytes()
-
-    def step() -> None:
-        for _ in range(m):
-            first.send_bytes(payload)
-        for _ in range(m):
-            last.send_bytes(last.recv_bytes())
-        for _ in range(m):
-            first.recv_bytes()
-
-    def end() -> None:
-        first.send_bytes(b"")
-        for process in processes:
-            process.join()
-
-    return step, end
-
-
-def ref_hop(short: int, long: int, x: Any, n: int, num_cpus: float = 0) -> float:
-    """Seconds that one more hop adds to a chain between two actors by ObjectRefs."""
-    stages = [Stage.options(num_cpus=num_cpus).remote() for _ in range(2)]
-
-    def chain(length: int) -> float:
-        begun, value = time.perf_counter(), x
-        for i in range(length):
-            value = stages[i % 2].echo.remote(value)
-        ray.get(value)
-        return time.perf_counter() - begun
-
-    chain(short)
-    times = {k: statistics.median(chain(k) for _ in range(n)) for k in (short, long)}
+def end_all(stages: list[Any]) -> None:
+    """End the actors."""
     for stage in stages:
         ray.kill(stage)
-    return (times[long] - times[short]) / (long - short)
+
+
+def step_s(make: Callable[..., Any], k: int, m: int, x: Any, n: int) -> float:
+    """Median seconds of one pipeline step of a peer."""
+    step, end = make(k, m, x)
+    seconds = median(step, n)
+    end()
+    return seconds
+
+
+# ----- hops
+
+
+def peer_hop(how: str, work: str, x: Any, num_cpus: float, n: int) -> float:
+    """Seconds that one more hop adds to a chain between two actors, by "refs" or by one "graph"."""
+    return per_hop(partial(_chain_s, CHAINS[how], work, x, num_cpus, n))
+
+
+def _chain_s(
+    make: Callable[..., Any], work: str, x: Any, num_cpus: float, n: int, length: int
+) -> float:
+    stages = [Stage.options(num_cpus=num_cpus).remote() for _ in range(2)]
+    visits = [getattr(stages[i % 2], work) for i in range(length)]
+    seconds = median(make(visits, x), n)
+    end_all(stages)
+    return seconds
+
+
+def _by_refs(visits: list[Any], x: Any) -> Callable[[], Any]:
+    def step() -> Any:
+        value = x
+        for visit in visits:
+            value = visit.remote(value)
+        return ray.get(value)
+
+    return step
+
+
+def _by_graph(visits: list[Any], x: Any) -> Callable[[], Any]:
+    with InputNode() as value:
+        for visit in visits:
+            value = visit.bind(value)
+    return _executions(value, x)
+
+
+CHAINS = {"refs": _by_refs, "graph": _by_graph}
