@@ -17,7 +17,7 @@ import ray
 
 from benchmarks.runtime_nets import Row
 
-DEADLINE_S = 120.0
+DEADLINE_S = 240.0
 
 
 class PeerError(RuntimeError):

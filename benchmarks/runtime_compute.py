@@ -53,9 +53,9 @@ def predicted(size: int = 704, m: int = 8, n: int = 20) -> Iterator[Row]:
     yield "one process", seconds, f"all micro-batches in turn, median of {n // 2}"
     by_times = {"alone in one process": alone, "of two workers at once": at_once(size, m, n // 2)}
     made = {f"times {what}": timeline_s(times, m, hop_s) for what, times in by_times.items()}
-    cluster, runs = probed(), local.profile(n // 2).runs
+    cluster, runs = probed(), local.profile(n // 2, at_once=2).runs
     made["probe"] = predict(local.step_plan, cluster).total_s
-    made["probe, profile()"] = predict(local.step_plan, cluster, runs).total_s
+    made["probe and profile(at_once=2)"] = predict(local.step_plan, cluster, runs).total_s
     with two_stages(size, m, groups(2), "ray") as executor:
         measured, there = stepped(executor, n)
     shown = " and ".join(f"{s * 1e3:.1f}" for s in there)

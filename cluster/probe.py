@@ -121,8 +121,9 @@ def _measure(
     with pinned(1):
         begin.wait()
         sender.send(measure())
-        while not done.is_set():  # the others still measure, beside a busy core
-            measure_memory()
+        parent = multiprocessing.parent_process()
+        while parent and parent.is_alive() and not done.is_set():
+            measure_memory()  # the others still measure, beside a busy core
 
 
 def mean(machines: Sequence[Machine]) -> Machine:

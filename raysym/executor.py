@@ -338,13 +338,13 @@ class Executor:
         ]
         return type(self.symbol)(entries)
 
-    def profile(self, steps: int = 5) -> Profile:
-        """Measured seconds of every kernel, from `steps` steps in this process on copies.
+    def profile(self, steps: int = 5, at_once: int = 1) -> Profile:
+        """Measured seconds of every kernel, from steps in this process on copies: `profile_plan`.
 
         ``cluster.measured(executor.profile().nodes)`` places the next bind by them.
         """
         plan = self._session.mode("training")[1]
-        return profile_plan(plan, self._session.contents(plan), steps)
+        return profile_plan(plan, self._session.contents(plan), steps, at_once)
 
     def timings(self) -> dict[str, dict[str, float]]:
         """Seconds that each worker has spent computing, communicating and waiting."""

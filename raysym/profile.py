@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -12,6 +14,7 @@ import numpy as np
 from raysym.planning.plan import Plan, Run, split_entry
 from raysym.runtime.local import LocalRuntime
 from raysym.runtime.protocol import StepKey
+from raysym.runtime.threads import pinned
 
 
 class Profile(NamedTuple):
@@ -34,30 +37,41 @@ class Profile(NamedTuple):
 
 
 def profile_plan(
-    plan: Plan, arrays: Mapping[str, Any], steps: int = 5, threads: int = 1
+    plan: Plan, arrays: Mapping[str, Any], steps: int = 5, at_once: int = 1
 ) -> Profile:
     """Run a plan `steps` times in this process, on copies of its resident entries.
 
-    Seconds are this thread's CPU time, so that other programs on the machine do not count; with
-    several `threads` they are wall time. Means, because they add up to the step: medians of kernels
-    leave out what strikes a different kernel in each step.
+    `at_once` threads do so at the same time, each on copies of its own: cores that share memory,
+    caches and clock rate are slower when all are busy, as those of a pipeline are. Seconds are CPU
+    time of a thread, so that other programs on the machine do not count. Means, because they add up
+    to the step: medians of kernels leave out what strikes a different kernel in each step.
     """
-    clock = time.thread_time if threads == 1 else time.perf_counter
+    if at_once < 1:
+        raise ValueError(f"profile: at_once: got {at_once}, expected at least 1")
+    measure = partial(_run_s, plan, arrays, steps)
+    with pinned(1), ThreadPoolExecutor(at_once) as pool:
+        others = [pool.submit(measure) for _ in range(at_once - 1)]
+        found = [measure(), *(other.result() for other in others)]
+    return Profile({name: fmean(runs[name] for runs in found) for name in found[0]})
+
+
+def _run_s(plan: Plan, arrays: Mapping[str, Any], steps: int) -> dict[str, float]:
+    """Mean CPU seconds of each run in this thread."""
     seen: dict[str, list[float]] = {}
     begun = 0.0
 
     def tap(run: Run, args: Sequence[Any], values: Sequence[Any]) -> None:
         nonlocal begun
-        now = clock()
+        now = time.thread_time()
         seen.setdefault(run.outs[0], []).append(now - begun)
         begun = now
 
-    runtime = LocalRuntime(threads)
+    runtime = LocalRuntime()
     runtime.load(plan, {name: np.array(array) for name, array in arrays.items()})
     for step in range(steps + 1):
         for phase in plan.phases:
-            begun = clock()
+            begun = time.thread_time()
             runtime.run(phase, StepKey(0, step), tap)
     runtime.close()
     # The first step pays for memory that the others reuse.
-    return Profile({name: fmean(times[1:] or times) for name, times in seen.items()})
+    return {name: fmean(times[1:] or times) for name, times in seen.items()}

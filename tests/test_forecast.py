@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 import raysym as mx
 import scheduler
 from raysym.forecast import forecast
+from raysym.ops.user_op import CustomOp, CustomOpProp, register
 from raysym.planning.predict import predict
 
 FAST = scheduler.Cluster.uniform(2, flops_per_s=1e9, bytes_per_s=1e9, overhead_s=0.0)
@@ -161,3 +164,42 @@ def test_profiles_count_cpu_seconds_and_add_up() -> None:
     found = executor.profile(steps=3)
     spent = time.thread_time() - begun
     assert 0 < 3 * sum(found.runs.values()) < spent
+
+
+MEETING = threading.Barrier(2)
+
+
+class Meet(CustomOp):
+    """Goes on when two threads are here."""
+
+    def forward(self, is_train: Any, req: Any, in_data: Any, out_data: Any, aux: Any) -> None:
+        MEETING.wait(timeout=30)
+        self.assign(out_data[0], req[0], in_data[0])
+
+
+@register("forecast_meet")
+class MeetProp(CustomOpProp):
+    """One input, one output of its shape, no gradient."""
+
+    def __init__(self) -> None:
+        super().__init__(need_top_grad=False)
+
+    def create_operator(self, ctx: Any, in_shapes: Any, in_dtypes: Any) -> CustomOp:
+        return Meet()
+
+
+def test_a_profile_keeps_as_many_cores_busy_as_it_is_told() -> None:
+    """Nobody passes the node alone, so the steps went on at the same time."""
+    data = mx.sym.Custom(mx.sym.Variable("data"), op_type="forecast_meet", name="meet")
+    executor = mx.sym.square(data, name="square").simple_bind(
+        mx.cpu(), grad_req="null", data=(4, 3)
+    )
+    found = executor.profile(steps=2, at_once=2)
+    assert {"meet", "square"} <= set(found.runs)
+    assert all(seconds > 0 for seconds in found.runs.values())
+
+
+def test_a_profile_of_nobody_is_refused() -> None:
+    executor = net().simple_bind(mx.cpu(), data=(32, 50))
+    with pytest.raises(ValueError, match="at_once: got 0, expected at least 1"):
+        executor.profile(at_once=0)
