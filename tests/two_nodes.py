@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from pathlib import Path
@@ -35,16 +36,22 @@ class There:
         self._pid = self._pool.submit(os.getpid).result(_WAIT_S)
 
     def __call__(self, what: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        return self._pool.submit(what, *args, **options).result(_WAIT_S)
+        try:
+            return self._pool.submit(what, *args, **options).result(_WAIT_S)
+        except (TimeoutError, KeyboardInterrupt):
+            self._kill()  # nothing can be run there any more
+            raise
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)  # Ray ends the nodes of a process that is gone
 
     def close(self) -> None:
         """End the nodes and the process, whatever it does."""
-        try:
+        with suppress(BrokenProcessPool):
             self(_stop)
-        finally:
-            with suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGKILL)
-            self._pool.shutdown()
+        self._kill()
+        self._pool.shutdown()
 
 
 def _ray() -> Any:
