@@ -14,7 +14,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import raysym as mx
+
+# Limits that executors promise: until a dead worker is named, until a stall is, and of `close`.
+DEATH_S, STALL_S, CLOSE_S = 2.0, 5.0, 2.0
+# Tests share their processors with whatever else runs, and slowness is no defect; what is one waits
+# for a minute (the peers' patience), for five (a step's deadline), or for ever.
+PATIENCE = 10.0
 
 
 def on(executor: mx.Executor, worker: str, what: Callable[..., Any], *args: Any) -> Any:
@@ -76,6 +84,23 @@ def eventually(what: Callable[[], bool]) -> bool:
     while not what() and time.monotonic() < deadline:
         time.sleep(0.05)
     return what()
+
+
+@contextmanager
+def within(limit_s: float) -> Iterator[None]:
+    """Fail, rather than hang, when the block takes `PATIENCE` times a promised limit."""
+
+    def late(*_: Any) -> None:
+        pytest.fail(f"not done after {PATIENCE:g} times the {limit_s:g} s that are promised")
+
+    before = signal.signal(signal.SIGALRM, late)
+    # Again and again: somebody may wait for more while the first failure is on its way out.
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE * limit_s, limit_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def stop(pid: int) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import alive, eventually, pids_of, sockets, stop
+from processes import CLOSE_S, alive, eventually, pids_of, sockets, stop, within
 from test_pipeline import contiguous
 
 import raysym as mx
@@ -76,7 +76,8 @@ def test_nothing_is_left_behind(end: Callable[[mx.Executor], None], transport: s
     exchange, pids = executor._session.runtime.crew.exchange, pids_of(executor).values()
     assert len(exchange.channels) == 2
     assert all(alive(pid) for pid in pids)
-    end(executor)
+    with within(CLOSE_S):
+        end(executor)
     del executor
     gc.collect()
     assert eventually(lambda: not any(alive(pid) for pid in pids))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from processes import alive, eventually, pids_of
+from processes import CLOSE_S, DEATH_S, PATIENCE, alive, eventually, pids_of, within
 from random_graphs import WIDTH, bind_random, random_symbol
 
 import raysym as mx
@@ -56,7 +56,7 @@ def test_a_worker_that_is_killed_at_any_moment_is_named(seed: int, transport: st
         victim = str(rng.choice(sorted(pids)))
         time.sleep(float(rng.uniform(0, 0.3)))
         os.kill(pids[victim], signal.SIGKILL)
-        thread.join(60)
+        thread.join(PATIENCE * DEATH_S)
         assert not thread.is_alive()
         assert isinstance(ends[0], mx.WorkerError)
         assert f"worker {victim} died" in str(ends[0])
@@ -71,8 +71,9 @@ def test_an_executor_that_another_thread_closes_ends(seed: int, transport: str) 
     thread, ends = steps_in_a_thread(executor)
     pids = pids_of(executor)
     time.sleep(float(rng.uniform(0, 0.3)))
-    executor.close()
-    thread.join(60)
+    with within(CLOSE_S):
+        executor.close()
+    thread.join(PATIENCE * CLOSE_S)
     assert not thread.is_alive()
     assert isinstance(ends[0], mx.MXNetError)
     assert "it was closed" in str(ends[0])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from processes import alive, eventually, pids_of
+from processes import CLOSE_S, DEATH_S, alive, eventually, pids_of, within
 from random_graphs import assert_same_bits, bind_random, random_symbol, train
 
 import raysym as mx
@@ -108,7 +108,7 @@ def test_a_killed_worker_is_named(victim: str) -> None:
     with two_workers() as executor:
         executor.forward()
         os.kill(pids_of(executor)[victim], signal.SIGKILL)
-        with pytest.raises(mx.WorkerError, match=f"worker {victim} died"):
+        with within(DEATH_S), pytest.raises(mx.WorkerError, match=f"worker {victim} died"):
             steps(executor, 9)  # one at most is done before it is gone
         with pytest.raises(mx.WorkerError, match=victim):
             executor.forward()
@@ -117,7 +117,8 @@ def test_a_killed_worker_is_named(victim: str) -> None:
 def test_close_leaves_no_process() -> None:
     executor = two_workers()
     found = pids_of(executor)
-    executor.close()
+    with within(CLOSE_S):
+        executor.close()
     assert eventually(lambda: not any(alive(pid) for pid in found.values()))
 
 

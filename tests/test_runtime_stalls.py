@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from processes import alive, eventually, on, pids_of, stop, stopped
+from processes import CLOSE_S, STALL_S, alive, eventually, on, pids_of, stop, stopped, within
 from random_graphs import assert_same_bits, bind_random
 from test_pipeline import chain, contiguous, train
 
@@ -38,9 +39,10 @@ def test_a_stopped_worker_is_a_stall_that_names_it(transport: str) -> None:
     with two_stages(transport=transport) as executor:
         executor.step()
         with stopped(pids_of(executor)["cpu:0"]):
-            with pytest.raises(StallError) as caught:
+            with within(STALL_S), pytest.raises(StallError) as caught:
                 executor.step()
-            executor.close()
+            with within(CLOSE_S):
+                executor.close()
     waits, silent = str(caught.value).splitlines()[1:]
     assert re.match(
         r"  worker cpu:1 waits for \w+ from cpu:0 in step 2, step instruction \d+: recv ", waits
@@ -54,8 +56,10 @@ def test_a_stopped_worker_is_a_stall_that_names_it(transport: str) -> None:
 def test_a_stopped_worker_that_nobody_waits_for_is_named() -> None:
     with two_stages() as executor:
         executor.step()
-        with stopped(pids_of(executor)["cpu:1"]), pytest.raises(StallError, match="cpu:1 does not"):
-            executor.forward(data=np.ones(executor.arg_dict["data"].shape, np.float32))
+        data = np.ones(executor.arg_dict["data"].shape, np.float32)
+        with stopped(pids_of(executor)["cpu:1"]), within(STALL_S):
+            with pytest.raises(StallError, match="cpu:1 does not"):
+                executor.forward(data=data)
         with pytest.raises(mx.WorkerError, match="cannot go on: nothing moves any more"):
             executor.forward()
 
@@ -65,8 +69,15 @@ def test_close_does_not_wait_for_a_stopped_worker_and_leaves_no_process() -> Non
     executor.step()
     pid = pids_of(executor)["cpu:1"]
     stop(pid)
-    executor.close()
+    with within(CLOSE_S):
+        executor.close()
     assert eventually(lambda: not alive(pid))
+
+
+def test_a_test_that_waits_for_too_long_fails() -> None:
+    late = "not done after 10 times the 0.01 s that are promised"
+    with pytest.raises(pytest.fail.Exception, match=late), within(0.01):
+        threading.Event().wait()
 
 
 # ----- kernels
@@ -141,7 +152,7 @@ def test_a_kernel_that_sleeps_with_the_interpreter_locked_is_a_stall() -> None:
     with two_stages() as executor:
         executor.step()
         on(executor, "cpu:0", insert, 2, hang_with_the_interpreter_locked)
-        with pytest.raises(StallError) as caught:
+        with within(STALL_S), pytest.raises(StallError) as caught:
             executor.step()
     waits, hangs = str(caught.value).splitlines()[1:]
     assert re.match(r"  worker cpu:1 waits for \w+ from cpu:0 in step 2, step instruction", waits)
@@ -164,7 +175,7 @@ def test_a_kernel_without_end_is_named_when_the_deadline_is_over(
         line = executor.plan.line(executor.step_plan.programs["cpu:0"]["step"][2])
         executor.step()
         on(executor, "cpu:0", insert, 2, kernel)
-        with pytest.raises(StallError) as caught:
+        with within(2.0), pytest.raises(StallError) as caught:
             executor.step()
         with pytest.raises(mx.WorkerError, match="cannot go on: no answer within 2 s, the dead"):
             executor.step()
@@ -223,7 +234,7 @@ def test_an_operator_that_sleeps_is_no_stall_and_one_that_sleeps_on_is_named(ker
     with bound_sleeper(kernels, deadline_s=8.0) as executor:
         executor.forward(seconds=np.array([5.0], np.float32))  # longer than stalls may last
         assert np.array_equal(executor.outputs[0].asnumpy(), np.zeros((3, 5)))
-        with pytest.raises(StallError) as caught:
+        with within(8.0), pytest.raises(StallError) as caught:
             executor.forward(seconds=np.array([1000.0], np.float32))
     computes = str(caught.value).splitlines()[1]
     assert re.match(r"  worker cpu:0 has computed for \d\.\d s in step \d, inference", computes)
@@ -245,7 +256,7 @@ def knot(executor: mx.Executor, cpu0: Any, cpu1: Any) -> str:
     runtime = executor._session.runtime
     programs = {"cpu:0": {"knot": cpu0}, "cpu:1": {"knot": cpu1}}
     runtime.load(Plan(programs, {}, executor.plan.types), {})
-    with pytest.raises(StallError) as caught:
+    with within(STALL_S), pytest.raises(StallError) as caught:
         runtime.run("knot", StepKey(0, 0))
     return str(caught.value)
 
