@@ -30,9 +30,9 @@ OTHERS = {
 }
 # One op of every kind that is made from its page: maps, moves, folds, lookups, statistics.
 PAGES = (
-    "Concat", "Embedding", "GroupNorm", "Pad", "SwapAxis", "_backward_take", "adam_update",
-    "argmax", "cbrt", "erfinv", "gammaln", "lamb_update_phase1", "norm", "pick", "softmax",
-    "tile", "where",
+    "Concat", "Dropout", "Embedding", "GroupNorm", "Pad", "SwapAxis", "_backward_take",
+    "adam_update", "argmax", "cbrt", "erfinv", "gammaln", "lamb_update_phase1", "norm", "pick",
+    "softmax", "tile", "where",
 )  # fmt: skip
 
 # Cases that differ from others in numbers only; large kernels take their time.

@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from random_graphs import assert_same_bits, bind_random, random_symbol, train
 from samples import Sample
 from test_kernels_link import NETS, steps
 from test_kernels_ops import CASES, COVERED, reference, single, uniform
+from test_kernels_rnn import VARIANTS, feeds, given_params
 
 import raysym as mx
 from raysym.kernels import specs
@@ -153,6 +155,18 @@ LARGE_FIRST = LARGE["many rows"]
 def test_threads_change_no_bit_of_larger_ones(case: str) -> None:
     name, params, shapes = (COVERED | LARGE)[case]
     assert_threads_agree(make_op(name, params), [uniform(*shape) for shape in shapes], 2, 3)
+
+
+@pytest.mark.parametrize("variant", ["all of it", "lengths of gru", "dropout of gru"])
+def test_threads_share_the_samples_of_recurrent_layers(variant: str) -> None:
+    mode, more = VARIANTS[variant]
+    params = {**given_params(mode, 5, 2, both=True, shown=True), **more}
+    op: Any = make_op("RNN", params)
+    inputs = feeds(op, (3, 4, 2))
+    assert_threads_agree(op, inputs, 2)
+    outs, shown = reference(op, inputs), len(op.result_names())
+    heads = [uniform(*out.shape) for out in outs[:shown]]
+    assert_threads_agree(make_op("_backward_RNN", params), [*heads, *inputs, *outs[shown:]], 2)
 
 
 OTHER_DTYPES = ["channels last", "many rows", "one filter for a channel", "volumes",

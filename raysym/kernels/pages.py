@@ -189,8 +189,14 @@ def _renumbered(stage: Stage, order: Sequence[int]) -> Stage:
 
 def _has_code(stage: Stage) -> bool:
     return _is_known(stage.program) and (
-        stage.fold in ("", MATMUL, DRAW) or is_known(stage.fold, stage.targets[0].dtype)
+        stage.fold in ("", MATMUL, DRAW) or _folds(stage.fold, stage.targets[0].dtype)
     )
+
+
+def _folds(fold: str, dtype: str) -> bool:
+    # Of sums and products of bytes, what the bytes lose does not matter before the last.
+    wide = "int32" if dtype in ("int8", "uint8") and fold in ("add", "multiply") else dtype
+    return is_known(fold, wide)
 
 
 def _is_known(program: Program) -> bool:

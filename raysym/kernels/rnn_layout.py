@@ -146,7 +146,10 @@ class Recurrence(NamedTuple):
         return self.cell.kept > 0 and not self.cell.is_apart
 
     def forward_parts(self, keeps: bool) -> dict[str, int]:
-        """The forward kernel's workspace: floats of each part."""
+        """The forward kernel's workspace: floats of each part.
+
+        Products come last: behind the first thread's memory for them lies that of the others.
+        """
         numbers = range(self.layers * self.directions)
         is_kept = keeps and self.keeps_gates_in_place()
         runs_apart = not keeps and not self.shows_states
@@ -157,13 +160,13 @@ class Recurrence(NamedTuple):
             "gates": 0 if is_kept else self.rows * self.gates,
             "own": self.batch * self.gates if self.cell.is_apart else 0,
             "states": sum(self.states) if runs_apart else 0,
-            "product": max(self.input_product(k).workspace() for k in numbers),
             "drawn": 0 if self.drop is None else self.masked + DRAWN_MORE,
             **self._projection_parts({"made": self.batch * self.units, "h": self.states[0]}),
+            "product": max(self.input_product(k).workspace() for k in numbers),
         }
 
     def backward_parts(self) -> dict[str, int]:
-        """The backward kernel's workspace: floats of each part."""
+        """The backward kernel's workspace in the same way."""
         numbers = range(self.layers * self.directions)
         wide = self.rows * self.width
         return {
@@ -174,11 +177,11 @@ class Recurrence(NamedTuple):
             "below": wide if self.layers > 1 and self.shows_changed() else 0,
             "even": wide if self.layers > 2 else 0,
             "odd": wide if self.layers > 1 else 0,
-            "product": max(p.workspace() for k in numbers for p in self.back_products(k)),
             **self._projection_parts({
                 "made": self.rows * self.units, "dmade": self.batch * self.units,
                 "dh": self.rows * self.shown,
             }),
+            "product": max(p.workspace() for k in numbers for p in self.back_products(k)),
         }  # fmt: skip
 
     def shows_changed(self) -> bool:

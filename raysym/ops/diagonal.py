@@ -23,11 +23,14 @@ def diagonal_length(rows: int, columns: int, k: int) -> int:
     return length
 
 
-def put_diagonal(xp: Any, matrices: Any, values: Any, k: int) -> Any:
-    """`matrices (..., m, n)`, which is written, with `values` on the k-th diagonal."""
-    steps = xp.arange(values.shape[-1])
-    matrices[..., steps + max(-k, 0), steps + max(k, 0)] = values
-    return matrices
+def diagonal_matrices(xp: Any, values: Any, rows: int, columns: int, k: int) -> Any:
+    """Zeros ``(..., rows, columns)`` with ``values (..., n)`` on the k-th diagonal."""
+    *lead, n = values.shape
+    first = max(k, 0) + max(-k, 0) * columns
+    last = first + (n - 1) * (columns + 1)
+    made = xp.zeros((*lead, rows * columns), values.dtype)
+    made[..., first : last + 1 : columns + 1] = values
+    return made.reshape(*lead, rows, columns)
 
 
 @register
@@ -57,7 +60,10 @@ class diag(Op):
         return rows, columns
 
     def forward(self, xp: Any, data: Any) -> Any:
-        return xp.diag(data, self.k) if data.ndim == 1 else data.diagonal(*self._place())
+        if data.ndim > 1:
+            return data.diagonal(*self._place())
+        side = data.size + abs(self.k)
+        return diagonal_matrices(xp, data, side, side, self.k)
 
     def _place(self) -> tuple[int, int, int]:
         return self.k, self.axis1, self.axis2
@@ -82,5 +88,6 @@ class _backward_diag(IntoZeros):
     def fill(self, xp: Any, zeros: Any, *arrays: Any) -> Any:
         if zeros.ndim == 1:
             return arrays[0].diagonal(self.k)
-        put_diagonal(xp, xp.moveaxis(zeros, (self.axis1, self.axis2), (-2, -1)), arrays[0], self.k)
-        return zeros
+        sides = zeros.shape[self.axis1], zeros.shape[self.axis2]
+        made = diagonal_matrices(xp, arrays[0], *sides, self.k)
+        return xp.moveaxis(made, (-2, -1), (self.axis1, self.axis2))

@@ -10,7 +10,7 @@ import numpy as np
 from raysym.errors import RuleError
 from raysym.graph import apply
 from raysym.op import Entries, Grads, Shapes, register
-from raysym.ops.diagonal import diagonal_length, put_diagonal
+from raysym.ops.diagonal import diagonal_length, diagonal_matrices
 from raysym.ops.linalg import Linalg, square_shape
 from raysym.params import param
 
@@ -57,7 +57,7 @@ class _linalg_makediag(_Diagonal):
 
     def forward(self, xp: Any, a: Any) -> Any:
         side = a.shape[-1] + abs(self.offset)
-        return put_diagonal(xp, xp.zeros((*a.shape[:-1], side, side), a.dtype), a, self.offset)
+        return diagonal_matrices(xp, a, side, side, self.offset)
 
     def gradient(self, ins: Entries, outs: Entries, grads: Entries) -> Grads:
         return [apply("_linalg_extractdiag", grads[0], offset=self.offset)]
