@@ -11,7 +11,7 @@ from raysym.passes.fuse import Item, fuse
 def groups(text: str) -> str:
     """Groups of a program of lines ``result <- operands``.
 
-    Before a line may stand ``call``, ``lead``, ``view``, or a shape that it must walk over.
+    Before a line may stand ``call``, ``lead``, ``end``, ``view``, or a shape to walk over.
     """
     items = []
     for line in text.strip().splitlines():
@@ -20,7 +20,8 @@ def groups(text: str) -> str:
         kind = None if call in ("call", "view") else "4"
         shape = call if call.isdigit() else None
         reads = tuple(right.split())
-        items.append(Item(reads, (name,), kind, call == "lead", shape, call == "view"))
+        flags = call == "lead", shape, call == "view", call == "end"
+        items.append(Item(reads, (name,), kind, *flags))
     names = [item.writes[0] for item in items]
     return " | ".join("+".join(names[i] for i in members) for members in fuse(items))
 
@@ -70,6 +71,16 @@ def test_a_leader_waits_for_no_stranger() -> None:
     assert groups("lead a <- x\n call m <- a\n b <- a m") == "a | m | b"
 
 
+def test_what_ends_a_group_joins_the_chain_that_makes_its_operand() -> None:
+    assert groups("a <- x\n b <- a y\n end s <- b\n c <- s") == "a+b+s | c"
+    assert groups("22 a <- x\n end s <- a\n b <- a") == "a+s | b"
+    assert groups("end s <- x\n end t <- s") == "s | t"
+
+
+def test_what_ends_a_group_joins_no_leader() -> None:
+    assert groups("lead a <- x\n b <- a\n end s <- b") == "a+b | s"
+
+
 def test_a_view_joins_what_it_is_a_view_of() -> None:
     assert groups("lead a <- x\n view v <- a\n b <- v") == "a+v+b"
     assert groups("call a <- x\n view v <- a\n b <- v") == "a | v | b"
@@ -95,7 +106,7 @@ PROGRAMS = st.lists(
         st.lists(st.integers(0, 8), max_size=3),
         st.integers(0, 8),
         st.sampled_from([None, "4", "5"]),
-        st.booleans(),
+        st.sampled_from(["", "lead", "end"]),
         st.sampled_from([None, "22", "41"]),
     ),
     max_size=25,
@@ -112,9 +123,10 @@ def test_every_read_sees_the_value_of_the_given_order(program: list[tuple]) -> N
     assert _seen(items, order) == _seen(items, range(len(items)))
 
 
-def _item(reads: list[int], writes: int, kind: str | None, leads: bool, walk: str | None) -> Item:
-    is_view = len(reads) == 1 and kind is None and not leads
-    return Item(tuple(f"v{r}" for r in reads), (f"v{writes}",), kind, leads, walk, is_view)
+def _item(reads: list[int], writes: int, kind: str | None, role: str, walk: str | None) -> Item:
+    is_view = len(reads) == 1 and kind is None and not role
+    flags = role == "lead", walk, is_view, role == "end" and kind is not None
+    return Item(tuple(f"v{r}" for r in reads), (f"v{writes}",), kind, *flags)
 
 
 def _seen(items: list[Item], order: object) -> tuple[dict, dict]:

@@ -24,7 +24,7 @@ def image_symbol(rng: np.random.Generator, n_nodes: int, n_groups: int) -> mx.Sy
         with mx.AttrScope(ctx_group=f"g{rng.integers(n_groups)}"):
             recent = pool[-3:]
             x, y = (recent[int(rng.integers(len(recent)))] for _ in range(2))
-            pool.append(node(int(rng.integers(9)), x, y, i))
+            pool.append(node(int(rng.integers(10)), x, y, i))
     with mx.AttrScope(ctx_group=f"g{rng.integers(n_groups)}"):
         return mx.sym.SoftmaxOutput(mx.sym.FullyConnected(pool[-1], num_hidden=3), name="softmax")
 
@@ -41,6 +41,7 @@ def node(kind: int, x: mx.Symbol, y: mx.Symbol, i: int) -> mx.Symbol:
         lambda: x + y,
         lambda: mx.sym.tanh(x) * y,
         lambda: mx.sym.broadcast_mul(x, channel),
+        lambda: mx.sym.broadcast_mul(x, mx.sym.mean(x * y, axis=(2, 3), keepdims=True)),
     ]
     return makers[kind]()
 

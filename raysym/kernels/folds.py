@@ -11,7 +11,8 @@ from typing import Any
 
 from raysym.kernels.emit import LANES, Emit, Index, Value, lanes_of
 from raysym.kernels.llvm import ir
-from raysym.kernels.shared import first_only, shared, shared_nest
+from raysym.kernels.reduce import columns_at_once
+from raysym.kernels.shared import first_only, parts_here, shared, shared_nest
 from raysym.kernels.typed import constant, register_type, store
 from raysym.kernels.vector_ops import compute, neutral
 from raysym.kernels.walks import Walk, evaluate
@@ -68,8 +69,8 @@ def _fold_rows(e: Emit, walk: Walk, kept: Sequence[int]) -> None:
     start = _start(e, walk)
     full = count // (_WAYS * LANES) * _WAYS * LANES
 
-    def term(index: Sequence[Index], column: Index, lanes: int) -> Value:
-        value = evaluate(e, walk, index, column, lanes)[target.result]
+    def rest(index: Sequence[Index], column: Index, lanes: int) -> Value:
+        value = evaluate(e, walk, index, [column], lanes)[0][target.result]
         if lanes == LANES:
             return value
         mask = ir.Constant(ir.VectorType(ir.IntType(1), LANES), [i < lanes for i in range(LANES)])
@@ -78,13 +79,13 @@ def _fold_rows(e: Emit, walk: Walk, kept: Sequence[int]) -> None:
     def row(index: Sequence[Index], carried: list[Value]) -> list[Value]:
         def step(i: Index, *inside: Value) -> list[Value]:
             columns = [e.plus(i, j * LANES) for j in range(_WAYS)]
-            terms = [term(index, c, LANES) for c in columns]
+            terms = [values[target.result] for values in evaluate(e, walk, index, columns, LANES)]
             return [_combine(e, walk, x, y) for x, y in zip(inside, terms, strict=True)]
 
         if full:
             carried = e.loop(0, full, step, carried, step=_WAYS * LANES)
         for j, lanes in enumerate(lanes_of(count - full)):
-            carried[j] = _combine(e, walk, carried[j], term(index, full + j * LANES, lanes))
+            carried[j] = _combine(e, walk, carried[j], rest(index, full + j * LANES, lanes))
         return carried
 
     def cell(*at: Index) -> None:
@@ -103,15 +104,19 @@ def _fold_rows(e: Emit, walk: Walk, kept: Sequence[int]) -> None:
 
 def _fold_columns(e: Emit, walk: Walk, kept: Sequence[int]) -> None:
     (target,), (steps,) = walk.stage.targets, walk.targets
-    start, wide = _start(e, walk), _WAYS * LANES
+    start = _start(e, walk)
 
     def block(at: Sequence[Index], column: Index, lanes: Sequence[int]) -> None:
         def row(index: Sequence[Index], carried: list[Value]) -> list[Value]:
-            made = []
-            for j, (running, n) in enumerate(zip(carried, lanes, strict=True)):
-                values = evaluate(e, walk, index, e.plus(column, j * LANES), n)
-                made.append(_combine(e, walk, running, values[target.result]))
-            return made
+            columns = [e.plus(column, j * LANES) for j in range(len(lanes))]
+            if len(set(lanes)) == 1:
+                values = evaluate(e, walk, index, columns, lanes[0])
+            else:
+                values = [
+                    evaluate(e, walk, index, [c], n)[0] for c, n in zip(columns, lanes, strict=True)
+                ]
+            made = [each[target.result] for each in values]
+            return [_combine(e, walk, x, y) for x, y in zip(carried, made, strict=True)]
 
         sums = _loops(e, walk, kept, at, row, [start] * len(lanes))
         first = e.plus(target.offset, *(
@@ -122,9 +127,10 @@ def _fold_columns(e: Emit, walk: Walk, kept: Sequence[int]) -> None:
             store(e, target.dtype, value, walk.pointers[target.buffer], where, steps[-1], n)
 
     def row_of(*at: Index) -> None:
+        wide = columns_at_once(walk.sizes[-1], parts_here(e))
         full = walk.sizes[-1] // wide * wide
         if full:
-            shared(e, full // wide, lambda c: block(at, c, [LANES] * _WAYS), step=wide)
+            shared(e, full // wide, lambda c: block(at, c, [LANES] * (wide // LANES)), step=wide)
         if walk.sizes[-1] - full:
             with first_only(e):
                 block(at, full, lanes_of(walk.sizes[-1] - full))

@@ -15,7 +15,7 @@ from raysym.kernels.llvm import has_half
 from raysym.kernels.pages import traced
 from raysym.kernels.product import Product
 from raysym.kernels.specs import Spec
-from raysym.op import Op
+from raysym.op import Op, make_op
 from raysym.ops.reduce import reduced_axes
 from raysym.types import TensorType
 
@@ -215,23 +215,17 @@ def _batch_dot(op: Any, ins: Types, outs: Types) -> Kernel:
 # ----- sums
 
 
-@lowering("sum", "mean", double=True)
-def _sum(op: Any, ins: Types, outs: Types) -> Kernel | None:
-    shape = ins[0].shape
-    axes = reduced_axes(op.axis, len(shape), op.exclude)
-    if not axes or axes != tuple(range(axes[0], axes[-1] + 1)):
-        return _around_channel(op, shape, axes)
-    lead, rest = math.prod(shape[: axes[0]]), math.prod(shape[axes[-1] + 1 :])
-    count = math.prod(shape[i] for i in axes)
-    return Kernel(Spec("sum_axis", (lead, count, rest, op.name == "mean")), (0,))
-
-
-def _around_channel(op: Any, shape: Sequence[int], axes: Sequence[int]) -> Kernel | None:
+@lowering("sum", any_dtype=True)
+def _around_channel(op: Any, ins: Types, outs: Types) -> Kernel | None:
     """Sums over all axes but axis 1 of images are taken where these lie channels-last."""
-    if op.name != "sum" or len(shape) != 4 or tuple(axes) != (0, 2, 3):
+    (data,), (made,) = ins, outs
+    axes = reduced_axes(op.axis, len(data.shape), op.exclude)
+    if len(data.shape) != 4 or axes != (0, 2, 3) or data.dtype not in ("float32", "float64"):
         return None
-    rows = shape[0] * shape[2] * shape[3]
-    return Kernel(Spec("sum_axis", (1, rows, shape[1], False)), (0,), 0, frozenset({("in", 0)}))
+    n, c, *spatial = data.shape
+    turned = data._replace(shape=(n, *spatial, c))
+    found = traced(make_op("sum", {"axis": (0, 1, 2)}), (turned,), (made._replace(shape=(c,)),))
+    return found and Kernel(found.spec, found.reads, 0, frozenset({("in", 0)}))
 
 
 # ----- places of extremes

@@ -187,10 +187,17 @@ def map_spec(
     if all(lies_like(given, shape, last) for given in shapes):
         args = (len(group.reads), group.chain, kept, group.dtype, *more)
         return Spec("flat_map", args), (math.prod(shape),)
-    order = walk_order(shape, last)
-    strides = [_strides(given, shape, order, last) for given in shapes]
-    sizes, steps = collapsed([shape[axis] for axis in order], strides)
+    sizes, steps = collapsed(*stepped(shapes, shape, last))
     return Spec("strided_map", (sizes, steps, group.chain, kept, group.dtype, *more)), ()
+
+
+def stepped(
+    shapes: Sequence[Shape], shape: Shape, last: bool
+) -> tuple[Shape, list[tuple[int, ...]]]:
+    """Sizes of the axes of a walk, and for each input its steps on them."""
+    order = walk_order(shape, last)
+    sizes = tuple(shape[axis] for axis in order)
+    return sizes, [_strides(given, shape, order, last) for given in shapes]
 
 
 def _strides(given: Shape, shape: Shape, order: Sequence[int], last: bool) -> tuple[int, ...]:

@@ -21,6 +21,11 @@ class Members(NamedTuple):
     steps: tuple[Run, ...]
     views: Mapping[str, str]
 
+    @property
+    def is_ended(self) -> bool:
+        """True when the leader reads what steps before it make."""
+        return bool(self.steps) and self.leader is self.runs[max(self.runs)]
+
     def source(self, name: str) -> str:
         """What a name is a view of in the end, itself if of nothing here."""
         return source_of(name, self.views)
@@ -57,6 +62,12 @@ def parted(group: Members) -> list[dict[int, Run]]:
     cuts = sorted({-1, *ends, *(i - 1 for i in ends), max(group.runs)})
     parts = [{i: run for i, run in group.runs.items() if a < i <= b} for a, b in pairwise(cuts)]
     return [part for part in parts if part]
+
+
+def before_end(group: Members) -> list[dict[int, Run]]:
+    """The runs of a group that a leader ends, apart from that."""
+    end = max(group.runs)
+    return [{i: run for i, run in group.runs.items() if i < end}, {end: group.runs[end]}]
 
 
 def label_of(runs: Iterable[Run]) -> str:

@@ -99,6 +99,11 @@ class Placing:
         """True when the value has a place where its channels come last."""
         return (name, True) in self.places
 
+    def lies(self, name: str, last: bool) -> bool:
+        """True when the value can be read in a layout as it lies."""
+        found = self.places.get((name, last)) or self.places.get((name, not last))
+        return not differs(self.types[name]) or (found.last == last if found else not last)
+
     def alias(self, name: str, source: str) -> None:
         """Let a view lie where its source lies."""
         self.places[name, False] = self.read(source, False)._replace(type=self.types[name])

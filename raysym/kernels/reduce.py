@@ -1,4 +1,4 @@
-"""Sums along an axis, and the loops over rows and columns that statistics share.
+"""The loops over rows and columns that statistics share.
 
 Sums over rows keep one running vector for each group of columns; sums along a row keep four, so
 that additions do not wait for each other. Their order depends on the shape alone.
@@ -9,45 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from raysym.kernels.emit import LANES, Emit, Index, Value, lanes_of
-from raysym.kernels.shared import first_only, parts_here, shared, shared_nest, unevenness
-from raysym.kernels.specs import shared_maker
+from raysym.kernels.shared import first_only, parts_here, shared, unevenness
 
 _WIDE = 4 * LANES  # columns that are summed in one pass over the rows
-
-
-@shared_maker
-def sum_axis(e: Emit, lead: int, count: int, rest: int, mean: bool) -> None:
-    """``(lead, count, rest) -> (lead, rest)``; arguments: data, result."""
-    source, target = e.arg(0), e.arg(1)
-    scale = 1.0 / count if mean else 1.0
-    if rest > 1:
-        shared_nest(
-            e, (lead,), lambda i: _columns(e, source, target, i, count, rest, scale), inner=True
-        )
-        return
-
-    def row(i: Index) -> None:
-        total = sum_along(e, e.at(source, e.times(i, count)), count, lambda x: x)
-        scaled = e.b.fmul(total, e.scalar(scale)) if mean else total
-        e.store1(scaled, target, i)
-
-    shared_nest(e, (lead,), row)
-
-
-def _columns(
-    e: Emit, source: Value, target: Value, i: Index, count: int, rest: int, scale: float
-) -> None:
-    block, place = e.at(source, e.times(i, count * rest)), e.at(target, e.times(i, rest))
-
-    def finish(column: Index, lanes: Sequence[int], sums: Sequence[Value]) -> None:
-        for j, (n, value) in enumerate(zip(lanes, sums, strict=True)):
-            made = value if scale == 1.0 else e.b.fmul(value, e.number(scale))
-            e.store(made, place, e.plus(column, j * LANES), n)
-
-    def terms(row: Index, column: Index, n: int) -> list[Value]:
-        return [e.load(block, e.plus(e.times(row, rest), column), n)]
-
-    sum_rows(e, count, rest, 1, terms, finish)
 
 
 def sum_rows(
@@ -75,7 +39,7 @@ def sum_rows(
 
         finish(column, lanes, e.loop(0, rows, row, [e.zero] * (kinds * len(lanes))))
 
-    wide = _width(columns, parts_here(e))
+    wide = columns_at_once(columns, parts_here(e))
     full = columns // wide * wide
     if full:
         shared(e, full // wide, lambda c: block(c, [LANES] * (wide // LANES)), step=wide)
@@ -84,18 +48,10 @@ def sum_rows(
             block(full, lanes_of(columns - full))
 
 
-def _width(columns: int, parts: int) -> int:
+def columns_at_once(columns: int, parts: int) -> int:
     """Columns of one pass: fewer where that gives more threads a share."""
     widths = [w for w in (_WIDE, 2 * LANES, LANES) if w <= columns] if parts > 1 else []
     return min(widths or [_WIDE], key=lambda w: unevenness(max(1, columns // w), parts))
-
-
-def sum_along(e: Emit, row: Value, count: int, term: Callable[[Value], Value]) -> Value:
-    """The sum of ``term(x)`` over `count` floats in a row, as a float.
-
-    `term` must give 0 for the zeros behind the end; see `fold_along` for what does not.
-    """
-    return e.sum_lanes(fold_along(e, count, e.zero, lambda i, n: term(e.load(row, i, n)), e.b.fadd))
 
 
 def fold_along(

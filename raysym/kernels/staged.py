@@ -18,7 +18,7 @@ from raysym.kernels.philox import draw
 from raysym.kernels.shared import meet, own_floats, shared_columns, shared_nest
 from raysym.kernels.specs import shared_maker
 from raysym.kernels.typed import constants_of, place, store
-from raysym.kernels.walks import Walk, evaluate, walk_of_stage
+from raysym.kernels.walks import Head, Walk, evaluate, walk_of_stage
 
 
 @shared_maker
@@ -28,26 +28,33 @@ def staged(
     inner: tuple[int | bytes, ...],
     stages: tuple[Any, ...],
     nbytes: int = 0,
+    head: tuple[Any, ...] = (),
 ) -> None:
     """Stages over buffers; arguments: `n_outer` of them, then `nbytes` of memory, if any.
 
     The key of a random stream comes last if a stage draws.
     `inner`: where each further buffer begins in that memory, in bytes, or the numbers in it.
+    Arguments of a head (see walks.py) stand in place of the first buffer.
     """
-    pointers = [e.arg(i) for i in range(n_outer)]
-    space = e.arg(n_outer) if nbytes else None
+    before = Head(*head) if head else None
+    n_given = before.n_arguments if before else 0
+    given = [e.arg(i) for i in range(n_given)]
+    pointers = [None] * bool(head)
+    pointers += [e.arg(n_given + i) for i in range(n_outer - len(pointers))]
+    space = e.arg(n_given + n_outer - bool(head)) if nbytes else None
     for at in inner:
         pointers.append(constants_of(e, at) if isinstance(at, bytes) else _bytes_on(e, space, at))
-    for given in stages:
-        stage = Stage(given[0], given[1], tuple(Target(*t) for t in given[2]), given[3])
-        if stage.fold == MATMUL:
+    for shape, kind, targets, program in stages:
+        stage = Stage(shape, kind, tuple(Target(*t) for t in targets), program)
+        if kind == MATMUL:
             _multiply(e, pointers, stage, nbytes)
         elif stage.fold == DRAW:
             (target,), key = stage.targets, e.arg(n_outer + (nbytes > 0))
             draw(e, target.dtype, pointers[target.buffer], key, *stage.shape)
         else:
-            (fold if stage.fold else _store)(e, walk_of_stage(pointers, stage))
+            (fold if kind else _store)(e, walk_of_stage(pointers, stage, before, given))
         meet(e)
+        before, given = None, []
 
 
 def _bytes_on(e: Emit, pointer: Value, count: Index) -> Value:
@@ -74,7 +81,7 @@ def _store(e: Emit, walk: Walk) -> None:
 
     def row(*index: Index) -> None:
         def cells(column: Index, lanes: int) -> None:
-            values = evaluate(e, walk, index, column, lanes)
+            (values,) = evaluate(e, walk, index, [column], lanes)
             for target, steps in zip(walk.stage.targets, walk.targets, strict=True):
                 at = e.plus(target.offset, *map(e.times, index, steps), e.times(column, steps[-1]))
                 pointer, value = walk.pointers[target.buffer], values[target.result]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from raysym.kernels.epilogue import EACH, is_light
+from raysym.kernels.heads import headed, keeps_threads_busy, takes_head
 from raysym.kernels.lowering import Kernel, lower, takes_tail
 from raysym.kernels.maps import (
     Following,
@@ -25,7 +26,7 @@ from raysym.kernels.maps import (
     table_of,
     walk_of,
 )
-from raysym.kernels.members import Members, label_of, members_of, parted
+from raysym.kernels.members import Members, before_end, label_of, members_of, parted
 from raysym.kernels.names import direct_stores, readers_of, reads_of, without_frees, writes_of
 from raysym.kernels.placing import Placing, differs
 from raysym.kernels.replay import spend
@@ -134,7 +135,10 @@ class _Tracer:
         kind = self._kind(instruction)
         if is_elementwise(instruction, self.types):
             return Item(reads, writes, kind, shape=walk_of([instruction], self.types))
-        return Item(reads, writes, kind, leads=kind is not None)
+        if kind is None:
+            kind = self._ended_kind(instruction)
+            return Item(reads, writes, kind, ends=kind is not None)
+        return Item(reads, writes, kind, leads=True)
 
     def _is_alias(self, instruction: Instruction) -> bool:
         """True for a view that needs no memory of its own."""
@@ -150,6 +154,13 @@ class _Tracer:
             takes = run.outs[0] in self.types and takes_tail(run.op, ins, self._made(run, ins))
             names = names if takes else []
         return (self.types[names[0]].dtype, self.types[names[0]].size) if names else None
+
+    def _ended_kind(self, run: Run) -> tuple[str, int] | None:
+        """Type and number of what a run reads if its loop may take steps before it along."""
+        ins = [self.types[arg] for arg in run.args]
+        if len(ins) != 1 or run.outs[0] == "_" or not takes_head(run.op, ins, self._made(run, ins)):
+            return None
+        return ins[0].dtype, ins[0].size
 
     def _group(self, body: Sequence[Instruction], members: Sequence[int]) -> None:
         first = body[members[0]]
@@ -180,7 +191,11 @@ class _Tracer:
     def _together(self, group: Members) -> None:
         """A leader takes the others along if it can; what is wanted of views shares memory."""
         chain = chain_of(group.steps, self.types, group.views) if group.steps else None
-        if chain is None or not self._led(group, chain):
+        if chain is not None and group.is_ended and not self._headed(group, chain):
+            for part in before_end(group):
+                self._together(self._members(part))
+            return
+        if chain is None or not (group.is_ended or self._led(group, chain)):
             if group.leader is not None:
                 self._run(group.leader)
             if chain is not None:
@@ -236,6 +251,42 @@ class _Tracer:
             return None
         after = following(name, chain, kept, spreads, label_of([group.leader, *group.steps]))
         return after if kernel.loops or is_light(after.tail) else None
+
+    def _headed(self, group: Members, chain: Group) -> bool:
+        """Emit the kernel that ends a group with the others as its head; False if it cannot."""
+        run, at, types = cast(Run, group.leader), self.placing, self.types
+        kernel, made = self._lower(run)
+        stored, fed = self._kept(group, chain.made), group.source(run.args[0])
+        if kernel is None or not self._may_be_headed(kernel, group, chain, stored):
+            return False
+        shape, last = walk_of(group.steps, types) or types[fed].shape, ("in", 0) in kernel.last
+        shapes = [types[name].shape for name in chain.reads]
+        turned = [last and given == shape for given in shapes]
+        spec = headed(kernel, chain, fed, stored, shapes, shape)
+        if spec is None or not all(map(at.lies, chain.reads, turned)):
+            return False
+        args = [at.read(*each).buffer for each in zip(chain.reads, turned, strict=True)]
+        args += [at.write(name, last).buffer for name in stored]
+        for out, kind in zip(run.outs, made, strict=True):
+            args.append(at.buffer(kind.nbytes) if out == "_" else at.write(out, False).buffer)
+        like = [i for i, given in enumerate(shapes) if lies_like(given, shape, last)]
+        inplace = [(i, len(shapes) + j) for j in range(len(stored)) for i in like]
+        label, flops = label_of([*group.steps, run]), run.op.cost([types[fed]], made).flops
+        at.native(spec, args, label, len(shapes), inplace, kernel.space, flops)
+        for name in stored:
+            at.settle(name)
+        return True
+
+    def _may_be_headed(
+        self, kernel: Kernel, group: Members, chain: Group, stored: Sequence[str]
+    ) -> bool:
+        """True when threads have no less to do, and no result lies where steps read or write."""
+        run, at = cast(Run, group.leader), self.placing
+        used = {self.base.get(n, n) for n in chain.reads} | {*stored}
+        apart = not used.intersection(at.direct.get(n, n) for n in run.outs)
+        plain = not chain.numbers and group.source(run.args[0]) in chain.made
+        busy = at.threads == 1 or keeps_threads_busy(kernel, chain, stored)
+        return apart and plain and busy and not (group.views and kernel.last)
 
     def _generated(
         self, run: Run, kernel: Kernel, made: Sequence[TensorType], after: Following | None = None

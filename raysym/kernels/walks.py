@@ -1,41 +1,113 @@
-"""Walks: a stage of a traced page over as few axes as can be, and its values on the way."""
+"""Walks: a stage of a traced page over as few axes as can be, and its values on the way.
+
+A head is a chain of elementwise steps that makes what the stage would read from the first buffer.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from raysym.kernels.elementwise import collapsed, run_program
+from raysym.kernels.elementwise import Chain, collapsed, run_program, side_by_side
 from raysym.kernels.emit import I32, LANES, Emit, Index, Value
 from raysym.kernels.expressions import IOTA, READS, Stage
 from raysym.kernels.llvm import ir
-from raysym.kernels.typed import constant, load, load_at, register_type, splat
+from raysym.kernels.typed import constant, load, load_at, register_type, splat, store
+
+
+class Head(NamedTuple):
+    """A chain of which value `made` is what a stage reads; the values `stored` are kept as well.
+
+    ``strides``: of its inputs, on the axes of the stage.
+    """
+
+    chain: Chain
+    made: int
+    stored: tuple[int, ...]
+    strides: tuple[tuple[int, ...], ...]
+    dtype: str
+
+    @property
+    def n_arguments(self) -> int:
+        """Of the kernel: inputs, then arrays of what is kept."""
+        return len(self.strides) + len(self.stored)
 
 
 class Walk(NamedTuple):
-    """A stage over as few axes as can be: sizes, steps of all loads, steps of all targets."""
+    """A stage over as few axes as can be: sizes, steps of all loads, steps of all targets.
+
+    With a head: its arguments, and the steps of its inputs.
+    """
 
     pointers: Sequence[Value]
     sizes: tuple[int, ...]
     loads: tuple[tuple[int, ...], ...]
     targets: tuple[tuple[int, ...], ...]
     stage: Stage
+    head: Head | None = None
+    given: Sequence[Value] = ()
+    inputs: tuple[tuple[int, ...], ...] = ()
 
 
-def walk_of_stage(pointers: Sequence[Value], stage: Stage) -> Walk:
-    """A stage over buffers that begin at the pointers."""
+def walk_of_stage(
+    pointers: Sequence[Value],
+    stage: Stage,
+    head: Head | None = None,
+    given: Sequence[Value] = (),
+) -> Walk:
+    """A stage over buffers that begin at the pointers, with the arguments of a head, if any."""
     loads = [line[4] for line in stage.program if line[0] in READS]
     targets = [target.strides for target in stage.targets]
-    sizes, steps = collapsed(stage.shape, [*loads, *targets])
-    return Walk(pointers, sizes, steps[: len(loads)], steps[len(loads) :], stage)
+    inputs = head.strides if head else ()
+    sizes, steps = collapsed(stage.shape, [*loads, *targets, *inputs])
+    first, end = len(loads), len(loads) + len(targets)
+    each = steps[:first], steps[first:end], stage, head, given, steps[end:]
+    return Walk(pointers, sizes, *each)
 
 
-def evaluate(e: Emit, walk: Walk, index: Sequence[Index], column: Index, lanes: int) -> list[Value]:
-    """All values of the program, for a vector of neighbours on the last axis."""
+def evaluate(
+    e: Emit, walk: Walk, index: Sequence[Index], columns: Sequence[Index], lanes: int
+) -> list[list[Value]]:
+    """All values of the program, for some vectors of neighbours on the last axis."""
+    made = _headed(e, walk, index, columns, lanes)
+    pairs = zip(columns, made, strict=True)
+    return [_evaluate(e, walk, index, column, lanes, value) for column, value in pairs]
+
+
+def _headed(
+    e: Emit, walk: Walk, index: Sequence[Index], columns: Sequence[Index], lanes: int
+) -> list[Value]:
+    """What a head makes and the stage reads."""
+    if walk.head is None:
+        return [None] * len(columns)
+    chain, made, stored, _, dtype = walk.head
+    ins = list(zip(walk.given, walk.inputs, strict=False))
+    loaded = [
+        [load(e, dtype, p, _at(e, index, column, steps), steps[-1], lanes) for p, steps in ins]
+        for column in columns
+    ]
+    values = side_by_side(e, chain, loaded)
+    (steps,) = walk.loads
+    for column, each in zip(columns, values, strict=True):
+        for pointer, i in zip(walk.given[len(ins) :], stored, strict=True):
+            at = _at(e, index, column, steps)
+            store(e, dtype, each[i], pointer, at, steps[-1], lanes)
+    return [each[made] for each in values]
+
+
+def _at(e: Emit, index: Sequence[Index], column: Index, steps: Sequence[int]) -> Index:
+    return e.plus(*map(e.times, index, steps), e.times(column, steps[-1]))
+
+
+def _evaluate(
+    e: Emit, walk: Walk, index: Sequence[Index], column: Index, lanes: int, made: Value
+) -> list[Value]:
     steps = iter(walk.loads)
 
     def read(line: Sequence[Any], values: Sequence[Value]) -> Value:
         name, dtype, *rest = line
+        if made is not None:
+            return made
         if name == "load":
             return _read(e, walk, dtype, rest, next(steps), index, column, lanes)
         return _fetch(e, walk, dtype, rest, next(steps), index, column, lanes, values)
@@ -48,7 +120,7 @@ def _read(
     index: Sequence[Index], column: Index, lanes: int,
 ) -> Value:  # fmt: skip
     buffer, offset, _ = leaf
-    at = e.plus(offset, *map(e.times, index, steps), e.times(column, steps[-1]))
+    at = e.plus(offset, _at(e, index, column, steps))
     if buffer != IOTA:
         return load(e, dtype, walk.pointers[buffer], at, steps[-1], lanes)
     ramp = ir.Constant(register_type(dtype), [lane * steps[-1] for lane in range(LANES)])
@@ -60,7 +132,7 @@ def _fetch(
     index: Sequence[Index], column: Index, lanes: int, values: Sequence[Value],
 ) -> Value:  # fmt: skip
     buffer, offset, _, strides, operands = leaf
-    at = e.plus(offset, *map(e.times, index, steps), e.times(column, steps[-1]))
+    at = e.plus(offset, _at(e, index, column, steps))
     pairs = list(zip(operands, strides, strict=True))
     if all(_is_constant(walk, i) for i in operands):
         # One place for the whole vector: its neighbours are read as they lie.

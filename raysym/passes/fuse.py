@@ -2,7 +2,8 @@
 
 A group runs where its last member stood. A member joins the groups that make its operands as long
 as nobody outside has needed them yet, so no order that matters changes. A leader, such as a matrix
-product, joins nobody, but steps of its kind may join it; of two leaders they join the later. Views
+product, joins nobody, but steps of its kind may join it; of two leaders they join the later. What
+ends a group, such as a sum, joins steps of its kind without a leader, and nothing joins it. Views
 join whatever they are views of. Every op computes the same bits inside a group and alone; groups
 may therefore be chosen for each worker after the cut.
 """
@@ -29,6 +30,7 @@ class Item(NamedTuple):
     leads: bool = False
     shape: Hashable | None = None
     is_view: bool = False
+    ends: bool = False
 
 
 @dataclass(eq=False)
@@ -72,6 +74,8 @@ class _Fusion:
             self.done.append((position,))
         else:
             self._merge(joined, position, item)
+        if item.ends:
+            self._close(self.open[-1:])
 
     def _makers(self, names: Iterable[str]) -> list[_Group]:
         wanted = set(names)
@@ -102,7 +106,8 @@ def _joinable(makers: Sequence[_Group], item: Item) -> list[_Group]:
         return []
     same = [group for group in makers if group.kind == item.kind]
     led = [group for group in same if group.has_leader]
-    joined = _of_one_shape([group for group in same if group not in led[:-1]], item.shape)
+    others = [group for group in same if group not in (led if item.ends else led[:-1])]
+    joined = _of_one_shape(others, item.shape)
     return joined if _fits(joined, item) else []
 
 
