@@ -15,7 +15,7 @@ from raysym.kernels.reduce import columns_at_once
 from raysym.kernels.shared import first_only, parts_here, shared, shared_nest
 from raysym.kernels.typed import constant, register_type, store
 from raysym.kernels.vector_ops import compute, neutral
-from raysym.kernels.walks import Walk, evaluate
+from raysym.kernels.walks import Walk, ask, evaluate
 
 _WAYS = 4  # running vectors of a fold along a row
 
@@ -105,16 +105,16 @@ def _fold_rows(e: Emit, walk: Walk, kept: Sequence[int]) -> None:
 def _fold_columns(e: Emit, walk: Walk, kept: Sequence[int]) -> None:
     (target,), (steps,) = walk.stage.targets, walk.targets
     start = _start(e, walk)
+    inner = max((i for i in range(len(walk.sizes) - 1) if i not in kept), default=None)
 
     def block(at: Sequence[Index], column: Index, lanes: Sequence[int]) -> None:
         def row(index: Sequence[Index], carried: list[Value]) -> list[Value]:
             columns = [e.plus(column, j * LANES) for j in range(len(lanes))]
-            if len(set(lanes)) == 1:
-                values = evaluate(e, walk, index, columns, lanes[0])
-            else:
-                values = [
-                    evaluate(e, walk, index, [c], n)[0] for c, n in zip(columns, lanes, strict=True)
-                ]
+            if inner is not None:
+                ask(e, walk, index, inner, columns)
+            full = sum(n == LANES for n in lanes)  # a shorter one may follow
+            values = evaluate(e, walk, index, columns[:full], LANES)
+            values += evaluate(e, walk, index, columns[full:], lanes[-1])
             made = [each[target.result] for each in values]
             return [_combine(e, walk, x, y) for x, y in zip(carried, made, strict=True)]
 

@@ -12,7 +12,10 @@ from raysym.kernels.elementwise import Chain, collapsed, run_program, side_by_si
 from raysym.kernels.emit import I32, LANES, Emit, Index, Value
 from raysym.kernels.expressions import IOTA, READS, Stage
 from raysym.kernels.llvm import ir
-from raysym.kernels.typed import constant, load, load_at, register_type, splat, store
+from raysym.kernels.typed import NBYTES, constant, load, load_at, place, register_type, splat, store
+
+_AHEAD = 8  # turns
+_FAR = 2048  # bytes from one turn to the next
 
 
 class Head(NamedTuple):
@@ -93,6 +96,32 @@ def _headed(
             at = _at(e, index, column, steps)
             store(e, dtype, each[i], pointer, at, steps[-1], lanes)
     return [each[made] for each in values]
+
+
+def ask(e: Emit, walk: Walk, index: Sequence[Index], axis: int, columns: Sequence[Index]) -> None:
+    """Prefetch neighbouring vectors some turns of an axis ahead, if these lie far apart.
+
+    Processors see no further than a page, and reach few turns ahead where each computes much.
+    """
+    later = [e.plus(at, _AHEAD) if i == axis else at for i, at in enumerate(index)]
+    for dtype, pointer, offset, steps in _sources(walk):
+        if steps[axis] * NBYTES[dtype] >= _FAR:
+            for column in (*columns, e.plus(columns[-1], LANES - 1)):
+                at = e.plus(offset, _at(e, later, column, steps))
+                e.prefetch(place(e, pointer, at, dtype))
+
+
+def _sources(walk: Walk) -> list[tuple[str, Value, int, Sequence[int]]]:
+    """Dtype, address, offset and steps of all that is loaded."""
+    if walk.head is not None:
+        pairs = zip(walk.given, walk.inputs, strict=False)
+        return [(walk.head.dtype, pointer, 0, steps) for pointer, steps in pairs]
+    reads = [line for line in walk.stage.program if line[0] in READS]
+    return [
+        (line[1], walk.pointers[line[2]], line[3], steps)
+        for line, steps in zip(reads, walk.loads, strict=True)
+        if line[0] == "load" and line[2] != IOTA
+    ]
 
 
 def _at(e: Emit, index: Sequence[Index], column: Index, steps: Sequence[int]) -> Index:
