@@ -17,8 +17,8 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 @pytest.mark.parametrize(
     "name",
     [
-        "binds", "kernels", "memory", "peak", "predicted", "runtime", "scaling", "scheduler",
-        "train_step", "ulps",
+        "binds", "fused", "kernels", "memory", "peak", "predicted", "runtime", "scaling",
+        "scheduler", "train_step", "ulps",
     ],
 )  # fmt: skip
 def test_a_benchmark_explains_itself(name: str) -> None:

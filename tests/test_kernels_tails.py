@@ -164,6 +164,17 @@ def test_long_steps_keep_a_loop_of_their_own() -> None:
     assert {"call      FullyConnected (gemm)", "call      LeakyReLU (flat_map)"} <= {*lines}
 
 
+def test_behind_large_results_longer_steps_are_taken_along() -> None:
+    def net(k: int, act_type: str) -> mx.Symbol:
+        y = mx.sym.FullyConnected(V("x", shape=(1024, k)), num_hidden=1024, name="fc")
+        return mx.sym.Activation(y, act_type=act_type)
+
+    for act_type in ("tanh", "sigmoid"):
+        fused, lines = run(net(7, act_type), False, poison=True)
+        assert "call      FullyConnected+Activation (gemm)" in lines
+        assert_same(fused, run(net(7, act_type), False, fused=False)[0])
+
+
 def test_a_view_between_is_seen_through() -> None:
     def net() -> mx.Symbol:
         y = mx.sym.Reshape(dense(24, 30), shape=(37, 4, 6))

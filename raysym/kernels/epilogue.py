@@ -32,7 +32,8 @@ class Tail(NamedTuple):
 
 
 ALONE = Tail(0, (), (0,))  # no steps: the result is stored as it is
-_LIGHT = 12  # instructions
+_LIGHT, _MODERATE = 12, 40  # instructions
+_LARGE = 1 << 22  # bytes
 
 
 def are_at(e: Emit, *pairs: tuple[Index, int]) -> Value:
@@ -44,17 +45,28 @@ def are_at(e: Emit, *pairs: tuple[Index, int]) -> Value:
     return reduce(e.b.and_, tests)
 
 
-@lru_cache(maxsize=1024)
 def is_light(tail: Tail) -> bool:
-    """True when steps are so few that code that is written out for each vector may hold them.
+    """True when steps are so few that they take no longer than memory does."""
+    return _weight(tail) <= _LIGHT
 
-    They also gain most: others take longer than memory does, with its numbers near or not.
+
+def pays(tail: Tail, nbytes: int) -> bool:
+    """True when steps are worth their place in code that is written out for each vector.
+
+    The more there are, the less of their time is memory's: such as tanh and sigmoid gain where
+    results are too large to stay near, longer ones hardly ever (benchmarks/fused.py).
     """
+    return _weight(tail) <= (_MODERATE if nbytes >= _LARGE else _LIGHT)
+
+
+@lru_cache(maxsize=1024)
+def _weight(tail: Tail) -> int:
+    """Instructions of the steps for each vector."""
     e = Emit(dtype=tail.dtype)
     inputs = [e.load(e.arg(i)) for i in range(len(tail.spreads) + 1)]
     before = len(e.b.block.instructions)
     compute(e, tail.chain, inputs)
-    return len(e.b.block.instructions) - before <= _LIGHT
+    return len(e.b.block.instructions) - before
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def takes_head(op: Op, ins: Types, outs: Types) -> bool:
 
 def reduced_by(kernel: Kernel) -> Stage | None:
     """The stage in which a kernel reads its input, if it reduces each number once; or None."""
-    if kernel.spec.maker != "staged" or len(kernel.reads) != 1:
+    if kernel.spec.maker != "staged" or len(kernel.reads) != 1 or kernel.draws:
         return None
     first, *rest = kernel.spec.args[2]
     reads = [line for line in first.program if line[0] in READS]

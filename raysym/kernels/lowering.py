@@ -29,7 +29,7 @@ class Kernel(NamedTuple):
     `inplace`: an input and an output that may share memory, as each element of the output is
     written after everything that depends on that element of the input has been read.
     `width`: steps that follow may be part of it (see epilogue.py), as a last argument of the spec,
-    if they are few or it `loops`; 0: none may. They apply to the first output, which is written in
+    if that `pays` or it `loops`; 0: none may. They apply to the first output, which is written in
     rows of so many numbers, and then may share memory with what they read, unless it `gathers`
     sums before. `draws`: the key of the run's random stream is one more argument, the last.
     """

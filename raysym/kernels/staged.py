@@ -48,7 +48,7 @@ def staged(
         stage = Stage(shape, kind, tuple(Target(*t) for t in targets), program)
         if kind == MATMUL:
             _multiply(e, pointers, stage, nbytes)
-        elif stage.fold == DRAW:
+        elif kind == DRAW:
             (target,), key = stage.targets, e.arg(n_outer + (nbytes > 0))
             draw(e, target.dtype, pointers[target.buffer], key, *stage.shape)
         else:

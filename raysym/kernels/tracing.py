@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from raysym.kernels.epilogue import EACH, is_light
+from raysym.kernels.epilogue import EACH, pays
 from raysym.kernels.heads import headed, keeps_threads_busy, takes_head
 from raysym.kernels.lowering import Kernel, lower, takes_tail
 from raysym.kernels.maps import (
@@ -250,7 +250,7 @@ class _Tracer:
         if chain.numbers:  # these change, and are no argument of the leader's kernel
             return None
         after = following(name, chain, kept, spreads, label_of([group.leader, *group.steps]))
-        return after if kernel.loops or is_light(after.tail) else None
+        return after if kernel.loops or pays(after.tail, self.types[name].nbytes) else None
 
     def _headed(self, group: Members, chain: Group) -> bool:
         """Emit the kernel that ends a group with the others as its head; False if it cannot."""
