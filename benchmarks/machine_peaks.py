@@ -6,7 +6,7 @@ Written with the generator's own builder, so that they have the same vectors as 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -75,14 +75,11 @@ def _move(arrays: list[np.ndarray], ways: int, past: bool, ahead: int) -> Call:
     return function(e, *arrays)
 
 
-def adds(nodes: int, array: np.ndarray) -> Call:
-    """``x += 1.5`` so many times, in one function without a call."""
-    e = Emit()
-    x = e.arg(0)
-
-    def one(i: Value) -> None:
-        at = e.plus(i, 0)
-        e.store(e.b.fadd(e.load(x, at), e.number(1.5)), x, at)
-
-    e.loop(0, nodes, lambda _: e.loop(0, array.size, one, step=LANES) and None)
-    return function(e, array)
+def straight(rows: Iterable[tuple[int, int]]) -> Call:
+    """Kernels called in turn, each at a known address with known arguments: no table, no loop."""
+    calls = [
+        f"call void inttoptr (i64 {kernel} to ptr)(ptr inttoptr (i64 {args} to ptr))"
+        for kernel, args in rows
+    ]
+    text = "\n".join([f"define void @{llvm.ENTRY}() {{", *calls, "ret void", "}"])
+    return ctypes.CFUNCTYPE(None)(llvm.load(llvm.assemble(text)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,35 @@ def test_a_monitor_sees_values_that_fusion_leaves_out() -> None:
     executor.set_monitor_callback(lambda name, array: seen.append(name))
     executor.forward(is_train=True)
     assert seen == [b"inner_output", b"outer_output"]
+
+
+def small_nodes(n: int) -> tuple[mx.Executor, LinkedRuntime]:
+    """A chain of `n` sums, a kernel each."""
+    value, used = mx.sym.Variable("x"), runtime(fused=False)
+    for _ in range(n):
+        value = value + 1.5
+    return value.simple_bind(mx.cpu(), grad_req="null", x=(4, 4), runtime=used), used
+
+
+def python_calls(executor: mx.Executor) -> int:
+    """Functions that a step calls, C's counted too."""
+    executor.forward(is_train=True)
+    seen: list[str] = []
+    sys.setprofile(lambda frame, event, arg: seen.append(event))
+    try:
+        executor.forward(is_train=True)
+    finally:
+        sys.setprofile(None)
+    return sum(event in ("call", "c_call") for event in seen)
+
+
+def test_a_thousand_nodes_are_one_table_that_machine_code_runs_through() -> None:
+    executor, used = small_nodes(1000)
+    [action] = used.workers[0].phases["forward"].actions
+    table, arguments = action.keep  # type: ignore[attr-defined]
+    assert (len(table), len(arguments), used.workers[0].n_calls) == (1000, 1000, 1000)
+    assert python_calls(executor) == python_calls(small_nodes(10)[0]) > 0
+    assert np.array_equal(executor.outputs[0].asnumpy(), np.full((4, 4), 1500.0))
 
 
 def test_bind_takes_generated_kernels() -> None:
