@@ -1,8 +1,9 @@
 """The worst error of float32 functions over every float32 there is, in units of the last place.
 
 ``python benchmarks/ulps.py [names] [--write]``: minutes on one core. Exact values are those of the
-same function in float64. *gate_sigmoid* and *gate_tanh* are those of recurrent cells, over what
-these see. The kernel that measures is that of the tests, which ask for at most 2 everywhere.
+same function in float64; 0 means that all results are these, rounded. *gate_sigmoid* and
+*gate_tanh* are those of recurrent cells, over what these see. The kernel that measures is that of
+the tests, which ask for at most 2 everywhere.
 """
 
 from __future__ import annotations
