@@ -27,7 +27,7 @@ FLOORS = [
     {"kernels", "planning"},
     {"pictures", "runtime"},
     {
-        "bind", "binding", "executor", "monitor", "profile", "rebind", "session",
+        "bind", "binding", "executor", "heads", "monitor", "profile", "rebind", "session",
         "simple_bind", "sym", "symbol", "symbol_text", "symbol_types",
     },
     {"contexts", "demo", "forecast", "model", "stubs", "tutorial"},
