@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
-import time
+import threading
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
+from processes import CLOSE_S, within
 from random_graphs import assert_same_bits
 from thread_fleet import ThreadFleet
 
@@ -16,6 +17,7 @@ import raysym as mx
 from raysym.errors import PlacementError
 from raysym.runtime.crew import Crew
 from raysym.runtime.resident import ResidentRuntime
+from raysym.runtime.transport import TRANSPORTS
 from raysym.runtime.transport.protocol import SLOTS
 from raysym.runtime.transport.ring import RingChannel
 
@@ -23,10 +25,14 @@ ROWS, N_INPUTS = 8, 200
 
 
 class Napping(mx.operator.CustomOp):
-    """Sleeps, then hands on what came in."""
+    """Hands on what came in: at once the first time, and then when it is woken."""
+
+    first, wake = threading.Event(), threading.Event()
 
     def forward(self, is_train: Any, req: Any, in_data: Any, out_data: Any, aux: Any) -> None:
-        time.sleep(2.0)
+        if self.first.is_set():
+            self.wake.wait(60.0)  # lest a failed test keeps this thread for ever
+        self.first.set()
         self.assign(out_data[0], req[0], in_data[0])
 
     def backward(
@@ -138,13 +144,22 @@ def test_a_load_that_was_interrupted_is_made_again(monkeypatch: pytest.MonkeyPat
         assert np.isfinite(executor.arg_dict["fc0_weight"].asnumpy()).all()
 
 
-def test_close_waits_for_no_step_that_takes_long() -> None:
-    ended: list[float] = []
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_an_executor_may_be_closed_twice(transport: str) -> None:
+    executor = wide(data_parallel=2, runtime=ResidentRuntime(ThreadFleet, 1, transport))
+    executor.forward()
+    for _ in range(2):
+        executor.close()
+    assert executor.outputs[0].shape == (ROWS, 300)
+    with pytest.raises(mx.WorkerError, match="it was closed"):
+        executor.forward()
 
+
+def test_close_waits_for_no_step_that_takes_long() -> None:
     class Leaving(ThreadFleet):
         def close(self) -> None:
-            ended.append(time.monotonic())
-            super().close()  # a thread cannot be killed: this waits for naps
+            Napping.wake.set()  # a thread cannot be killed
+            super().close()
 
     with mx.AttrScope(ctx_group="g0"):
         net = mx.sym.tanh(mx.sym.Variable("data"))
@@ -152,7 +167,12 @@ def test_close_waits_for_no_step_that_takes_long() -> None:
         net = mx.sym.MakeLoss(mx.sym.Custom(net, op_type="threads_nap", name="nap"))
     where = {"group2ctx": {"g0": mx.cpu(0), "g1": mx.cpu(1)}}
     executor = net.simple_bind(mx.cpu(), data=(3, 5), runtime=ResidentRuntime(Leaving, 1), **where)
-    next(executor.run([{}] * 20))
-    begun = time.monotonic()
-    executor.close()
-    assert ended[0] - begun < 4.0  # three naps are under way
+    for event in (Napping.first, Napping.wake):
+        event.clear()
+    stream = executor.run([{}] * 20)
+    next(stream)
+    with within(CLOSE_S):
+        executor.close()
+    with pytest.raises(mx.WorkerError, match="it was closed"):
+        next(stream)
+    assert Napping.wake.is_set()
