@@ -225,7 +225,8 @@ def _around_channel(op: Any, ins: Types, outs: Types) -> Kernel | None:
     n, c, *spatial = data.shape
     turned = data._replace(shape=(n, *spatial, c))
     found = traced(make_op("sum", {"axis": (0, 1, 2)}), (turned,), (made._replace(shape=(c,)),))
-    return found and Kernel(found.spec, found.reads, 0, frozenset({("in", 0)}))
+    last = frozenset({("in", 0)})
+    return found and Kernel(found.spec, found.reads, -(-found.nbytes // 4), last)
 
 
 # ----- places of extremes
