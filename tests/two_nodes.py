@@ -23,7 +23,7 @@ CPUS = 3  # of each node
 OTHER = "127.0.0.2"  # the first node has the address of this machine
 _ROOT = Path(__file__).parent.parent
 _STORE_NBYTES = 400 << 20
-_WAIT_S = 300.0  # for any one thing, on a busy machine
+_WAIT_S = 600.0  # for any one thing, on a busy machine
 _cluster: list[Any] = []  # of this process
 _caches: list[Path] = []
 
