@@ -18,6 +18,16 @@ IOTA = -1  # the buffer whose elements are their own offsets
 READS = ("load", "fetch")  # instructions that read a buffer
 MOST_LINES = 640  # a longer expression is no elementwise formula but a loop written out
 
+# Functions whose results are bools, and those that integers have as well as floats.
+CONDITIONS = frozenset({
+    "equal", "not_equal", "greater", "greater_equal", "less", "less_equal", "logical_and",
+    "logical_or", "logical_xor", "logical_not", "isnan", "isinf", "isfinite",
+})  # fmt: skip
+EXACT = frozenset({
+    "add", "subtract", "multiply", "negative", "abs", "maximum", "minimum", "sign",
+    "floor_divide", "remainder",
+})  # fmt: skip
+
 
 class Untraceable(Exception):
     """The page does something that has no generated code."""
@@ -88,12 +98,25 @@ class Stage(NamedTuple):
     program: Program
 
 
+def dtype_of(value: Any) -> Any:
+    """What NumPy's promotion takes for a value: a dtype, or a weak Python number."""
+    return np.dtype(value.dtype) if hasattr(value, "dtype") else value
+
+
 def dense(shape: Sequence[int]) -> tuple[int, ...]:
     """Strides of a contiguous array, in elements."""
     made = [1]
     for size in reversed(shape[1:]):
         made.append(made[-1] * size)
     return tuple(reversed(made))[len(made) - len(shape) :]
+
+
+def laid(shape: Sequence[int], last: bool) -> tuple[int, ...]:
+    """Strides of a contiguous array; `last`: axis 1 lies innermost, as channels of images do."""
+    if not last or len(shape) < 3:
+        return dense(shape)
+    first, *others, innermost = dense((shape[0], *shape[2:], shape[1]))
+    return (first, innermost, *others)
 
 
 class Lines:

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from raysym.kernels.expressions import (
+    CONDITIONS,
+    EXACT,
     IOTA,
     Call,
     Const,
@@ -26,9 +28,10 @@ from raysym.kernels.expressions import (
     Untraceable,
     as_view,
     calls_of,
-    dense,
+    dtype_of,
     filled,
     is_basic,
+    laid,
     leaves_of,
     mapped,
     regrouped,
@@ -43,11 +46,15 @@ COSTLY = frozenset({"exp", "expm1", "log", "log1p", "tanh", "power", "erf", "sin
 
 @dataclass
 class Recorder:
-    """Buffers by number with their size and dtype, inputs first, and the stages in order."""
+    """Buffers by number with their size and dtype, inputs first, and the stages in order.
+
+    ``last``: their axis 1 lies innermost.
+    """
 
     buffers: list[tuple[int, str]] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
     tables: dict[int, bytes] = field(default_factory=dict)  # buffers of known numbers
+    last: bool = False
 
     def input(self, shape: Shape, dtype: str) -> Lazy:
         """A new input."""
@@ -56,7 +63,8 @@ class Recorder:
     def buffer(self, shape: Shape, dtype: str) -> Lazy:
         """A lazy array that is all of a new buffer."""
         self.buffers.append((math.prod(shape), dtype))
-        return Lazy(self, Leaf(len(self.buffers) - 1, dtype, 0, dense(shape)), shape)
+        leaf = Leaf(len(self.buffers) - 1, dtype, 0, laid(shape, self.last))
+        return Lazy(self, leaf, shape)
 
     def constant(self, value: Any, shape: Shape, dtype: str) -> Lazy:
         """The same number everywhere."""
@@ -73,7 +81,8 @@ class Recorder:
         if not 0 < numbers.nbytes <= MOST_TABLE:
             raise Untraceable("a large table of numbers")
         made = self.buffer(numbers.shape, numbers.dtype.name)
-        self.tables[len(self.buffers) - 1] = numbers.tobytes()
+        seen = np.moveaxis(numbers, 1, -1) if self.last and numbers.ndim > 2 else numbers
+        self.tables[len(self.buffers) - 1] = seen.tobytes()
         return made
 
     def store(self, values: Sequence[tuple[Leaf, Lazy]]) -> None:
@@ -113,11 +122,6 @@ class Recorder:
 
 
 # ----- the array
-
-
-def dtype_of(value: Any) -> Any:
-    """What NumPy's promotion takes for a value: a dtype, or a weak Python number."""
-    return np.dtype(value.dtype) if hasattr(value, "dtype") else value
 
 
 class Lazy:
@@ -260,12 +264,22 @@ class Lazy:
             id(leaf): regrouped(self.shape, leaf.strides, new) for leaf in leaves_of(self.node)
         }
         if None in steps.values():
-            return self.stored().reshape(new)
+            return self._stored_as(new) if self.recorder.last else self.stored().reshape(new)
 
         def change(leaf: Leaf) -> Leaf:
             return Leaf(leaf.buffer, leaf.dtype, leaf.offset, steps[id(leaf)] or ())
 
         return Lazy(self.recorder, mapped(self.node, change), new, self)
+
+    def _stored_as(self, shape: Shape) -> Lazy:
+        """A copy that lies as one of the new shape does."""
+        made = self.recorder.buffer(shape, self.node.dtype)
+        leaf = whole(made)
+        strides = regrouped(shape, leaf.strides, self.shape)
+        if strides is None:
+            raise Untraceable("axes that are cut apart where they do not lie together")
+        self.recorder.store([(Leaf(leaf.buffer, leaf.dtype, 0, strides), self)])
+        return made
 
     def stored(self) -> Lazy:
         """The same as a buffer of its own, from now on."""
@@ -326,7 +340,7 @@ def is_whole(lazy: Lazy) -> bool:
     leaf = lazy.node
     if not isinstance(leaf, Leaf) or leaf.buffer == IOTA or leaf.offset:
         return False
-    steps = zip(lazy.shape, leaf.strides, dense(lazy.shape), strict=True)
+    steps = zip(lazy.shape, leaf.strides, laid(lazy.shape, lazy.recorder.last), strict=True)
     same = all(n == 1 or a == b for n, a, b in steps)
     return same and lazy.recorder.buffers[leaf.buffer][0] == lazy.size
 
@@ -362,11 +376,6 @@ def cast(lazy: Lazy, dtype: str) -> Lazy:
 
 # ----- calls
 
-_CONDITIONS = frozenset({
-    "equal", "not_equal", "greater", "greater_equal", "less", "less_equal", "logical_and",
-    "logical_or", "logical_xor", "logical_not", "isnan", "isinf", "isfinite",
-})  # fmt: skip
-
 
 def call(name: str, *values: Any, dtype: str | None = None) -> Lazy:
     """An elementwise function of arrays and numbers, with NumPy's rules for dtypes and shapes."""
@@ -375,16 +384,10 @@ def call(name: str, *values: Any, dtype: str | None = None) -> Lazy:
     common = np.result_type(*map(dtype_of, values))
     if name in ("logical_and", "logical_or", "logical_xor", "logical_not"):
         common = np.dtype("bool")
-    elif name not in _CONDITIONS and common.kind != "f" and name not in _EXACT:
+    elif name not in CONDITIONS and common.kind != "f" and name not in EXACT:
         common = np.dtype("float64")
     parts = [as_lazy(recorder, v, common) for v in values]
     shape = np.broadcast_shapes(*(p.shape for p in parts))
     nodes = tuple(cast(broadcast(p, shape), common.name).node for p in parts)
-    made = "bool" if name in _CONDITIONS else common.name
+    made = "bool" if name in CONDITIONS else common.name
     return Lazy(recorder, Call(name, dtype or made, nodes), shape)
-
-
-_EXACT = frozenset({
-    "add", "subtract", "multiply", "negative", "abs", "maximum", "minimum", "sign",
-    "floor_divide", "remainder",
-})  # fmt: skip

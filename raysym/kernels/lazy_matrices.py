@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from raysym.kernels.expressions import IOTA, Leaf, Stage, Target, Untraceable, dense
-from raysym.kernels.lazy import Lazy, Recorder, as_lazy, broadcast, cast, dtype_of, whole
+from raysym.kernels.expressions import IOTA, Leaf, Stage, Target, Untraceable, dense, dtype_of
+from raysym.kernels.lazy import Lazy, Recorder, as_lazy, broadcast, cast, whole
 from raysym.kernels.product import Product
 from raysym.types import Shape
 
@@ -20,7 +20,7 @@ def matmul(a: Any, b: Any) -> Lazy:
     recorder = next(x.recorder for x in (a, b) if isinstance(x, Lazy))
     dtype = np.result_type(dtype_of(a), dtype_of(b)).name
     are_matrices = min(a.ndim, b.ndim) >= 2 and a.shape[-1] == b.shape[-2]
-    if dtype not in ("float32", "float64") or not are_matrices:
+    if dtype not in ("float32", "float64") or not are_matrices or recorder.last:
         raise Untraceable("a product of something else than matrices of floats")
     a, b = (cast(as_lazy(recorder, x, dtype), dtype) for x in (a, b))
     lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from raysym.kernels.expressions import IOTA, Leaf, Untraceable
-from raysym.kernels.lazy import Lazy, Recorder, broadcast, call, dtype_of, write
+from raysym.kernels.expressions import IOTA, Leaf, Untraceable, dtype_of
+from raysym.kernels.lazy import Lazy, Recorder, broadcast, call, write
 from raysym.kernels.lazy_matrices import matmul
 from raysym.kernels.lazy_operators import as_strided
 from raysym.kernels.lazy_places import (

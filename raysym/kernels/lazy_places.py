@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from raysym.kernels.expressions import IOTA, Call, Fetch, Leaf, Untraceable, viewed
+from raysym.kernels.expressions import IOTA, Call, Fetch, Leaf, Untraceable, dtype_of, viewed
 from raysym.kernels.lazy import (
     Lazy,
     as_lazy,
     broadcast,
     call,
     cast,
-    dtype_of,
     summing,
     whole,
 )

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from raysym.kernels.adapted import copy_floats
 from raysym.kernels.extreme import MOST
+from raysym.kernels.images import lies_last
 from raysym.kernels.llvm import has_half
-from raysym.kernels.pages import traced
+from raysym.kernels.pages import Traced, traced
 from raysym.kernels.product import Product
 from raysym.kernels.specs import Spec
 from raysym.op import Op, make_op
@@ -78,8 +79,11 @@ def lowering(
     return enter
 
 
-def lower(op: Op, ins: Types, outs: Types) -> Kernel | None:
-    """The generated kernel of an op on these types, or None."""
+def lower(op: Op, ins: Types, outs: Types, turned: bool = False) -> Kernel | None:
+    """The generated kernel of an op on these types, or None.
+
+    `turned`: some input lies channels-last, and so may the others if no bit depends on it.
+    """
     found = LOWERINGS.get(op.name)
     if found is not None and (op.name in _ANY_DTYPE or all_float32([*ins, *outs])):
         kernel = found(op, ins, outs)
@@ -93,8 +97,17 @@ def lower(op: Op, ins: Types, outs: Types) -> Kernel | None:
         kernel = found(op, _widened(ins), _widened(outs))
         if kernel is not None:
             return halved(kernel, ins, outs)
-    made = traced(op, tuple(ins), tuple(outs))
-    return made and Kernel(made.spec, made.reads, -(-made.nbytes // 4), draws=made.draws)
+    made = _on_images(op, ins, outs, turned) or traced(op, tuple(ins), tuple(outs))
+    if made is None:
+        return None
+    return Kernel(made.spec, made.reads, -(-made.nbytes // 4), made.last, draws=made.draws)
+
+
+def _on_images(op: Op, ins: Types, outs: Types, turned: bool) -> Traced | None:
+    """The page's kernel on what lies channels-last, if that is for it."""
+    always = lies_last(op, [t.shape for t in ins])
+    made = traced(op, tuple(ins), tuple(outs), last=True) if always or turned else None
+    return made if made and (always or made.moves) else None
 
 
 def takes_tail(op: Op, ins: Types, outs: Types) -> bool:

@@ -11,7 +11,18 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from raysym.kernels import llvm
-from raysym.kernels.expressions import IOTA, READS, Leaf, Lines, Program, Stage, Untraceable, dense
+from raysym.kernels.expressions import (
+    IOTA,
+    READS,
+    Leaf,
+    Lines,
+    Program,
+    Stage,
+    Untraceable,
+    dense,
+    laid,
+)
+from raysym.kernels.innermost import in_memory_order, is_made_along, runs_along
 from raysym.kernels.lazy import Lazy, Recorder, is_whole
 from raysym.kernels.lazy_matrices import MATMUL
 from raysym.kernels.lazy_numpy import LazyNumpy
@@ -28,23 +39,33 @@ class Traced(NamedTuple):
     """A page's kernel: a spec, the inputs that it reads, and its memory besides arguments.
 
     `draws`: the key of a random stream is its last argument.
+    ``last``: positions of inputs and outputs that lie channels-last, ``("in", 0), ("out", 0)``.
+    ``moves``: it adds nothing up, so that no bit depends on where numbers lie.
     """
 
     spec: Spec
     reads: tuple[int, ...]
     nbytes: int
     draws: bool
+    last: frozenset[tuple[str, int]] = frozenset()
+    moves: bool = False
 
 
 @lru_cache(maxsize=4096)
-def traced(op: Op, ins: tuple[TensorType, ...], outs: tuple[TensorType, ...]) -> Traced | None:
-    """The kernel of an op on these types, or None; arguments: inputs, results, memory, key."""
-    found = _run(op, ins, outs)
+def traced(
+    op: Op, ins: tuple[TensorType, ...], outs: tuple[TensorType, ...], last: bool = False
+) -> Traced | None:
+    """The kernel of an op on these types, or None; arguments: inputs, results, memory, key.
+
+    With `last` all inputs of more than two axes lie channels-last, and the results that are made
+    along them; None where some would be made across.
+    """
+    found = _run(op, ins, outs, last)
     if found is None:
         return None
     recorder, results = found
     try:
-        made = _outputs(recorder, results, len(ins))
+        made, along = _outputs(recorder, results, len(ins))
     except Untraceable:
         return None
     if not all(_has_code(s) for s in recorder.stages):
@@ -52,11 +73,16 @@ def traced(op: Op, ins: tuple[TensorType, ...], outs: tuple[TensorType, ...]) ->
     used = {line[2] for stage in recorder.stages for line in stage.program if line[0] in READS}
     outer = [*(i for i in range(len(ins)) if i in used), *made]
     rest = [i for i in range(len(ins), len(recorder.buffers)) if i not in outer]
-    stages = tuple(_renumbered(stage, [*outer, *rest]) for stage in recorder.stages)
+    walked = map(in_memory_order, recorder.stages) if last else recorder.stages
+    stages = tuple(_renumbered(stage, [*outer, *rest]) for stage in walked)
     inner, nbytes = _layout(recorder, rest)
     reads = tuple(outer[: len(outer) - len(made)])
     draws = any(stage.fold == DRAW for stage in stages)
-    return Traced(Spec("staged", (len(outer), inner, stages, nbytes)), reads, nbytes, draws)
+    seen = {("in", i) for i in reads if last and len(ins[i].shape) > 2}
+    lies = frozenset(seen | {("out", i) for i in along})
+    moves = all(stage.fold in ("", DRAW) for stage in stages)
+    spec = Spec("staged", (len(outer), inner, stages, nbytes))
+    return Traced(spec, reads, nbytes, draws, lies, moves)
 
 
 @lru_cache(maxsize=4096)
@@ -133,12 +159,12 @@ def _is_spread(line: Sequence[Any], ins: Sequence[TensorType], target: Shape) ->
 
 
 def _run(
-    op: Op, ins: Sequence[TensorType], outs: Sequence[TensorType]
+    op: Op, ins: Sequence[TensorType], outs: Sequence[TensorType], last: bool = False
 ) -> tuple[Recorder, list[Lazy]] | None:
     """What the page's kernel makes of lazy inputs; None if it cannot be followed."""
     if op.stateful or not _is_plain([*ins, *outs]):
         return None
-    recorder = Recorder()
+    recorder = Recorder(last=last)
     arrays = [recorder.input(t.shape, t.dtype) for t in ins]
     stream = [LazyRandom(recorder)] if op.random else []
     try:
@@ -158,23 +184,35 @@ def _is_plain(types: Sequence[TensorType]) -> bool:
     return all(t.dtype in DTYPES and t.size for t in types)
 
 
-def _outputs(recorder: Recorder, results: Sequence[Lazy], n_inputs: int) -> list[int]:
-    """The buffers of the results; those that are none of their own yet are stored in one."""
+def _outputs(
+    recorder: Recorder, results: Sequence[Lazy], n_inputs: int
+) -> tuple[list[int], list[int]]:
+    """The buffers of the results, and which results lie channels-last.
+
+    Those that are no buffer of their own yet are stored in one.
+    """
     taken: list[int] = []
+    along: list[int] = []
     pending: list[tuple[Leaf, Lazy]] = []
-    for lazy in results:
-        leaf = lazy.node
+    shapes = {lazy.shape for lazy in results if runs_along(lazy)}  # one loop stores all of a shape
+    for i, lazy in enumerate(results):
+        leaf, last = lazy.node, recorder.last and lazy.ndim > 2
         if is_whole(lazy) and isinstance(leaf, Leaf) and leaf.buffer >= n_inputs:
             if leaf.buffer not in (*taken, *recorder.tables):
+                if last and not is_made_along(recorder.stages, leaf.buffer):
+                    raise Untraceable("across the channels")
                 taken.append(leaf.buffer)
+                along += [i] * last
                 continue
-        made = recorder.buffer(lazy.shape, lazy.node.dtype)
-        assert isinstance(made.node, Leaf)
-        taken.append(made.node.buffer)
-        pending.append((made.node, lazy))
+        last = last and lazy.shape in shapes
+        made = Leaf(len(recorder.buffers), leaf.dtype, 0, laid(lazy.shape, last))
+        recorder.buffers.append((lazy.size, leaf.dtype))
+        taken.append(made.buffer)
+        along += [i] * last
+        pending.append((made, lazy))
     for shape in dict.fromkeys(lazy.shape for _, lazy in pending):
         recorder.store([pair for pair in pending if pair[1].shape == shape])
-    return taken
+    return taken, along
 
 
 def _renumbered(stage: Stage, order: Sequence[int]) -> Stage:

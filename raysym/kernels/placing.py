@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from raysym.kernels.expressions import Stage, Target, dense
 from raysym.kernels.shared import own_floats
 from raysym.kernels.specs import Spec, is_worth_sharing
 from raysym.kernels.steps import Buffer, Native, Numbers, Place, Step, Stream, buffers_of
@@ -80,6 +81,7 @@ class Placing:
         """A new place for a value that a step is about to make."""
         name = self.direct.get(name, name)
         kind = self.types[name]
+        last = last and differs(kind)
         for layout in (False, True):
             self.places.pop((name, layout), None)
         if name in self.homes and not last:
@@ -128,11 +130,21 @@ class Placing:
         sizes = (n, c, math.prod(spatial)) if last else (n, math.prod(spatial), c)
         is_home = name in self.homes and not last
         buffer = Buffer(there.type.nbytes, name) if is_home else self.buffer(there.type.nbytes)
-        spec = Spec("transpose", sizes, dtype=there.type.dtype)
+        spec = turning(*sizes, there.type.dtype)
         self.native(spec, [there.buffer, buffer], "transpose", 1)
         # Another phase turns it again: this one may run without that.
         self.places[name, last] = Place(buffer, there.type, last)
         return self.places[name, last]
+
+
+def turning(count: int, rows: int, columns: int, dtype: str) -> Spec:
+    """The kernel that transposes so many matrices."""
+    if dtype.startswith("float"):
+        return Spec("transpose", (count, rows, columns), dtype=dtype)
+    shape, size = (count, columns, rows), rows * columns
+    read = ("load", dtype, 0, 0, (size, 1, columns))
+    stage = Stage(shape, "", (Target(1, dtype, 0, dense(shape), 0),), (read,))
+    return Spec("staged", (2, (), (stage,), 0))
 
 
 def differs(kind: TensorType) -> bool:

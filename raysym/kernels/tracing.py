@@ -6,6 +6,7 @@ be planned afterwards.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
@@ -46,7 +47,7 @@ from raysym.kernels.streams import streamed
 from raysym.kernels.written_out import written_out
 from raysym.passes.fuse import Item, fuse
 from raysym.planning.plan import Instruction, Program, Recv, Run, Send
-from raysym.types import TensorType
+from raysym.types import Shape, TensorType
 
 
 @dataclass
@@ -107,9 +108,10 @@ class _Tracer:
         self.found, self.readers, self.placing, self.fused = found, readers, placing, fused
         self.types, self.homes = found.types, found.homes
         self.base: dict[str, str] = {}  # what a view is a view of
+        self.body: list[Instruction] = []  # of the phase
 
     def phase(self, name: str, program: Program) -> None:
-        body = without_frees(program)
+        body = self.body = without_frees(program)
         direct, skipped = direct_stores(body, self.homes, self.readers)
         self.found.phases[name] = self.placing.begin(name, direct)
         self.found.carried[name] = dict(self.placing.places)
@@ -267,13 +269,14 @@ class _Tracer:
             return False
         args = [at.read(*each).buffer for each in zip(chain.reads, turned, strict=True)]
         args += [at.write(name, last).buffer for name in stored]
-        for out, kind in zip(run.outs, made, strict=True):
-            args.append(at.buffer(kind.nbytes) if out == "_" else at.write(out, False).buffer)
+        outs = [("out", i) in kernel.last for i in range(len(made))]
+        for out, kind, turn in zip(run.outs, made, outs, strict=True):
+            args.append(at.buffer(kind.nbytes) if out == "_" else at.write(out, turn).buffer)
         like = [i for i, given in enumerate(shapes) if lies_like(given, shape, last)]
         inplace = [(i, len(shapes) + j) for j in range(len(stored)) for i in like]
         label, flops = label_of([*group.steps, run]), run.op.cost([types[fed]], made).flops
         at.native(spec, args, label, len(shapes), inplace, kernel.space, flops)
-        for name in stored:
+        for name in (*stored, *(out for out in run.outs if out != "_")):
             at.settle(name)
         return True
 
@@ -320,7 +323,8 @@ class _Tracer:
         """A run's kernel, if there is one, and the types of what it makes."""
         ins = [self.types[arg] for arg in run.args]
         made = self._made(run, ins)
-        return lower(run.op, ins, made), made
+        turned = any(differs(self.types[a]) and self.placing.lies_turned(a) for a in run.args)
+        return lower(run.op, ins, made, turned), made
 
     def _made(self, run: Run, ins: Sequence[TensorType]) -> list[TensorType]:
         """Types of all values of a run, also of those that nobody uses."""
@@ -342,7 +346,7 @@ class _Tracer:
         stored = self._kept(group, chain.made)
         made = next(n for n in chain.made if n != "_")
         shape = walk_of(group.steps, types) or types[made].shape
-        last = any(at.lies_turned(name) for name in chain.reads)
+        last = self._walks_last(group, chain, shape, stored)
         places = [at.read(name, last and types[name].shape == shape) for name in chain.reads]
         outs = [at.write(name, last) for name in stored]
         spec, extra = map_spec(chain, stored, shape, last, [p.type.shape for p in places])
@@ -358,6 +362,27 @@ class _Tracer:
         at.native(spec, args, label, len(places), inplace, numbers=given or None)
         for name in stored:
             at.settle(name)
+
+    def _walks_last(
+        self, group: Members, chain: Group, shape: Shape, stored: Sequence[str]
+    ) -> bool:
+        """True when a loop walks as channels-last images lie: those it reads, or its readers'."""
+        if any(self.placing.lies_turned(name) for name in chain.reads):
+            return True
+        only_spreads = all(self.types[name].size < math.prod(shape) for name in chain.reads)
+        return only_spreads and not group.views and any(map(self._is_read_last, stored))
+
+    def _is_read_last(self, name: str) -> bool:
+        """True when a kernel of this phase reads the value where its channels come last."""
+        if not differs(self.types[name]):
+            return False
+        here = (at for phase, at in self.readers.get(name, ()) if phase == self.placing.phase)
+        runs = (run for run in map(self.body.__getitem__, here) if type(run) is Run)
+        return any(
+            kernel is not None and ("in", run.args.index(name)) in kernel.last
+            for run in runs
+            for kernel, _ in [self._lower(run)]
+        )
 
 
 def _pairs(kernel: Kernel, after: Following | None) -> list[tuple[int, int]]:
