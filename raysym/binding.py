@@ -37,8 +37,8 @@ class Where(NamedTuple):
     ``cluster``: a number of CPU workers, a `scheduler.Cluster`, or the path of its TOML file.
     ``policy`` and ``objective`` ("load": throughput, "makespan": latency) as in `scheduler.place`.
     ``runtime``: "local", "ray" or a Runtime; by default "ray" when a cluster is given.
-    ``threads``: how many threads one worker's kernels use; with reference kernels the bits depend
-    on it, with generated ones they do not.
+    ``threads``: how many threads one worker's kernels use, and CPUs that it takes of a Ray cluster;
+    with reference kernels the bits depend on it, with generated ones they do not.
     ``transport``: how workers exchange arrays, "object_store", "socket" or "object_ref"; for some
     pairs only as {(cpu(0), cpu(1)): "socket"}; chosen by where they are if not given.
     ``micro_batches``: cut the batch into so many parts and run them through the workers in the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -140,3 +141,30 @@ def test_more_workers_than_the_cluster_holds_are_refused(monkeypatch: pytest.Mon
     symbol = random_symbol(np.random.default_rng(2), 30, 1)
     with pytest.raises(mx.PlacementError, match="cannot hold"):
         bind_random(symbol, 2, cluster=20)
+
+
+def test_a_worker_takes_a_processor_for_each_of_its_threads() -> None:
+    symbol = random_symbol(np.random.default_rng(2), 4, 2)
+    where = {"group2ctx": groups(2), "runtime": "ray", "threads": 3}
+    with bind_random(symbol, 2, **where) as executor:
+        specs = executor._session.runtime.crew.fleet._group.bundle_specs
+        assert [dict(spec) for spec in specs] == [{"CPU": 3.0}] * 2
+
+
+class Broken:
+    """Engines that cannot be opened where the worker is."""
+
+    def open(self, worker: object) -> object:
+        raise OSError("no engine on this machine")
+
+
+def test_a_worker_that_cannot_be_made_says_why() -> None:
+    import ray
+
+    from raysym.runtime.ray import RayFleet
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    with pytest.raises(mx.WorkerError) as caught:
+        RayFleet(("cpu:0",), 1, b"s" * 32, Broken())  # type: ignore[arg-type]
+    wanted = "worker cpu:0 could not be made: OSError: no engine on this machine"
+    assert str(caught.value) == wanted

@@ -25,20 +25,30 @@ from raysym.kernels import (  # noqa: F401  (makers and lowerings)
     softmax,
     staged,
 )
-from raysym.kernels.actions import Action, drawing, native_call, poison
+from raysym.kernels.actions import Action, drawing, incoming, native_call, outgoing, poison
 from raysym.kernels.cache import DiskCache, default_folder
 from raysym.kernels.compilers import compile_all
+from raysym.kernels.loans import Loan, copied, lend, lendable
 from raysym.kernels.maps import chain_of, table_of
 from raysym.kernels.placing import differs
 from raysym.kernels.room import MOST_BYTES
 from raysym.kernels.specs import Kernels, Spec
-from raysym.kernels.steps import Buffer, Incoming, Native, Outgoing, Place, Reference, Step
+from raysym.kernels.steps import (
+    Buffer,
+    Incoming,
+    Native,
+    Outgoing,
+    Place,
+    Reference,
+    Step,
+    read_buffers,
+)
 from raysym.kernels.table import flags_of
 from raysym.kernels.team import Team
 from raysym.kernels.tracing import Trace, trace
 from raysym.op import Op, call_kernel
 from raysym.passes.memory import plan_memory
-from raysym.planning.plan import Instruction, Program, Recv, Run, Send
+from raysym.planning.plan import Instruction, Program, Run
 from raysym.random_state import generator
 from raysym.types import TensorType
 
@@ -241,21 +251,25 @@ class _Linker:
         self.arena = host_zeros((plan.nbytes,), np.uint8)
         self.worker = LinkedWorker({}, found, self.arena)
         self.offsets = dict(zip(used, plan.offsets, strict=True))
+        every = [step for steps in found.phases.values() for step in steps]
+        self.loans = {buffer: Loan(self._address(buffer)) for buffer in lendable(every)}
 
     def actions(self, steps: Sequence[tuple[int, Step]], again: bool = False) -> list[Action]:
         """Actions of steps with their clocks; `again`: they were run before."""
         made: list[Action] = []
         native: list[Native] = []
+        now = -1
         for clock, step in steps:
             if self.poison:
-                made += self._flush(native)
+                made += self._flush(native, now)
                 made += self._poisons(clock, again)
             if isinstance(step, Native):
                 native.append(step)
             else:
-                made += self._flush(native)
+                made += self._flush(native, now)
                 made.append(self._action(step))
-        return made + self._flush(native)
+            now = clock
+        return made + self._flush(native, now)
 
     def _action(self, step: Step) -> Action:
         match step:
@@ -263,10 +277,12 @@ class _Linker:
                 return self._reference(step)
             case Outgoing(send, place):
                 post = self.mailbox.sender(send.to, send.entry)
-                return _outgoing(self.worker, send, post, self._view(place))
+                return outgoing(self.worker, send, post, self._view(place))
             case Incoming(recv, place):
                 take = self.mailbox.receiver(recv.source, recv.entry)
-                return _incoming(self.worker, recv, take, self._view(place))
+                loan = self.loans.get(place.buffer)
+                put = copied if loan is None else loan.take
+                return incoming(self.worker, recv, take, put, self._view(place))
         raise TypeError(step)
 
     def _reference(self, step: Reference) -> Action:
@@ -310,7 +326,8 @@ class _Linker:
 
     # ----- native calls
 
-    def _flush(self, steps: list[Native]) -> list[Action]:
+    def _flush(self, steps: list[Native], now: int) -> list[Action]:
+        """One call of these steps, the last of which has clock `now`."""
         if not steps:
             return []
         pointers = [self._arguments(step) for step in steps]
@@ -322,13 +339,17 @@ class _Linker:
         table = np.array(rows, np.int64)
         self.n_calls += len(steps)
         streams = [step.stream for step in steps if step.stream is not None]
+        read = {buffer for step in steps for buffer in read_buffers(step)}
+        ends = [self.loans[b].end for b in read if b in self.loans and b.last <= now]
         steps.clear()
         native = native_call(table, pointers, self.team if any(flags) else None)
-        return [drawing(streams, native)] if streams else [native]
+        return [drawing(streams, native) if streams else native, *ends]
 
     def _arguments(self, step: Native) -> Any:
         numbers = [arg if isinstance(arg, int) else self._address(arg) for arg in step.args]
-        return np.array(numbers, np.int64)
+        pointers = np.array(numbers, np.int64)
+        lend(step, pointers, self.loans)
+        return pointers
 
     def _address(self, buffer: Buffer) -> int:
         if buffer.home:
@@ -352,24 +373,3 @@ class _Linker:
         born = [b for b in self.offsets if b.first == clock]
         dead = [b for b in self.offsets if b.lifetime.last == clock - 1 and not again]
         return [poison(self._bytes(buffer)) for buffer in (*dead, *born)]
-
-
-def _outgoing(worker: LinkedWorker, send: Send, post: Callable[[Any], None], array: Any) -> Action:
-    def outgoing(key: Any) -> bool:
-        worker.reached = send
-        post(array)
-        return True
-
-    return outgoing
-
-
-def _incoming(worker: LinkedWorker, recv: Recv, take: Callable[[], Any], target: Any) -> Action:
-    def incoming(key: Any) -> bool:
-        worker.reached = recv
-        array = take()
-        if array is None:
-            return False
-        target[...] = array
-        return True
-
-    return incoming

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,7 +20,13 @@ from typing import Any
 import numpy as np
 import ray
 from ray import cloudpickle
-from ray.exceptions import ActorHandleNotFoundError, GetTimeoutError, RayActorError, RayError
+from ray.exceptions import (
+    ActorDiedError,
+    ActorHandleNotFoundError,
+    GetTimeoutError,
+    RayActorError,
+    RayError,
+)
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import (
     NodeAffinitySchedulingStrategy,
@@ -39,6 +46,7 @@ from raysym.runtime.pulse import read_pulse
 from raysym.runtime.resident import ResidentRuntime
 
 ROOM_S = 60.0  # how long the cluster may take to find room for the workers
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # in Ray's messages
 _LIVES = 64  # peers that may watch a worker's life by an open call
 
 
@@ -158,11 +166,11 @@ class RayFleet:
         engines: Engines = INTERPRETED,
         deadline_s: float = DEADLINE_S,
     ) -> None:
-        _connect(len(workers))
+        _connect(len(workers) * threads)
         _check_devices(workers)
         self.names = workers
         self.actors: dict[str, Any] = {}
-        bundles = [_resources(name) for name in workers]
+        bundles = [_resources(name, threads) for name in workers]
         self._group: Any = placement_group(bundles, strategy="PACK")
         try:
             if not self._group.wait(ROOM_S):
@@ -175,12 +183,12 @@ class RayFleet:
             self.close()
             raise
 
-    def _actor(self, bundle: int, name: str, *options: Any) -> Any:
-        need = _resources(name)
+    def _actor(self, bundle: int, name: str, threads: int, *options: Any) -> Any:
+        need = _resources(name, threads)
         where = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=bundle)
         return _Actor.options(
             num_cpus=need["CPU"], num_gpus=need.get("GPU", 0), scheduling_strategy=where
-        ).remote(name, *options)
+        ).remote(name, threads, *options)
 
     def call(self, method: str, args: Mapping[str, tuple[Any, ...]], timeout_s: float) -> Any:
         """Call a method on the workers named; results by worker.
@@ -257,7 +265,10 @@ class RayFleet:
 
 
 def _died(name: str, error: Exception) -> WorkerError:
-    return WorkerError(f"worker {name} died: {str(error).strip().splitlines()[0]}")
+    lines = _COLOUR.sub("", str(error)).strip().splitlines()
+    if isinstance(error, ActorDiedError) and "creation task" in lines[0]:  # its cause comes last
+        return WorkerError(f"worker {name} could not be made: {lines[-1].strip()}")
+    return WorkerError(f"worker {name} died: {lines[0]}")
 
 
 class RayRuntime(ResidentRuntime):
@@ -277,7 +288,7 @@ class RayRuntime(ResidentRuntime):
         return {} if self.crew.fleet is None else self.crew.fleet.actors  # type: ignore[attr-defined]
 
 
-def _connect(n_workers: int) -> None:
+def _connect(n_cpus: int) -> None:
     """Join the cluster that this job runs on, or start Ray here with room for all workers."""
     if ray.is_initialized():
         return
@@ -285,14 +296,16 @@ def _connect(n_workers: int) -> None:
         ray.init(log_to_driver=False)
         return
     # Logical CPUs: room for this executor and for others that are bound later.
-    room = max(os.cpu_count() or 1, 2 * n_workers, 16)
+    room = max(os.cpu_count() or 1, 2 * n_cpus, 16)
     ray.init(
         num_cpus=room, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
     )
 
 
-def _resources(worker: str) -> dict[str, float]:
-    return {"CPU": 1.0, "GPU": 1.0} if worker.startswith("gpu") else {"CPU": 1.0}
+def _resources(worker: str, threads: int) -> dict[str, float]:
+    """A processor for each thread that runs kernels."""
+    need = {"CPU": float(threads)}
+    return {**need, "GPU": 1.0} if worker.startswith("gpu") else need
 
 
 def _no_room(workers: Iterable[str], bundles: list[dict[str, float]]) -> PlacementError:
