@@ -28,7 +28,7 @@ Arrays = Mapping[str, NDArray]
 
 
 class Snapshot(NamedTuple):
-    """All that a training goes on from, by name."""
+    """Arguments, auxiliary states and those of the optimizer, by name."""
 
     args: dict[str, NDArray]
     auxs: dict[str, NDArray]
@@ -361,8 +361,8 @@ class Executor:
     def snapshot(self) -> Snapshot:
         """Copies of arguments, auxiliary states and the optimizer's, between the same two steps.
 
-        After all steps that have begun, also in the middle of `run`. Workers lay the copies aside
-        and go on; they travel as Ray objects and not over the channels.
+        After all steps that have begun, also in the middle of `run`; for the thread that runs them.
+        Workers lay the copies aside and go on; they travel as Ray objects, not over the channels.
         """
         found = self._session.snapshot([*self._arg_names, *self._aux_names])
         args, auxs = (
@@ -371,10 +371,14 @@ class Executor:
         return Snapshot(args, auxs, {name.removeprefix("state:"): a for name, a in found.items()})
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go on from a snapshot of this graph, here or in another executor; see `snapshot`."""
+        """Go on from a snapshot, here or in another executor of the same graph and optimizer.
+
+        Random numbers go on as they would. ValueError for states of another optimizer.
+        """
+        states = self._session.states_like(snapshot.states)
         self.copy_params_from(snapshot.args, snapshot.auxs)
         for name, value in snapshot.states.items():
-            self.state_dict[name][:] = value
+            states[name][:] = value
 
     # ----- ending
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from raysym.context import cpu, of_worker
 from raysym.device import place, to_numpy
-from raysym.errors import MXNetError, StallError, WorkerError, in_words, sentence
+from raysym.errors import MXNetError, StallError, WorkerError, in_words, sentence, some
 from raysym.graph import Node, split_variables
 from raysym.nd.creation import array, zeros_in_a_row
 from raysym.ndarray import NDArray
@@ -153,9 +153,19 @@ class Session:
         self.pipeline = pipeline
 
     def states(self) -> dict[str, NDArray]:
-        """The optimizer's states: ``mom:fc_weight``."""
+        """The states of the optimizer, if there is one: ``mom:fc_weight``."""
+        if self.pipeline.optimizer is None:
+            return {}
         held = [entry for entry in self.mode(STEP)[1].homes if entry.startswith("state:")]
         return {entry.removeprefix("state:"): self.arrays[entry] for entry in held}
+
+    def states_like(self, given: Iterable[str]) -> dict[str, NDArray]:
+        """The optimizer's states; ValueError where others are given."""
+        found = self.states()
+        if set(given) != set(found):
+            what = "restore: states of the optimizer"
+            raise ValueError(sentence(what, some(sorted(given)), some(sorted(found)) or "none"))
+        return found
 
     def _array(self, entry: str) -> NDArray:
         return self.arrays[self._shares[entry][0].home]
@@ -190,7 +200,8 @@ class Session:
 
         What the user wrote and no step has used yet is as the user wrote it.
         """
-        held = [*homes, *(home for home in self._entries if home.startswith("state:"))]
+        self._renew_masters()
+        held = [*homes, *(f"state:{name}" for name in self.states())]
         away = [home for home in held if home in self._entries and not self._is_newer_here(home)]
         entries = [entry for home in away for entry in self._entries[home]]
         found = self._joined(away, self.runtime.snapshot(entries)) if away else {}

@@ -11,6 +11,7 @@ from raysym.errors import PlanError
 
 GROUPS = {"front": mx.cpu(0), "back": mx.cpu(1)}
 NUMBER = "a whole number from 1 on"
+BOTH_WAYS = {(mx.cpu(0), mx.cpu(1)): "object_ref", (mx.cpu(1), mx.cpu(0)): "socket"}
 ORDER = "one of 1f1b, gpipe, interleaved, search, zero_bubble_free, zero_bubble_h1, an order or its"
 AXES = "a dict from names of arguments to axes or None"
 UPDATE = r"an update op and its parameters, such as \('sgd_update', {'lr': 0.1}\)"
@@ -67,6 +68,7 @@ def test_what_only_steps_use_is_refused_by_bind(option: str, given: Any, expecte
             mx.MXNetError,
             "by pair: got 'cpu:0', expected two diff",
         ),
+        ("transport", BOTH_WAYS, mx.MXNetError, "got socket, expected object_ref either way"),
         ("transport", {(mx.cpu(), mx.cpu()): "socket"}, mx.MXNetError, "expected two different"),
         ("memory", 0, TypeError, "memory: got 0, expected a number of bytes or 'minimal'"),
         ("memory", "least", TypeError, "memory: got 'least', expected a number of bytes or"),

@@ -177,6 +177,47 @@ def test_the_last_words_of_a_peer_arrive_although_nothing_can_be_sent_to_it(make
     left.close()
 
 
+def test_the_last_words_of_a_peer_arrive_behind_credit_that_cannot_be_used() -> None:
+    left, right = ring_pair()
+    large = np.ones(7000)
+    for i in range(SLOTS + 1):  # the last one waits for a slot
+        left.send(Key(0, i, "x"), large)
+    for _ in range(SLOTS):
+        right.receive()  # read and let go: slots are given back
+    assert right.send(Key(1, 0, "last"), np.ones(3))
+    right.close()
+    found = [key for _ in range(2 * SLOTS) for key, _ in _received(left)]
+    assert found == [Key(1, 0, "last")]
+    left.close()
+
+
+@pytest.mark.parametrize("make", [unix_pair, tcp_pair])
+def test_an_exchange_that_another_thread_closes_says_so(make: Any) -> None:
+    for pause_s in np.linspace(0.0, 0.002, 40):
+        left, right = make()
+        exchange = Exchange("left", print)
+        exchange.add(left)
+
+        def close(exchange: Exchange = exchange, pause_s: float = pause_s) -> None:
+            time.sleep(pause_s)
+            exchange.close()
+
+        closing = threading.Thread(target=close)
+        closing.start()
+        with pytest.raises(ChannelClosed):
+            _to_and_fro(exchange, right)
+        closing.join()
+        right.close()
+
+
+def _to_and_fro(exchange: Exchange, right: Any) -> None:
+    for i in range(10**6):
+        right.send(Key(0, i, "x"), np.ones(3))
+        exchange.recv("right", Key(0, i, "x"), S)
+        exchange.send("right", Key(0, i, "y"), np.ones(3), S)
+        right.receive()
+
+
 def _received(channel: Any) -> list[Any]:
     try:
         return list(channel.receive())

@@ -102,6 +102,64 @@ def test_what_was_written_and_not_used_yet_is_in_the_snapshot() -> None:
         assert (executor.snapshot().args["fc0_weight"].asnumpy() == 7).all()
 
 
+@pytest.mark.parametrize("runtime", ["local", "threads"])
+def test_a_snapshot_before_the_first_step_brings_that_back(runtime: str, after: Any) -> None:
+    with bound(runtime) as executor:
+        snapshot = executor.snapshot()
+        assert set(snapshot.states) == set(executor.state_dict)
+        for batch in BATCHES[:2]:
+            executor.step(**batch)
+        executor.restore(snapshot)
+        executor.step(**BATCHES[0])
+        assert_same_bits(numbers(executor.snapshot()), after[1])
+
+
+def test_masters_in_a_snapshot_follow_weights_that_were_written() -> None:
+    net = mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=2, no_bias=True, name="fc")
+    net = mx.sym.LinearRegressionOutput(net, name="loss")
+    types = {"data": "float16", "fc_weight": "float16", "loss_label": "float16"}
+    executor = net.simple_bind(
+        mx.cpu(), data=(3, 4), type_dict=types, optimizer=("mp_sgd_update", {"lr": 0.0})
+    )
+    executor.step()
+    executor.arg_dict["fc_weight"][:] = 1
+    executor.restore(executor.snapshot())
+    executor.step()
+    assert (executor.arg_dict["fc_weight"].asnumpy() == 1).all()
+
+
+def test_states_of_another_optimizer_are_refused_before_anything_is_written() -> None:
+    executor = bound("local")
+    executor.step(**BATCHES[0])
+    snapshot = executor.snapshot()
+    executor.set_optimizer(("sgd_update", {"lr": 0.1}))
+    executor.step(**BATCHES[1])
+    before = numbers(executor.snapshot())
+    assert executor.snapshot().states == {}
+    wrong = "restore: states of the optimizer: got mom:fc0_weight, mom.*, expected none"
+    with pytest.raises(ValueError, match=wrong):
+        executor.restore(snapshot)
+    assert_same_bits(numbers(executor.snapshot()), before)
+
+
+def test_copies_that_nobody_collected_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    with bound("threads") as executor:
+        executor.step(**BATCHES[0])
+        crew: Any = executor._session.runtime.crew
+        hosts = crew.fleet.hosts.values()
+
+        def interrupted(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(crew, "call", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            executor.snapshot()
+        monkeypatch.undo()
+        assert any(host._aside for host in hosts)
+        executor.step(**BATCHES[1])
+        assert not any(host._aside for host in hosts)
+
+
 class Holding(mx.operator.CustomOp):
     """Waits until it is let go."""
 

@@ -23,10 +23,9 @@ def open_runtime(
     """The runtime "local" or "ray", or `wanted` itself when it is a runtime.
 
     `transport`: how workers on Ray exchange arrays, for all or by pair of contexts; None chooses by
-    where they are. `engines`: what
-    runs their programs. `deadline_s`: how long a step on Ray may take. Ray is imported when it is
-    first asked for, so that everything else works without it. MXNetError for what is no runtime,
-    transport, deadline or number of threads.
+    where they are. `engines`: what runs their programs. `deadline_s`: how long a step on Ray may
+    take. Ray is imported when it is first asked for, so that everything else works without it.
+    MXNetError for what is no runtime, transport, deadline or number of threads.
     """
     if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
         raise MXNetError(sentence("threads", repr(threads), "a whole number from 1 on"))

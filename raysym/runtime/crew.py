@@ -136,12 +136,14 @@ class Crew:
 
         StallError when one does not answer in time.
         """
-        if self.fleet is None or self._plan is None:
+        fleet, plan = self.fleet, self._plan
+        if fleet is None or plan is None:
             return {}
-        found = self.fleet.call("health", dict.fromkeys(self.programs, ()), HEALTH_S)
-        return {
-            name: doing(health, self.programs[name], self._plan) for name, health in found.items()
-        }
+        try:
+            found = fleet.call("health", dict.fromkeys(self.programs, ()), HEALTH_S)
+        except KeyError:  # another thread has closed it meanwhile
+            return {}
+        return {name: doing(health, self.programs[name], plan) for name, health in found.items()}
 
     def send(self, name: str, key: Key, array: Any) -> None:
         """Send to a worker; waits only while it gives no credit."""

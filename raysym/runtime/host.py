@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -173,8 +174,8 @@ class Host:
     def health(self) -> Health:
         """What the loop is doing right now."""
         exchange, waits_for = self._exchange, None
-        if exchange.waits_for is not None:
-            peer, (_, _, entry, _) = exchange.waits_for
+        if (wanted := exchange.waits_for) is not None:
+            peer, (_, _, entry, _) = wanted
             waits_for = peer, entry
         where = self._engine.where(self._phase)
         return Health(self._mailbox.turn, self._phase, where, waits_for, exchange.events)
@@ -231,6 +232,7 @@ class Host:
 
     def _obey(self, order: Order) -> None:
         self._mailbox.begin(order.turn)
+        self._aside.clear()  # a call for it has come before this order, or never will
         seen: list[Any] = []
         arrays: dict[str, Any] = {}
         failure, lost = None, ""
@@ -277,24 +279,16 @@ class Host:
         return {}
 
     def _send(self, key: Key, array: Any) -> None:
+        send: Callable[[], None] = partial(self._exchange.send, DRIVER, key, array, self._wait_s)
         while True:
             try:
-                self._exchange.send(DRIVER, key, array, self._wait_s)
-                return
+                return send()
             except Aborted:  # the driver still wants the report
-                self._finish_sending()
-                return
+                pass
             except ChannelClosed as closed:
                 if closed.peer == DRIVER:
                     raise
-
-    def _finish_sending(self) -> None:
-        while True:
-            try:
-                self._exchange.finish(DRIVER, self._wait_s)
-                return
-            except Aborted:
-                continue
+            send = partial(self._exchange.finish, DRIVER, self._wait_s)  # what has begun
 
 
 class Mailbox:

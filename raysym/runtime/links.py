@@ -29,7 +29,9 @@ def wanted_transports(given: Any) -> Wanted:
         return None if given is None else _known(given, "transport")
     found: dict[frozenset[str], str] = {}
     for pair, transport in given.items():
-        found[_pair(pair)] = _known(transport, f"transport of {pair}")
+        known = found.setdefault(_pair(pair), _known(transport, f"transport of {pair}"))
+        if known != transport:
+            raise MXNetError(sentence(f"transport of {pair}", transport, f"{known} either way"))
     return found
 
 

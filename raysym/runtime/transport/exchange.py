@@ -67,7 +67,7 @@ class Exchange:
             self._pump.watch(channel, events)
 
     def send(self, to: str, key: PlainKey, array: Any, timeout_s: float) -> None:
-        """Send a host array, whose memory may be written again; waits only for credit.
+        """Send a host array, whose memory may be written again; waits where credit is missing.
 
         ChannelClosed when the peer is gone; StallError when it gives no credit in time.
         """
@@ -107,7 +107,7 @@ class Exchange:
             return True
         try:
             ready = self._epoll.poll(timeout_s) if self._pump is None else self._relieve(timeout_s)
-        except ValueError:  # another thread has closed it
+        except (ValueError, OSError):  # another thread has closed it
             raise ChannelClosed(self.name) from None
         self.events += len(ready)
         for fd, event in ready:
@@ -164,7 +164,7 @@ class Exchange:
         try:
             for channel in list(self._pump.channels.values()):
                 self._take(channel)
-        except Exception:
+        except BaseException:
             os.eventfd_write(self._pump.bell, 1)  # others have something as well
             raise
 
@@ -205,9 +205,10 @@ class Exchange:
 
     def _drop(self, channel: Channel) -> None:
         """Forget a dead channel: its descriptor would stay readable for ever."""
-        fd = channel.fileno()
-        self._epoll.unregister(fd)
-        del self._by_fd[fd]
+        fd = next((fd for fd, own in self._by_fd.items() if own is channel), -1)
+        self._by_fd.pop(fd, None)
+        with suppress(OSError, ValueError):  # another thread has closed it
+            self._epoll.unregister(fd)
         if self._pump is not None:
             self._pump.drop(fd)
         del self.channels[channel.peer]

@@ -12,8 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from raysym.runtime.transport.credit import Credit
-from raysym.runtime.transport.protocol import WINDOW, ChannelClosed, PlainKey, unwatched
+from raysym.runtime.transport.credit import Credit, units
+from raysym.runtime.transport.protocol import (
+    INLINE_NBYTES,
+    SLOTS,
+    WINDOW,
+    ChannelClosed,
+    PlainKey,
+    unwatched,
+)
 
 # Hands (key, array) or (number of credits, None) to the peer's `deliver`.
 Post = Callable[[Any, Any], None]
@@ -45,8 +52,8 @@ class MailChannel:
         """Post what credit allows; False when something is left."""
         if self._lost:
             raise ChannelClosed(self.peer)
-        while self._outbox and self._credit.left:
-            self._credit.left -= 1
+        while self._outbox and self._credit.left >= (cost := _cost(self._outbox[0][1])):
+            self._credit.left -= cost
             self._post(*self._outbox.popleft())
         return not self._outbox
 
@@ -76,7 +83,7 @@ class MailChannel:
             if array is None:
                 self._credit.left += what
             else:
-                self._credit.owed += 1
+                self._credit.owed += _cost(array)
                 found.append((what, array))
         if self._lost and not found:
             raise ChannelClosed(self.peer)
@@ -91,3 +98,8 @@ class MailChannel:
         bell, self._bell = self._bell, -1
         if bell >= 0:
             os.close(bell)
+
+
+def _cost(array: Any) -> int:
+    """Units of credit: as many large messages as elsewhere, without slots."""
+    return WINDOW // SLOTS if array.nbytes > INLINE_NBYTES else units(array.nbytes)

@@ -47,7 +47,7 @@ class Pump:
 
     def watch(self, channel: StreamChannel, events: int) -> None:
         """Look for these events of a channel from now on."""
-        with suppress(OSError):  # it is lost
+        with suppress(OSError, ValueError):  # it is lost, or closed
             self._streams.modify(channel.fileno(), events)
 
     def drop(self, fd: int) -> None:
@@ -110,5 +110,5 @@ class Pump:
             if channel.pump(events):
                 os.eventfd_write(self.bell, 1)
             if channel.is_lost:  # its end stays readable for ever: the loop is told when it looks
-                with suppress(OSError):
+                with suppress(OSError, ValueError):
                     self._streams.unregister(fd)

@@ -40,7 +40,8 @@ from raysym.runtime.transport.protocol import (
 )
 
 _SOCKET_NBYTES = 4 << 20  # what the kernel holds for us in each direction
-# So long may a peer's machine be silent before the kernel asks, and then between its questions.
+# How long an idle connection may be silent before the kernel asks whether the peer's machine is
+# there, then between its questions, and how many. With bytes under way the driver's watch asks Ray.
 _KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 5))
 
 
