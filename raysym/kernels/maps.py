@@ -13,7 +13,7 @@ from raysym.kernels.elementwise import Chain, ChainStep, collapsed
 from raysym.kernels.epilogue import COLUMNS, EACH, ONE, Tail
 from raysym.kernels.expressions import dense
 from raysym.kernels.formulas import has_formula
-from raysym.kernels.lowering import all_float32
+from raysym.kernels.lowering import Kernel, all_float32
 from raysym.kernels.members import source_of
 from raysym.kernels.pages import Formula, formula
 from raysym.kernels.specs import Spec
@@ -97,6 +97,14 @@ def walk_of(runs: Iterable[Run], types: Mapping[str, TensorType]) -> Shape | Non
         if step and any(types[run.args[i]].shape != shape for i in step.operands):
             return shape
     return None
+
+
+def are_of_one_shape(names: Iterable[str], shape: Shape, types: Mapping[str, TensorType]) -> bool:
+    """True when all that have as many numbers as a shape are of it: (1, C, H, W) or (C, H, W).
+
+    A loop that walks channels-last would read and write those of the other in its own order.
+    """
+    return all(types[n].shape == shape for n in names if types[n].size == math.prod(shape))
 
 
 def chain_of(
@@ -212,3 +220,16 @@ def _strides(given: Shape, shape: Shape, order: Sequence[int], last: bool) -> tu
 def table_of(group: Group) -> Any:
     """The numbers of a group as its kernel reads them."""
     return np.array([value for _, value in group.numbers], np.float64)
+
+
+def memory_pairs(kernel: Kernel, after: Following | None) -> list[tuple[int, int]]:
+    """Operands and results that may share memory, as positions among the arguments."""
+    slot = {i: position for position, i in enumerate(kernel.reads)}
+    count = len(kernel.reads)
+    if after is None:
+        return [(slot[i], count + j) for i, j in kernel.inplace]
+    sources = [slot[i] for i, j in kernel.inplace if j == 0]
+    sources += [count + i for i, spread in enumerate(after.tail.spreads) if spread == EACH]
+    first = count + len(after.others)
+    targets = range(first + kernel.gathers, first + len(after.kept))
+    return [(source, target) for target in targets for source in sources]

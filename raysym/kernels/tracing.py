@@ -11,18 +11,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from raysym.kernels.epilogue import EACH, pays
+from raysym.kernels.epilogue import pays
 from raysym.kernels.heads import headed, keeps_threads_busy, takes_head
 from raysym.kernels.lowering import Kernel, lower, takes_tail
 from raysym.kernels.maps import (
     Following,
     Group,
+    are_of_one_shape,
     chain_of,
     following,
     is_elementwise,
     is_view,
     lies_like,
     map_spec,
+    memory_pairs,
     spread_of,
     table_of,
     walk_of,
@@ -249,6 +251,8 @@ class _Tracer:
             read |= others & {kept[0]}
         if name not in chain.reads or None in spreads or read.intersection(kept):
             return None
+        if last and not are_of_one_shape((*kept, *chain.reads), shape, self.types):
+            return None
         if chain.numbers:  # these change, and are no argument of the leader's kernel
             return None
         after = following(name, chain, kept, spreads, label_of([group.leader, *group.steps]))
@@ -262,6 +266,8 @@ class _Tracer:
         if kernel is None or not self._may_be_headed(kernel, group, chain, stored):
             return False
         shape, last = walk_of(group.steps, types) or types[fed].shape, ("in", 0) in kernel.last
+        if last and not are_of_one_shape((*stored, *chain.reads, fed), shape, types):
+            return False
         shapes = [types[name].shape for name in chain.reads]
         turned = [last and given == shape for given in shapes]
         spec = headed(kernel, chain, fed, stored, shapes, shape)
@@ -306,7 +312,7 @@ class _Tracer:
         for out, kind, turned in outs:
             args.append(at.buffer(kind.nbytes) if out == "_" else at.write(out, turned).buffer)
         flops = run.op.cost([self.types[arg] for arg in run.args], made).flops
-        pairs, stream = _pairs(kernel, after), Stream(run.outs[0]) if kernel.draws else None
+        pairs, stream = memory_pairs(kernel, after), Stream(run.outs[0]) if kernel.draws else None
         at.native(spec, args, label, len(reads), pairs, kernel.space, flops, stream=stream)
         for out, _, _ in outs:
             if out != "_":
@@ -367,6 +373,8 @@ class _Tracer:
         self, group: Members, chain: Group, shape: Shape, stored: Sequence[str]
     ) -> bool:
         """True when a loop walks as channels-last images lie: those it reads, or its readers'."""
+        if not are_of_one_shape((*stored, *chain.reads), shape, self.types):
+            return False
         if any(self.placing.lies_turned(name) for name in chain.reads):
             return True
         only_spreads = all(self.types[name].size < math.prod(shape) for name in chain.reads)
@@ -383,16 +391,3 @@ class _Tracer:
             for run in runs
             for kernel, _ in [self._lower(run)]
         )
-
-
-def _pairs(kernel: Kernel, after: Following | None) -> list[tuple[int, int]]:
-    """Operands and results that may share memory, as positions among the arguments."""
-    slot = {i: position for position, i in enumerate(kernel.reads)}
-    count = len(kernel.reads)
-    if after is None:
-        return [(slot[i], count + j) for i, j in kernel.inplace]
-    sources = [slot[i] for i, j in kernel.inplace if j == 0]
-    sources += [count + i for i, spread in enumerate(after.tail.spreads) if spread == EACH]
-    first = count + len(after.others)
-    targets = range(first + kernel.gathers, first + len(after.kept))
-    return [(source, target) for target in targets for source in sources]

@@ -27,9 +27,10 @@ from raysym.planning.step import Step, phase_of
 from raysym.planning.tasks import node_cost
 
 MINIMAL = "minimal"
-_FEW = 8  # nodes that may be dropped: every choice is planned
+_FEW = 8  # nodes that may be dropped: every choice is planned, unless the graph is large
 _TRIALS = 8  # likely choices that are planned where there are more
 _STARTS = 3  # of these are changed
+_PLANNED_NODES = 100_000  # of all choices: some seconds
 _CHANGED_NODES = 10_000  # that are planned to see whether small changes help: a few seconds
 
 # Bytes that a runtime plans on each worker for values that come and go.
@@ -62,8 +63,8 @@ def within(budget: Budget, step: Step, planner: Planner) -> tuple[Step, Plan]:
 
     "minimal": those that need the fewest bytes, and of these the least work. What a choice needs is
     known by planning it. With at most 8 nodes that backward needs and that may be dropped all
-    choices are planned: none is better. With more, segments are cut first (see `passes.recompute`)
-    and then single nodes and pairs are changed while that helps, as long as planning takes seconds:
+    choices are planned, if that takes seconds: none is better. Else segments are cut first (see
+    `passes.recompute`) and then single nodes and pairs are changed while that helps, for seconds:
     nothing is proven of the result, but that no budget of as many bytes is refused.
     """
     smallest = budget.limit == MINIMAL
@@ -98,7 +99,8 @@ class _Search:
             return plain
         forward = forward_of(self.step)
         nodes = droppable(forward)
-        if len(nodes) <= _FEW:
+        n_planned = len(self.step.graph.nodes) << len(nodes)
+        if len(nodes) <= _FEW and n_planned <= _PLANNED_NODES:
             return self._first(every_choice(forward), plain)[0]
         likely = [*_likely(choices(forward), self.limit), choice_of(forward, {*nodes})]
         starts = self._first(likely, plain)
