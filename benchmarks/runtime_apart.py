@@ -62,7 +62,7 @@ def _end(process: Any) -> None:
 
 
 def _answer(results: Any, address: str | None, measure: Callable[..., float], given: Any) -> None:
-    os.setsid()
+    os.setpgrp()  # no session of its own: Linux gives each session its share of the processors
     try:
         if address:
             # Even errors are not for the reader: a graph whose actors were ended says so at length.

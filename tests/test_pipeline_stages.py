@@ -68,7 +68,6 @@ def fewest_for_copies(budget: lean.Budget, plan: Plan) -> int:
 def test_values_that_are_made_again_give_the_same_bits(
     schedule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lean, "_SLACK", 1.0)
     monkeypatch.setattr(lean.Budget, "peak", fewest_for_copies)
     reference = train(bind_random(chain(4), 1, micro_batches=4, schedule="gpipe"), 3)
     where = {"micro_batches": 4, "schedule": schedule, "memory": "minimal"}

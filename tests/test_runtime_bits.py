@@ -52,7 +52,7 @@ def short_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("short_pieces")
-@limits(25)
+@limits(10)
 @given(
     seed=st.integers(0, 10**6),
     operations=ANY_ORDER,
@@ -84,7 +84,7 @@ def in_threads(transport: str | None) -> ResidentRuntime:
 
 
 @pytest.mark.usefixtures("short_pieces")
-@limits(20)
+@limits(8)
 @given(
     seed=st.integers(0, 10**6),
     operations=ANY_ORDER,
@@ -110,7 +110,7 @@ def test_any_pipeline_in_threads_gives_the_bits_of_one_process(
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_session")
 @pytest.mark.parametrize("transport", TRANSPORTS)
-@limits(2)
+@limits(1)
 @given(
     seed=st.integers(0, 10**6),
     operations=st.permutations(OPERATIONS),

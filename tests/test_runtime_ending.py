@@ -125,7 +125,10 @@ def groups_held() -> int:
 
 @pytest.mark.parametrize(
     ("hinder", "why"),
-    [(no_engine, "worker cpu:[01] died"), (no_way_to_the_second, "cannot reach cpu:1")],
+    [
+        (no_engine, "worker cpu:[01] could not be made: ValueError: no engine"),
+        (no_way_to_the_second, "cannot reach cpu:1"),
+    ],
 )
 def test_workers_that_do_not_start_leave_nothing_behind(
     hinder: Callable[[pytest.MonkeyPatch], Any], why: str, monkeypatch: pytest.MonkeyPatch
