@@ -22,7 +22,7 @@ SHAPES = [(2, 1), (2, 2), (4, 1)]  # replicas and micro-batches of each
 REQUESTS = ["write", "add"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     n_workers=st.integers(1, 3),
@@ -110,7 +110,7 @@ def of_three(executor: mx.Executor) -> dict[str, np.ndarray]:
 THREE = {"data": (6, WIDTH), "optimizer": ("sgd_mom_update", {"lr": 0.1, "momentum": 0.9})}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     n_workers=st.integers(1, 2),

@@ -64,7 +64,7 @@ def test_a_worker_that_is_killed_at_any_moment_is_named(seed: int, transport: st
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0])
 def test_an_executor_that_another_thread_closes_ends(seed: int, transport: str) -> None:
     rng = np.random.default_rng((seed, TRANSPORTS.index(transport), 1))
     executor = bound(rng, transport)
