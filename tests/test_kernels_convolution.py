@@ -131,7 +131,7 @@ def any_cases(draw: st.DrawFn) -> Case:
     return Case(params, data, (filters, channels // groups, *kernel))
 
 
-@settings(SOME, max_examples=40)
+@settings(SOME, max_examples=25)
 @given(any_cases())
 def test_all_geometries_agree_with_the_reference(case: Case) -> None:
     all_three_agree(case)

@@ -31,7 +31,7 @@ def groups(n: int) -> dict[str, mx.Context]:
 SEEDS = st.integers(0, 10**6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=SEEDS, n_nodes=st.integers(2, 14), n_workers=st.integers(2, 4))
 def test_any_cut_gives_the_bits_of_no_cut(seed: int, n_nodes: int, n_workers: int) -> None:
     symbol = random_symbol(np.random.default_rng(seed), n_nodes, 4)
@@ -313,7 +313,7 @@ def grads(executor: mx.Executor) -> dict[str, np.ndarray]:
     return {n: g.asnumpy().copy() for n, g in executor.grad_dict.items() if g is not None}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(seed=SEEDS, n_nodes=st.integers(2, 14), n_workers=st.integers(1, 2), poison=st.booleans())
 def test_backward_may_run_again(seed: int, n_nodes: int, n_workers: int, poison: bool) -> None:
     symbol = random_symbol(np.random.default_rng(seed), n_nodes, 4)

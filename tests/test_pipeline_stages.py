@@ -109,7 +109,7 @@ def bind_branching(symbol: mx.Symbol, seed: int, **where: object) -> mx.Executor
     return bind_random(symbol, seed, more_data=(4, WIDTH), **where)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     n_workers=st.integers(1, 4),
@@ -128,7 +128,7 @@ def test_branches_joins_and_shared_weights_give_the_same_bits(
     assert_same_bits(reference, train(executor, 2))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     n_workers=st.integers(1, 4),
@@ -261,7 +261,7 @@ def any_step(seed: int, n_workers: int, schedule: str) -> Plan:
     return step_plan(bind_random(symbol, seed, **where))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(**ANY_STEP)
 def test_values_are_sent_right_after_they_are_made(
     seed: int, n_workers: int, schedule: str
@@ -276,7 +276,7 @@ def test_values_are_sent_right_after_they_are_made(
                 assert instruction.entry in made | set(plan.homes)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(**ANY_STEP)
 def test_nobody_waits_for_a_message_before_it_is_needed(
     seed: int, n_workers: int, schedule: str
@@ -291,7 +291,7 @@ def test_nobody_waits_for_a_message_before_it_is_needed(
                 waited = set()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10**6), n_workers=st.integers(2, 4))
 def test_work_that_needs_no_message_is_not_behind_one(seed: int, n_workers: int) -> None:
     """In each stage, runs stand in the order of the last message that they need."""

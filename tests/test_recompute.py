@@ -34,7 +34,7 @@ def groups(n: int) -> dict[str, mx.Context]:
 
 
 @pytest.mark.parametrize("kind", RUNTIMES)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=SEEDS, n_nodes=st.integers(2, 20), n_workers=st.integers(1, 3))
 def test_no_bit_depends_on_what_is_made_again(
     kind: str, seed: int, n_nodes: int, n_workers: int
@@ -48,7 +48,7 @@ def test_no_bit_depends_on_what_is_made_again(
 
 
 @pytest.mark.parametrize("kind", ["reference", "generated"])
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=SEEDS, n_nodes=st.integers(8, 20), share=st.floats(0, 1))
 def test_every_budget_between_least_and_plain_is_kept(
     kind: str, seed: int, n_nodes: int, share: float

@@ -23,7 +23,7 @@ def groups(n: int) -> dict[str, mx.Context]:
 
 
 @settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(seed=st.integers(0, 10**6), n_workers=st.integers(1, 4))
 def test_actors_give_the_bits_of_the_process(seed: int, n_workers: int) -> None:
