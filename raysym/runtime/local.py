@@ -101,7 +101,7 @@ class LocalRuntime:
         for phase in phases:
             self.run(phase, key)
         self._ticket += 1
-        self._results[self._ticket] = {n: np.array(a) for n, a in self.fetch(wanted).items()}
+        self._results[self._ticket] = self.snapshot(wanted)
         return self._ticket
 
     def result(self, ticket: int) -> dict[str, Any]:

@@ -11,14 +11,14 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 
-from raysym.runtime.transport.protocol import UNIT_NBYTES
+from raysym.runtime.transport.protocol import INLINE_NBYTES, UNIT_NBYTES
 
 MAX_SLOTS = 8  # named by bits: those of a ring and of the one before
 
 
 def units(nbytes: int) -> int:
-    """The credit that a message of so many bytes beside its header costs."""
-    return 1 + nbytes // UNIT_NBYTES
+    """The credit that a message of so many bytes costs: a large one has a slot to bound it."""
+    return 1 if nbytes > INLINE_NBYTES else 1 + nbytes // UNIT_NBYTES
 
 
 class Credit:

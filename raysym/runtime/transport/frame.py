@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from raysym.runtime.transport.credit import units
-from raysym.runtime.transport.protocol import INLINE_NBYTES, PlainKey
+from raysym.runtime.transport.protocol import PlainKey
 
 INLINE, SLOT, PART, CREDIT = range(4)  # payload follows; lies in a slot; piece of one; no payload
 
@@ -105,8 +105,7 @@ def _read(rest: bytes) -> Frame:
     shape = _dims(dims).unpack_from(rest, _REST.size)
     entry = rest[_REST.size + 8 * dims :].decode()
     dtype = np.dtype(code.rstrip(b"\0").decode())
-    is_metered = nbytes <= INLINE_NBYTES and (kind == INLINE or slot < 0)
-    cost = units(nbytes) if is_metered else 1
+    cost = units(nbytes) if kind == INLINE or slot < 0 else 1
     return Frame(kind, (micro, entry, attempt), dtype, shape, slot, offset, nbytes, cost)
 
 

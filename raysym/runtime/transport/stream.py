@@ -90,8 +90,7 @@ class StreamChannel:
         credit, waiting = self._credit, self._waiting
         while waiting:
             key, array = waiting[0]
-            is_large = array.nbytes > INLINE_NBYTES
-            cost = 1 if is_large else units(array.nbytes)
+            is_large, cost = array.nbytes > INLINE_NBYTES, units(array.nbytes)
             if credit.left < cost or (is_large and not credit.free):
                 return False
             waiting.popleft()
