@@ -10,14 +10,12 @@ is compared takes turns. `ratio`: time apart over time together.
 
 from __future__ import annotations
 
-import argparse
-from functools import partial
 from statistics import median
 from typing import Any
 from unittest.mock import patch
 
 from kernels import times
-from reports import report
+from reports import report_rounds
 
 import raysym as mx
 from raysym.kernels import tracing
@@ -109,13 +107,8 @@ def heads(rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure all of it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=31)
-    parser.add_argument("--write", action="store_true", help="keep the results")
-    given = parser.parse_args()
     parts = {"tails": tails, "heads": heads}
-    measures = {name: partial(measure, given.rounds) for name, measure in parts.items()}
-    report("fused", f"--rounds {given.rounds} --write", measures, given.write)
+    report_rounds("fused", __doc__, parts, rounds=31)
 
 
 if __name__ == "__main__":

@@ -13,18 +13,16 @@ turns. Medians of processor time, one thread.
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import time
 from collections.abc import Sequence
-from functools import partial
 from statistics import median
 from typing import Any
 
 import machine_peaks
 import numpy as np
 from machine_peaks import Call
-from reports import report
+from reports import report_rounds
 
 import raysym as mx
 from raysym.kernels.link import shared_kernels
@@ -228,18 +226,13 @@ def depthwise(rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure all of it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--write", action="store_true", help="keep the results")
-    given = parser.parse_args()
     parts = {
         "nodes": nodes,
         "maps": bandwidth,
         "convolutions": convolutions,
         "depthwise": depthwise,
     }
-    measures = {name: partial(measure, given.rounds) for name, measure in parts.items()}
-    report("kernels", f"--rounds {given.rounds} --write", measures, given.write)
+    report_rounds("kernels", __doc__, parts, rounds=15)
 
 
 if __name__ == "__main__":

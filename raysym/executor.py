@@ -317,7 +317,8 @@ class Executor:
         """
         linkages = self._session.runtime.linked(self.plan.phases[0])
         lines = [str(self.plan), *(f"{worker}: {it.text}" for worker, it in linkages.items())]
-        return "\n".join([*lines, *in_lines(self._session.works(), self.memory())])
+        works = self._session.works()
+        return "\n".join([*lines, *in_lines(works, self._session.footprints(works))])
 
     def memory(self, mode: str | None = None) -> dict[str, Footprint]:
         """Planned peak bytes of each worker: resident arrays by kind, and ``work`` beside them.
@@ -326,7 +327,7 @@ class Executor:
         workspace. Of `mode`, such as "training", "inference" or "step", or of all that have been
         loaded: each has an arena of its own. Interpreted ones share: they take so much at most.
         """
-        return self._session.footprints(mode)
+        return self._session.footprints(self._session.works(mode))
 
     def get_optimized_symbol(self) -> Any:
         """The forward graph as it is executed, after simplification."""
@@ -364,10 +365,9 @@ class Executor:
         After all steps that have begun, also in the middle of `run`; for the thread that runs them.
         Workers lay the copies aside and go on; they travel as Ray objects, not over the channels.
         """
-        found = self._session.snapshot([*self._arg_names, *self._aux_names])
-        args, auxs = (
-            {name: found.pop(name) for name in n} for n in (self._arg_names, self._aux_names)
-        )
+        names = self._arg_names, self._aux_names
+        found = self._session.snapshot([*names[0], *names[1]])
+        args, auxs = ({name: found.pop(name) for name in own} for own in names)
         return Snapshot(args, auxs, {name.removeprefix("state:"): a for name, a in found.items()})
 
     def restore(self, snapshot: Snapshot) -> None:

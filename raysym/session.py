@@ -125,19 +125,21 @@ class Session:
         head = int(share.home.removeprefix("head_grad:"))
         return self.bound.types[self.bound.graph.outputs[head]]
 
-    def works(self) -> dict[str, dict[str, int]]:
-        """By mode that is loaded: bytes of each worker for values that come and go."""
-        return {m: self.runtime.work_bytes(plan) for m, (_, plan) in self.modes.items()}
+    def works(self, mode: str | None = None) -> dict[str, dict[str, int]]:
+        """By mode that is loaded, or of one: bytes of each worker for values that come and go.
 
-    def footprints(self, mode: str | None) -> dict[str, Footprint]:
-        """What each worker plans for a mode, or for all that are loaded; MXNetError for others."""
-        works = self.works()
-        if mode not in (None, *works):
-            raise MXNetError(sentence("memory: mode", repr(mode), f"one of {in_words(works)}"))
-        chosen = [mode] if mode else list(works)
+        MXNetError for a mode that is not loaded.
+        """
+        if mode not in (None, *self.modes):
+            expected = f"one of {in_words(self.modes)}"
+            raise MXNetError(sentence("memory: mode", repr(mode), expected))
+        chosen = [mode] if mode else list(self.modes)
+        return {name: self.runtime.work_bytes(self.modes[name][1]) for name in chosen}
+
+    def footprints(self, works: Mapping[str, Mapping[str, int]]) -> dict[str, Footprint]:
+        """What each worker plans for the modes that `works` are of."""
         states = {self.bound.names[node] for node in split_variables(self.bound.graph)[1]}
-        plans = [self.modes[name][1] for name in chosen]
-        return footprints(plans, states, [works[name] for name in chosen])
+        return footprints([self.modes[name][1] for name in works], states, list(works.values()))
 
     def set_optimizer(self, optimizer: Optimizer | None) -> None:
         """Update by this from the next step on; states of the same name go on."""
